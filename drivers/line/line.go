@@ -1,0 +1,238 @@
+// Package line is one physical medium that meters hang on: a serial port or a
+// TCP connection. A line is half-duplex and has one exchange at a time; who
+// wants the line waits for it, and a cancelled context interrupts both the
+// waiting and the I/O.
+//
+//	Do     open when needed → apply settings → run the exchange → keep open
+//	Drop   what an exchange calls when the medium cannot be trusted any more;
+//	       the next Do opens it anew
+//	Lend   closes the port for another process (a technician's tool) until it
+//	       is given back
+//
+// A Line may be shared by any number of goroutines. It opens nothing until the
+// first Do, and opens again by itself after an unplugged adapter or a lost
+// connection.
+package line
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ErrClosed says that the line was closed, or that a Port was used after its
+// exchange or after Drop.
+var ErrClosed = errors.New("closed")
+
+// Options are what lines share. The zero value is good.
+type Options struct {
+	// DialTimeout limits connecting a TCP line; 0 is 10 s.
+	DialTimeout time.Duration
+	// LockDir is where the lock files of serial ports are; "" is /run/lock, or
+	// the directory for temporary files where that cannot be written.
+	LockDir string
+	// Program is who BusyError names as the holder; "" is the process's name.
+	Program string
+}
+
+// Line is one medium. Make it with Serial, TCP or Of.
+type Line struct {
+	name   string
+	open   func(context.Context, Settings) (Medium, error)
+	turn   chan struct{} // has a token while somebody holds the line
+	closed chan struct{}
+
+	mu       sync.Mutex
+	isClosed bool
+	cancel   context.CancelCauseFunc // ends the holder's exchange; nil without one
+
+	// The holder's.
+	medium   Medium
+	settings Settings
+	opened   uint64
+	quiet    time.Time // when the last byte passed, or will have passed
+}
+
+// Medium is what a Line drives: an open serial port or connection. Read and
+// Write give os.ErrDeadlineExceeded past the deadline.
+type Medium interface {
+	Read(p []byte) (int, error)
+	Write(p []byte) (int, error)
+	SetDeadline(t time.Time) error
+	// Discard drops input that has arrived and was not read.
+	Discard() error
+	// Apply changes the settings; a medium that has none does nothing.
+	Apply(s Settings) error
+	// Stale says that the medium is known to be of no use any more: the
+	// adapter was unplugged, the peer hung up.
+	Stale() bool
+	Close() error
+}
+
+// Of gives a line over a medium of the caller's: a recording, a simulation.
+func Of(name string, open func(context.Context, Settings) (Medium, error)) *Line {
+	return &Line{name: name, open: open, turn: make(chan struct{}, 1), closed: make(chan struct{})}
+}
+
+// String gives the line's name: the device's path, or host:port.
+func (l *Line) String() string { return l.name }
+
+// Do takes the line, opens it when it is not open, applies s and runs
+// exchange. One exchange runs at a time; the others wait, or give up when
+// their ctx ends. When ctx ends during the exchange, its reads and writes
+// return at once with the cause, whatever deadline is set. The Port is void
+// when exchange returns. Errors carry the line's name.
+func (l *Line) Do(ctx context.Context, s Settings, exchange func(context.Context, Port) error) error {
+	if err := l.do(ctx, s, exchange); err != nil {
+		return fmt.Errorf("line %s: %w", l.name, err)
+	}
+	return nil
+}
+
+func (l *Line) do(ctx context.Context, s Settings, exchange func(context.Context, Port) error) error {
+	s, err := s.normal()
+	if err != nil {
+		return err
+	}
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.release()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := l.hold(cancel); err != nil {
+		return err
+	}
+	defer l.unhold()
+	if err := l.ready(ctx, s); err != nil {
+		return err
+	}
+	h := &held{line: l, medium: l.medium, ctx: ctx}
+	stop := context.AfterFunc(ctx, h.interrupt)
+	defer stop()
+	defer h.end()
+	return exchange(ctx, h)
+}
+
+// take waits for the line's turn.
+func (l *Line) take(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	select {
+	case l.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.closed:
+		return ErrClosed
+	}
+}
+
+func (l *Line) release() { <-l.turn }
+
+// hold makes cancel what Close calls.
+func (l *Line) hold(cancel context.CancelCauseFunc) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed {
+		return ErrClosed
+	}
+	l.cancel = cancel
+	return nil
+}
+
+func (l *Line) unhold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancel = nil
+}
+
+// ready opens the medium when needed and brings it to s.
+func (l *Line) ready(ctx context.Context, s Settings) error {
+	if l.medium != nil && l.medium.Stale() {
+		l.drop()
+	}
+	if l.medium == nil {
+		m, err := l.open(ctx, s)
+		if err != nil {
+			return err
+		}
+		l.medium, l.settings = m, s
+		l.opened++
+	}
+	if l.settings != s {
+		if err := l.medium.Apply(s); err != nil {
+			l.drop()
+			return fmt.Errorf("set %v: %w", s, err)
+		}
+		l.settings = s
+	}
+	if err := l.medium.SetDeadline(time.Time{}); err != nil {
+		l.drop()
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	return nil
+}
+
+// drop closes the medium; what Close says of a port that is gone is no news.
+func (l *Line) drop() {
+	if l.medium != nil {
+		_ = l.medium.Close()
+		l.medium = nil
+	}
+}
+
+// Opened counts how often the line was opened. A session that spans exchanges
+// is void when it changes. Only for the holder, within Do.
+func (l *Line) Opened() uint64 { return l.opened }
+
+// Idle gives for how long no byte has passed; what was written counts as
+// passing at the line's rate. It is negative while written bytes are still on
+// their way. Only for the holder, within Do.
+func (l *Line) Idle() time.Duration { return time.Since(l.quiet) }
+
+// Lend waits for the holder, closes the port and keeps the line until giveBack
+// is called, so that another process can use the device meanwhile.
+func (l *Line) Lend(ctx context.Context) (giveBack func(), err error) {
+	if err := l.take(ctx); err != nil {
+		return nil, fmt.Errorf("line %s: %w", l.name, err)
+	}
+	l.drop()
+	return sync.OnceFunc(l.release), nil
+}
+
+// Close interrupts the exchange in progress, waits for its end and closes the
+// port. A line that is lent is closed without waiting. Closing twice is no
+// error.
+func (l *Line) Close() error {
+	l.mu.Lock()
+	again := l.isClosed
+	holder := l.cancel
+	l.isClosed = true
+	if !again {
+		close(l.closed)
+	}
+	l.mu.Unlock()
+	if again {
+		return nil
+	}
+	if holder != nil {
+		holder(ErrClosed)
+	} else {
+		select {
+		case l.turn <- struct{}{}:
+		default: // lent (the port is closed then), or about to find that it is closed
+			return nil
+		}
+		defer l.release()
+		l.drop()
+		return nil
+	}
+	l.turn <- struct{}{}
+	defer l.release()
+	l.drop()
+	return nil
+}

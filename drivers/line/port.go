@@ -1,0 +1,130 @@
+package line
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Port is the line in the hands of one exchange. It is not safe for concurrent
+// use, and void when the exchange ends (ErrClosed).
+type Port interface {
+	// Read gives what has arrived, at least one byte, or waits for it.
+	// os.ErrDeadlineExceeded is a time-out; the context's cause is a
+	// cancellation; any other error means that the medium is gone, and the
+	// line drops it by itself.
+	io.Reader
+	io.Writer
+	// SetDeadline limits reads and writes from now on; the zero time lifts
+	// the limit.
+	SetDeadline(t time.Time) error
+	// Discard drops input that has arrived and was not read.
+	Discard() error
+	// Drop closes the medium, since what may still arrive on it cannot be
+	// trusted. The next Do opens it anew.
+	Drop()
+}
+
+// held is the Port of one exchange.
+type held struct {
+	line   *Line
+	medium Medium
+	ctx    context.Context //nolint:containedctx // the exchange's, for the cause of an interruption
+
+	mu          sync.Mutex
+	interrupted bool
+	over        bool // the exchange has ended or dropped the medium
+}
+
+// interrupt makes all I/O return, now and later.
+func (h *held) interrupt() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.over {
+		h.interrupted = true
+		_ = h.medium.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+func (h *held) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.over = true
+}
+
+func (h *held) isOver() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.over
+}
+
+func (h *held) SetDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.over:
+		return ErrClosed
+	case h.interrupted:
+		return nil
+	}
+	return h.medium.SetDeadline(t)
+}
+
+func (h *held) Read(p []byte) (int, error) {
+	if h.isOver() {
+		return 0, ErrClosed
+	}
+	n, err := h.medium.Read(p)
+	if n > 0 {
+		h.line.quiet = time.Now()
+		return n, nil // an error comes again with the next read
+	}
+	if err == nil && len(p) > 0 {
+		err = io.ErrNoProgress
+	}
+	return 0, h.judge(err)
+}
+
+func (h *held) Write(p []byte) (int, error) {
+	if h.isOver() {
+		return 0, ErrClosed
+	}
+	n, err := h.medium.Write(p)
+	h.line.quiet = time.Now().Add(time.Duration(n) * h.line.settings.CharTime())
+	return n, h.judge(err)
+}
+
+func (h *held) Discard() error {
+	if h.isOver() {
+		return ErrClosed
+	}
+	return h.judge(h.medium.Discard())
+}
+
+// judge tells time-outs and cancellations from a medium that is gone, and
+// drops the latter.
+func (h *held) judge(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if cause := context.Cause(h.ctx); cause != nil {
+			return cause
+		}
+		return os.ErrDeadlineExceeded
+	}
+	h.Drop()
+	return err
+}
+
+func (h *held) Drop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.over {
+		h.over = true
+		h.line.drop()
+	}
+}
