@@ -1,0 +1,160 @@
+// Package address reads the URLs that say where a meter is and how to speak
+// with it. The same string stands in a configuration and on a command line:
+//
+//	dlms+wrapper://HOST[:4059]?client=16&server=1&auth=lls&password=file:/PATH
+//	modbus+tcp://HOST[:502]?unit=1&model=NAME
+//	modbus+rtu:///dev/ttyS1?baud=9600&format=8N1&unit=7&model=NAME
+//	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
+//
+// Keys that stand with every scheme: timeout=2s. Keys of DLMS: client, server,
+// auth=none|lls, password, ref=ln. Keys of Modbus: unit, model, and on a serial
+// port baud and format. A serial port is an absolute path after three slashes,
+// or a path that begins with ./ or ../ after two, relative to the working
+// directory. %XX stands for a byte everywhere behind the scheme; '+' is '+'.
+//
+// Parsing is strict, and no error quotes what may be a secret. The package is
+// pure: it opens and looks up nothing.
+package address
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Scheme is the protocol and the transport of an address.
+type Scheme string
+
+// The schemes of this version.
+const (
+	DLMSWrapper      Scheme = "dlms+wrapper"      // DLMS over TCP, IEC 62056-47
+	ModbusTCP        Scheme = "modbus+tcp"        // Modbus over TCP with MBAP header
+	ModbusRTU        Scheme = "modbus+rtu"        // Modbus RTU on a serial port
+	ModbusRTUOverTCP Scheme = "modbus+rtuovertcp" // Modbus RTU frames through a serial server
+)
+
+// Schemes lists the schemes that Parse accepts.
+func Schemes() []Scheme {
+	return []Scheme{DLMSWrapper, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
+}
+
+// laterSchemes are known and refused with a word of their own.
+func laterSchemes() []Scheme {
+	return []Scheme{
+		"dlms+hdlc", "dlms+udp", "dlms+modee", "iec21",
+		"plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
+	}
+}
+
+// IsDLMS says whether a meter of this scheme speaks DLMS/COSEM.
+func (s Scheme) IsDLMS() bool { return s == DLMSWrapper }
+
+// IsModbus says whether a meter of this scheme speaks Modbus.
+func (s Scheme) IsModbus() bool { return strings.HasPrefix(string(s), "modbus+") }
+
+// IsSerial says whether the line is a serial port of this machine.
+func (s Scheme) IsSerial() bool { return s == ModbusRTU }
+
+// defaultPort is the port that a scheme implies, 0 when it implies none.
+func (s Scheme) defaultPort() int {
+	switch s {
+	case DLMSWrapper:
+		return 4059
+	case ModbusTCP:
+		return 502
+	case ModbusRTU, ModbusRTUOverTCP:
+	}
+	return 0
+}
+
+// Auth is how a DLMS client proves who it is.
+type Auth string
+
+// The authentications of this version.
+const (
+	AuthNone Auth = "none" // lowest level: no proof
+	AuthLLS  Auth = "lls"  // low level: a password in clear
+)
+
+// Address is where a meter is and how to speak with it. It holds every value
+// that a driver needs, defaults filled in. Addresses compare with ==.
+type Address struct {
+	Scheme Scheme
+	// Line is the key of the physical medium that meters share: the path of a
+	// serial port, or host:port with the port filled in.
+	Line string
+
+	// The settings of a serial port; zero on other lines.
+	Baud     int  // bits a second; 9600 unless told
+	DataBits int  // 8
+	Parity   byte // 'N', 'E' or 'O'
+	StopBits int  // 1 or 2
+
+	// DLMS; zero elsewhere.
+	Client   uint16 // client address (wrapper port); 16, public client, unless told
+	Server   uint16 // logical device (wrapper port); 1, management, unless told
+	Auth     Auth
+	Password Secret
+	Ref      string // referencing: "ln"
+
+	// Modbus; zero elsewhere.
+	Unit  uint8
+	Model string // name of a register map
+
+	// Timeout is how long to wait for an answer; 0 is the driver's own.
+	Timeout time.Duration
+}
+
+// The range of Timeout.
+const (
+	MinTimeout = 50 * time.Millisecond
+	MaxTimeout = 2 * time.Minute
+)
+
+// String gives the address in canonical form, every key written out. A literal
+// password is shown as ***; apart from that Parse gives a back.
+func (a Address) String() string {
+	b := append([]byte(a.Scheme), "://"...)
+	b = escape(b, a.Line)
+	sep := byte('?')
+	key := func(name, value string) {
+		b = append(b, sep)
+		b = append(append(b, name...), '=')
+		b = escape(b, value)
+		sep = '&'
+	}
+	if a.Scheme.IsSerial() {
+		key("baud", strconv.Itoa(a.Baud))
+		key("format", strconv.Itoa(a.DataBits)+string(rune(a.Parity))+strconv.Itoa(a.StopBits))
+	}
+	if a.Scheme.IsDLMS() {
+		key("client", strconv.Itoa(int(a.Client)))
+		key("server", strconv.Itoa(int(a.Server)))
+		key("auth", string(a.Auth))
+		if !a.Password.IsZero() {
+			key("password", a.Password.String())
+		}
+		key("ref", a.Ref)
+	}
+	if a.Scheme.IsModbus() {
+		key("unit", strconv.Itoa(int(a.Unit)))
+		key("model", a.Model)
+	}
+	if a.Timeout != 0 {
+		key("timeout", a.Timeout.String())
+	}
+	return string(b)
+}
+
+// escape appends s with the bytes that have a meaning in an address as %XX.
+func escape(b []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("%?&#=@", c) >= 0 {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return b
+}

@@ -1,0 +1,181 @@
+package address
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// key is one key of the query.
+type key struct {
+	name   string
+	fits   func(Scheme) bool
+	set    func(p *parser, a *Address, value string)
+	secret bool
+}
+
+func anyScheme(Scheme) bool { return true }
+
+// keys is the whole language of queries.
+func keys() []key {
+	return []key{
+		{name: "client", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
+			a.Client = uint16(p.number("client", v, 1, 0xffff))
+		}},
+		{name: "server", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
+			a.Server = uint16(p.number("server", v, 1, 0xffff))
+		}},
+		{name: "auth", fits: Scheme.IsDLMS, set: setAuth},
+		{name: "password", fits: Scheme.IsDLMS, set: setPassword, secret: true},
+		{name: "ref", fits: Scheme.IsDLMS, set: setRef},
+		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
+		{name: "model", fits: Scheme.IsModbus, set: setModel},
+		{name: "baud", fits: Scheme.IsSerial, set: setBaud},
+		{name: "format", fits: Scheme.IsSerial, set: setFormat},
+		{name: "timeout", fits: anyScheme, set: func(p *parser, a *Address, v string) {
+			a.Timeout = p.duration("timeout", v)
+		}},
+	}
+}
+
+// laterKeys are known and refused with a word of their own.
+func laterKeys() []string {
+	return []string{"ek", "ak", "suite", "security", "title", "physical", "addrlen", "network", "node"}
+}
+
+// query reads the keys and gives the names of those it met.
+func (p *parser) query(a *Address, query string) (seen []string) {
+	if query == "" {
+		return nil
+	}
+	afterSecret := false
+	for i, part := range strings.Split(query, "&") {
+		name, value, hasValue := strings.Cut(part, "=")
+		at := slices.IndexFunc(keys(), func(k key) bool { return k.name == name })
+		switch {
+		case at < 0 && afterSecret:
+			// A password with an unescaped '&' ends up here: do not quote it.
+			p.fail("", "what follows the password is no key; in a password write '&' as %%26")
+			continue
+		case at < 0 && slices.Contains(laterKeys(), name):
+			p.fail(name, "is not in this version")
+			continue
+		case at < 0:
+			p.unknown(i+1, name, hasValue, a.Scheme)
+			continue
+		}
+		k := keys()[at]
+		afterSecret = k.secret
+		first := !slices.Contains(seen, name)
+		seen = append(seen, name)
+		switch {
+		case !first:
+			p.fail(name, "is given twice")
+		case !k.fits(a.Scheme):
+			p.fail(name, "does not belong to %s; it has %s", a.Scheme, keyList(a.Scheme))
+		case value == "":
+			p.fail(name, "has no value: want %s=VALUE", name)
+		default:
+			plain, err := unescape(value)
+			if err != nil {
+				p.fail(name, "%v", err)
+				continue
+			}
+			k.set(p, a, plain)
+		}
+	}
+	return seen
+}
+
+// unknown names a key only when it has the looks of one: what stands there may
+// be a piece of a secret that was not escaped.
+func (p *parser) unknown(nth int, name string, hasValue bool, s Scheme) {
+	what := fmt.Sprintf("part %d of the query", nth)
+	if hasValue && name != "" && len(name) <= 16 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_-") == "" {
+		what = name
+	}
+	p.fail("", "%s: unknown key; %s has %s", what, s, keyList(s))
+}
+
+func keyList(s Scheme) string {
+	var names []string
+	for _, k := range keys() {
+		if k.fits(s) {
+			names = append(names, k.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func setAuth(p *parser, a *Address, v string) {
+	switch {
+	case v == string(AuthNone) || v == string(AuthLLS):
+		a.Auth = Auth(v)
+	case slices.Contains([]string{"hls2", "md5", "sha1", "gmac", "sha256", "ecdsa"}, v):
+		p.fail("auth", "%s is not in this version; it has none and lls", v)
+	default:
+		p.fail("auth", "want none or lls")
+	}
+}
+
+func setPassword(p *parser, a *Address, v string) {
+	secret, err := ParseSecret(v)
+	if err != nil {
+		p.fail("password", "%v", err)
+		return
+	}
+	a.Password = secret
+}
+
+func setRef(p *parser, a *Address, v string) {
+	switch v {
+	case "ln":
+		a.Ref = v
+	case "sn":
+		p.fail("ref", "sn is not in this version; it has ln")
+	default:
+		p.fail("ref", "want ln")
+	}
+}
+
+func setUnit(p *parser, a *Address, v string) {
+	low, high := uint64(1), uint64(247) // Modbus over serial line V1.02, 2.2
+	if a.Scheme == ModbusTCP {
+		low, high = 0, 255 // 0 and 255 mean the server itself
+	}
+	a.Unit = uint8(p.number("unit", v, low, high))
+}
+
+func setModel(p *parser, a *Address, v string) {
+	if len(v) > 32 || strings.Trim(v, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		p.fail("model", "want the name of a register map: 1 to 32 characters of a-z, 0-9 and '-'")
+		return
+	}
+	a.Model = v
+}
+
+// baudRates are the rates that serial ports of gateways have.
+func baudRates() []int {
+	return []int{300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400}
+}
+
+func setBaud(p *parser, a *Address, v string) {
+	n, err := strconv.Atoi(v)
+	if err != nil || !digits(v) || !slices.Contains(baudRates(), n) {
+		p.fail("baud", "want one of %s", strings.Trim(fmt.Sprint(baudRates()), "[]"))
+		return
+	}
+	a.Baud = n
+}
+
+// setFormat reads data bits, parity and stop bits. RTU frames need eight data
+// bits (Modbus over serial line V1.02, 2.5.1).
+func setFormat(p *parser, a *Address, v string) {
+	v = strings.ToUpper(v)
+	if len(v) != 3 || v[0] != '8' || strings.IndexByte("NEO", v[1]) < 0 || strings.IndexByte("12", v[2]) < 0 {
+		p.fail("format", "want 8N1, 8E1, 8O1, 8N2, 8E2 or 8O2")
+		return
+	}
+	a.DataBits, a.Parity, a.StopBits = 8, v[1], int(v[2]-'0')
+}
