@@ -1,0 +1,151 @@
+package axdr
+
+import "encoding/binary"
+
+// Parse decodes the Data that b starts with and says how many octets it took;
+// what follows is not looked at. The value shares no memory with b, and takes
+// at most 64 times the octets of b. An error is a *SyntaxError.
+func Parse(b []byte) (v Value, n int, err error) {
+	d := decoder{b: b, room: len(b)}
+	if err := d.value(&v, 0); err != nil {
+		return Value{}, 0, err
+	}
+	return v, d.at, nil
+}
+
+// ParseLength decodes a length or count that b starts with and says how many
+// octets it took; 0 octets mean that b is cut short or the length is over 2^31-1.
+func ParseLength(b []byte) (length, n int) {
+	if len(b) == 0 {
+		return 0, 0
+	}
+	if b[0] < 0x80 {
+		return int(b[0]), 1
+	}
+	octets := int(b[0] & 0x7F)
+	if octets == 0 || octets > 4 || len(b) < 1+octets {
+		return 0, 0
+	}
+	var v uint64
+	for _, c := range b[1 : 1+octets] {
+		v = v<<8 | uint64(c)
+	}
+	if v > 1<<31-1 {
+		return 0, 0
+	}
+	return int(v), 1 + octets
+}
+
+type decoder struct {
+	b  []byte
+	at int
+	// room is how many elements may still be announced: each needs an octet
+	// at least, so that counts cannot claim more memory than was sent.
+	room int
+}
+
+func (d *decoder) value(v *Value, depth int) error {
+	start := d.at
+	if start >= len(d.b) {
+		return &SyntaxError{Offset: start, Err: ErrTruncated}
+	}
+	v.Tag = Tag(d.b[start])
+	d.at++
+	l := v.Tag.layout()
+	var err error
+	switch l.form {
+	case number:
+		err = d.number(v, l.width)
+	case fixed:
+		err = d.octets(v, l.width)
+	case counted, bitCount:
+		err = d.counted(v, l.form == bitCount)
+	case nested:
+		if depth == MaxDepth {
+			err = ErrDepth
+			break
+		}
+		var count int
+		if count, err = d.length(); err != nil {
+			break
+		}
+		if count > d.room {
+			err = ErrTruncated
+			break
+		}
+		d.room -= count
+		if count > 0 {
+			v.Items = make([]Value, count)
+		}
+		for i := range v.Items {
+			if err := d.value(&v.Items[i], depth+1); err != nil {
+				return err // it says where already
+			}
+		}
+	case unknown:
+		err = ErrTag
+	}
+	if err != nil {
+		return &SyntaxError{Offset: start, Tag: v.Tag, Err: err}
+	}
+	return nil
+}
+
+func (d *decoder) number(v *Value, width int) error {
+	if len(d.b)-d.at < width {
+		return ErrTruncated
+	}
+	b := d.b[d.at : d.at+width]
+	d.at += width
+	switch width {
+	case 1:
+		v.Num = uint64(b[0])
+	case 2:
+		v.Num = uint64(binary.BigEndian.Uint16(b))
+	case 4:
+		v.Num = uint64(binary.BigEndian.Uint32(b))
+	default:
+		v.Num = binary.BigEndian.Uint64(b)
+	}
+	if v.isSigned() {
+		shift := 64 - 8*width
+		v.Num = uint64(int64(v.Num<<shift) >> shift)
+	}
+	if v.Tag == TagBoolean && v.Num != 0 {
+		v.Num = 1
+	}
+	return nil
+}
+
+func (d *decoder) octets(v *Value, n int) error {
+	if len(d.b)-d.at < n {
+		return ErrTruncated
+	}
+	v.Str = string(d.b[d.at : d.at+n])
+	d.at += n
+	return nil
+}
+
+func (d *decoder) counted(v *Value, bits bool) error {
+	n, err := d.length()
+	if err != nil {
+		return err
+	}
+	if bits {
+		v.Num = uint64(n)
+		n = n/8 + (n%8+7)/8
+	}
+	return d.octets(v, n)
+}
+
+func (d *decoder) length() (int, error) {
+	length, n := ParseLength(d.b[d.at:])
+	if n == 0 {
+		if rest := d.b[d.at:]; len(rest) > 0 && rest[0] >= 0x80 && len(rest) > int(rest[0]&0x7F) {
+			return 0, ErrLength
+		}
+		return 0, ErrTruncated
+	}
+	d.at += n
+	return length, nil
+}
