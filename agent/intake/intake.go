@@ -1,0 +1,288 @@
+// Package intake takes rounds of readings from the pollers and commits them to
+// the store in windows, since a commit costs tens of kilobytes of flash
+// however small it is.
+//
+//	poller ── Submit ──> waiting ── window, or an alarm ──> validate ── Append ──> store
+//
+// Pollers never wait for the flash. What waits is bounded: over the bound,
+// instant rows go first and are declared lost; profile rows go next together
+// with their cursors, so that they are read from the meter again.
+package intake
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"gridgate/internal/meter"
+)
+
+// store is what intake needs of the buffer.
+type store interface {
+	Append(ctx context.Context, a meter.Append) error
+	Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error)
+}
+
+// validator judges rows before they are stored, in the order of their arrival.
+type validator interface {
+	Check(rows []meter.Row)
+}
+
+// Config is what an Intake works with.
+type Config struct {
+	Store     store
+	Validator validator // used by Run only, from one goroutine
+	Log       *slog.Logger
+	// Window is how long interval and instant rows may wait for their commit.
+	// Alarm and billing rows are committed at once, and take the others along.
+	Window time.Duration
+	// MaxWaiting bounds the memory of waiting rows in bytes.
+	MaxWaiting int
+	// Committed, when not nil, is sent to (never blocking) after each commit.
+	Committed chan<- struct{}
+}
+
+// Stats counts since the start.
+type Stats struct {
+	Read    uint64 // rows submitted
+	Stored  uint64 // rows committed
+	Dropped uint64 // rows lost because the store could not be written and memory ran out
+	Reread  uint64 // rows given up with their cursors, to be read from the meter again
+	Waiting uint64 // rows that wait now
+	Commits uint64
+	Failed  uint64 // commits that failed
+	Err     error  // why the last commit failed; nil after one that did not
+}
+
+// Intake is the task. Submit, Cursor and Stats are safe for concurrent use
+// with Run.
+type Intake struct {
+	cfg  Config
+	kick chan struct{}
+
+	mu      sync.Mutex
+	waiting []round
+	flight  []round // what the commit under way holds
+	bytes   int     // of both
+	losses  map[meter.Lane]uint64
+	stats   Stats
+	window  time.Duration
+}
+
+// round is what one visit brought.
+type round struct {
+	rows      []meter.Row
+	cursors   []meter.Cursor
+	since     time.Time
+	bytes     int
+	urgent    bool
+	validated bool
+}
+
+const (
+	rowBytes    = 192 // a row in memory, with its share of slices
+	retryFirst  = time.Second
+	retryMost   = time.Minute
+	finalCommit = 3 * time.Second
+)
+
+// New gives an intake; Run does the work.
+func New(cfg Config) *Intake {
+	return &Intake{cfg: cfg, window: cfg.Window, kick: make(chan struct{}, 1), losses: make(map[meter.Lane]uint64)}
+}
+
+// SetWindow changes the commit window for what waits and what will.
+func (in *Intake) SetWindow(d time.Duration) {
+	in.mu.Lock()
+	in.window = d
+	in.mu.Unlock()
+	in.wake()
+}
+
+// Submit takes a round: rows, and the cursors that they advance, which are
+// stored together or not at all. It never blocks on the store, and keeps the
+// slices.
+func (in *Intake) Submit(rows []meter.Row, cursors []meter.Cursor) {
+	if len(rows) == 0 && len(cursors) == 0 {
+		return
+	}
+	next := round{rows: rows, cursors: cursors, since: time.Now()}
+	for i := range rows {
+		next.bytes += rowBytes + len(rows[i].Value.Data)
+		next.urgent = next.urgent || rows[i].Lane <= meter.Billing
+	}
+	in.mu.Lock()
+	in.stats.Read += uint64(len(rows))
+	in.stats.Waiting += uint64(len(rows))
+	in.bytes += next.bytes
+	in.waiting = append(in.waiting, next)
+	in.shed()
+	in.mu.Unlock()
+	in.wake()
+}
+
+func (in *Intake) wake() {
+	select {
+	case in.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Cursor gives up to where a profile has been read, counting what waits.
+func (in *Intake) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {
+	in.mu.Lock()
+	for _, rounds := range [][]round{in.waiting, in.flight} {
+		for _, r := range slices.Backward(rounds) {
+			for _, c := range slices.Backward(r.cursors) {
+				if c.Meter == id && c.Serial == serial && c.Profile == profile {
+					in.mu.Unlock()
+					return c, true, nil
+				}
+			}
+		}
+	}
+	in.mu.Unlock()
+	return in.cfg.Store.Cursor(id, serial, profile)
+}
+
+// Stats gives the counts.
+func (in *Intake) Stats() Stats {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stats
+}
+
+// Run commits until ctx ends, and then once more what waits.
+func (in *Intake) Run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var pause time.Duration
+	var notBefore time.Time
+	for {
+		timer.Reset(in.untilDue(notBefore))
+		select {
+		case <-ctx.Done():
+			return in.final(ctx)
+		case <-in.kick:
+			continue
+		case <-timer.C:
+		}
+		if in.untilDue(notBefore) > 0 {
+			continue
+		}
+		if err := in.commit(ctx); err != nil && ctx.Err() == nil {
+			if pause == 0 {
+				in.cfg.Log.Error("readings cannot be stored; they wait in memory", "error", err)
+			}
+			pause = min(max(2*pause, retryFirst), retryMost)
+			notBefore = time.Now().Add(pause)
+			continue
+		}
+		if pause > 0 {
+			in.cfg.Log.Info("readings are stored again")
+		}
+		pause = 0
+	}
+}
+
+// untilDue gives how long to wait for the next commit: not at all when an
+// urgent row waits, else what is left of the window, and never before
+// notBefore.
+func (in *Intake) untilDue(notBefore time.Time) time.Duration {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.waiting) == 0 {
+		return time.Hour
+	}
+	due := in.waiting[0].since.Add(in.window)
+	if slices.ContainsFunc(in.waiting, func(r round) bool { return r.urgent }) {
+		due = time.Time{}
+	}
+	if due.Before(notBefore) {
+		due = notBefore
+	}
+	return max(0, time.Until(due))
+}
+
+// final commits what is left within a bound that no longer hangs on ctx.
+func (in *Intake) final(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalCommit)
+	defer cancel()
+	if err := in.commit(ctx); err != nil {
+		return fmt.Errorf("intake: %d rows not stored at the stop: %w", in.Stats().Waiting, err)
+	}
+	return nil
+}
+
+// commit stores all that waits in one transaction; on failure it waits on.
+func (in *Intake) commit(ctx context.Context) error {
+	in.mu.Lock()
+	taken := in.waiting
+	in.waiting, in.flight = nil, taken
+	losses := in.losses
+	in.losses = make(map[meter.Lane]uint64)
+	in.mu.Unlock()
+	if len(taken) == 0 && len(losses) == 0 {
+		return nil
+	}
+	for i := range taken {
+		if !taken[i].validated {
+			in.cfg.Validator.Check(taken[i].rows)
+			taken[i].validated = true
+		}
+	}
+	what := gather(taken, losses)
+	err := in.cfg.Store.Append(ctx, what)
+
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.stats.Err = err
+	in.flight = nil
+	if err != nil {
+		in.stats.Failed++
+		in.waiting = append(taken, in.waiting...)
+		for lane, n := range losses {
+			in.losses[lane] += n
+		}
+		in.shed()
+		return err
+	}
+	in.stats.Commits++
+	in.stats.Stored += uint64(len(what.Rows))
+	in.stats.Waiting -= uint64(len(what.Rows))
+	for _, r := range taken {
+		in.bytes -= r.bytes
+	}
+	select {
+	case in.cfg.Committed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// gather makes one Append of the rounds. Rows of a channel stand together over
+// the meters, which is the order that compresses best; within a channel of a
+// meter, and among alarms, the order of arrival stays.
+func gather(rounds []round, losses map[meter.Lane]uint64) meter.Append {
+	var a meter.Append
+	for _, r := range rounds {
+		a.Rows = append(a.Rows, r.rows...)
+		a.Cursors = append(a.Cursors, r.cursors...)
+	}
+	slices.SortStableFunc(a.Rows, func(x, y meter.Row) int {
+		if x.Lane != y.Lane || x.Lane == meter.Alarm {
+			return cmp.Compare(x.Lane, y.Lane)
+		}
+		return cmp.Or(cmp.Compare(x.Channel, y.Channel), cmp.Compare(x.Meter, y.Meter))
+	})
+	for _, lane := range meter.Lanes() {
+		if n := losses[lane]; n > 0 {
+			a.Losses = append(a.Losses, meter.Loss{Lane: lane, Reason: meter.MemoryFull, Count: n})
+		}
+	}
+	return a
+}

@@ -1,0 +1,217 @@
+// Package poll decides when to visit which meter. A Poller is the one task of
+// a line: it visits the line's meters one after another, the longest due
+// first, and hands what they say to the intake without waiting for the flash.
+//
+//	due ──> Ask ──> Visitor.Visit ──> identity, lock-out, back-off ──> Submit
+//
+// A meter that does not answer is left alone for growing pauses, so that it
+// costs its line one time-out a pause and not one a period.
+package poll
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gridgate/internal/meter"
+)
+
+// Group is a group of channels, or one profile, with its timetable.
+type Group struct {
+	Name     string
+	Lane     meter.Lane
+	Every    time.Duration
+	Align    bool            // at whole multiples of Every of the wall clock
+	Channels []meter.Channel // registers to read; or
+	Profile  meter.Channel   // the profile to follow
+}
+
+// Meter is one meter of the line.
+type Meter struct {
+	ID          meter.ID
+	Serial      string // as configured; empty when the configuration names none
+	Fingerprint string // changes when the meter's configuration does
+	Visitor     meter.Visitor
+	Groups      []Group
+}
+
+// sink takes what was read; it does not block.
+type sink interface {
+	Submit(rows []meter.Row, cursors []meter.Cursor)
+	Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error)
+}
+
+// lockouts counts refused authentications over restarts, by meter and by the
+// fingerprint of its configuration.
+type lockouts interface {
+	AuthFailures(id meter.ID, fingerprint string) (int, error)
+	SetAuthFailures(id meter.ID, fingerprint string, n int) error
+}
+
+// Config is what a Poller works with.
+type Config struct {
+	Line     string
+	Meters   []Meter
+	Sink     sink
+	Lockouts lockouts
+	Now      meter.Now
+	Log      *slog.Logger
+}
+
+// State says how a meter does.
+type State string
+
+// The states.
+const (
+	Waiting   State = "waiting"   // not visited yet
+	OK        State = "ok"        // the last visit brought what was asked
+	Partial   State = "partial"   // some channels could not be read
+	Failing   State = "failing"   // the last visit failed
+	Exchanged State = "exchanged" // another meter answers than the configured one
+	LockedOut State = "locked"    // refused us twice; not visited until its configuration changes
+)
+
+// Status is how one meter does.
+type Status struct {
+	Meter  meter.ID
+	Line   string
+	Serial string // as last found
+	State  State
+	Err    string    // what is wrong, empty when nothing is
+	Since  time.Time // of the last good visit; zero when there was none
+	Visits uint64
+	Rows   uint64
+}
+
+// Poller is the task of one line. Status is safe for concurrent use with Run.
+type Poller struct {
+	cfg    Config
+	meters []*meterState
+
+	mu sync.Mutex // guards the status of the meters
+}
+
+// meterState is what the poller knows of a meter. Only status is shared.
+type meterState struct {
+	Meter
+	due       []time.Time // by group
+	notBefore time.Time   // back-off
+	pause     time.Duration
+	serial    string // that cursors are looked up by
+	proven    bool   // serial was found or configured, so cursors can be looked up
+	alarmed   string // the foreign serial that an alarm was given for
+	locked    bool
+	status    Status
+}
+
+const (
+	authLimit  = 2 // refusals, after which a meter may lock out for good
+	pauseFirst = 5 * time.Second
+	pauseMost  = 15 * time.Minute
+	// firstReach is how far back a profile is read that was never read.
+	firstReach = 24 * time.Hour
+	longest    = 30 * time.Second // a wait; then the wall clock is looked at again
+)
+
+// New gives the poller of a line; Run does the work.
+func New(cfg Config) *Poller {
+	p := &Poller{cfg: cfg}
+	for _, m := range cfg.Meters {
+		p.meters = append(p.meters, &meterState{
+			Meter:  m,
+			due:    make([]time.Time, len(m.Groups)),
+			serial: m.Serial,
+			proven: m.Serial != "",
+			status: Status{Meter: m.ID, Line: cfg.Line, State: Waiting},
+		})
+	}
+	return p
+}
+
+// Status tells how each meter does, in the order of the configuration.
+func (p *Poller) Status() []Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]Status, len(p.meters))
+	for i, m := range p.meters {
+		all[i] = m.status
+	}
+	return all
+}
+
+// Run visits meters until ctx ends, then closes their sessions. It gives an
+// error only when the lock-out counts cannot be read: without them it could
+// lock a meter.
+func (p *Poller) Run(ctx context.Context) error {
+	defer p.close()
+	if err := p.recallLockouts(); err != nil {
+		return err
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		m, at := p.next()
+		wait := longest
+		if m != nil {
+			wait = min(longest, time.Until(at))
+		}
+		if m == nil || wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-timer.C:
+				continue
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		p.visit(ctx, m)
+	}
+}
+
+func (p *Poller) close() {
+	for _, m := range p.meters {
+		if err := m.Visitor.Close(); err != nil {
+			p.cfg.Log.Debug("closing a session", "line", p.cfg.Line, "meter", string(m.ID), "error", err)
+		}
+	}
+}
+
+// next gives the meter that is due first, and when. nil when there is none.
+func (p *Poller) next() (*meterState, time.Time) {
+	var first *meterState
+	var at time.Time
+	for _, m := range p.meters {
+		if m.locked || len(m.due) == 0 {
+			continue
+		}
+		due := m.due[0]
+		for _, d := range m.due[1:] {
+			if d.Before(due) {
+				due = d
+			}
+		}
+		if due.Before(m.notBefore) {
+			due = m.notBefore
+		}
+		if first == nil || due.Before(at) {
+			first, at = m, due
+		}
+	}
+	return first, at
+}
+
+// after gives when a group is due next, after it was due at due and read now.
+func after(g Group, due, now time.Time) time.Time {
+	if g.Align {
+		return now.Truncate(g.Every).Add(g.Every)
+	}
+	next := due.Add(g.Every)
+	if !next.After(now) { // first visit, or the line is too slow for the timetable
+		next = now.Add(g.Every)
+	}
+	return next
+}

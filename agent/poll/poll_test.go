@@ -1,0 +1,332 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gridgate/internal/meter"
+)
+
+// visitor is a meter made of a function.
+type visitor struct {
+	visit  func(ctx context.Context, ask meter.Ask) (meter.Got, error)
+	asks   []meter.Ask
+	at     []time.Time
+	closed bool
+}
+
+func (v *visitor) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+	v.asks = append(v.asks, ask)
+	v.at = append(v.at, time.Now())
+	return v.visit(ctx, ask)
+}
+
+func (v *visitor) Close() error {
+	v.closed = true
+	return nil
+}
+
+// sinkhole keeps what pollers submit.
+type sinkhole struct {
+	rows    []meter.Row
+	cursors []meter.Cursor
+	rounds  int
+}
+
+func (s *sinkhole) Submit(rows []meter.Row, cursors []meter.Cursor) {
+	s.rounds++
+	s.rows = append(s.rows, rows...)
+	s.cursors = append(s.cursors, cursors...)
+}
+
+func (s *sinkhole) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {
+	for i := len(s.cursors) - 1; i >= 0; i-- {
+		if c := s.cursors[i]; c.Meter == id && c.Serial == serial && c.Profile == profile {
+			return c, true, nil
+		}
+	}
+	return meter.Cursor{}, false, nil
+}
+
+type counts map[string]int
+
+func (c counts) AuthFailures(id meter.ID, fp string) (int, error) { return c[string(id)+fp], nil }
+
+func (c counts) SetAuthFailures(id meter.ID, fp string, n int) error {
+	c[string(id)+fp] = n
+	return nil
+}
+
+type bench struct {
+	sink   *sinkhole
+	counts counts
+	poller *Poller
+	stop   func() error
+}
+
+const load meter.Channel = "1-0:99.1.0*255/7:2"
+
+func registers(every time.Duration, align bool) Group {
+	return Group{Name: "r", Lane: meter.Instant, Every: every, Align: align, Channels: []meter.Channel{"1-0:1.8.0*255/3:2"}}
+}
+
+func run(t *testing.T, meters ...Meter) *bench {
+	t.Helper()
+	return runWith(t, counts{}, nil, meters...)
+}
+
+// runWith runs a poller over counts and cursors that an earlier one left.
+func runWith(t *testing.T, c counts, cursors []meter.Cursor, meters ...Meter) *bench {
+	t.Helper()
+	b := &bench{sink: &sinkhole{cursors: cursors}, counts: c}
+	now := func() meter.Stamp { return meter.Stamp{Time: time.Now().UnixMilli()} }
+	b.poller = New(Config{Line: "l", Meters: meters, Sink: b.sink, Lockouts: c, Now: now, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.poller.Run(ctx) }()
+	b.stop = func() error {
+		cancel()
+		return <-done
+	}
+	return b
+}
+
+// answer gives a visitor of a meter with that serial that answers with a row.
+func answer(serial, want string) *visitor {
+	return &visitor{visit: func(_ context.Context, ask meter.Ask) (meter.Got, error) {
+		got := meter.Got{Identity: meter.Identity{Want: want, Found: serial, Proven: want == "" || want == serial}}
+		for range ask.Groups {
+			got.Rows = append(got.Rows, meter.Row{Meter: "m", Serial: serial, Channel: "x", Lane: meter.Instant})
+		}
+		for _, p := range ask.Profiles {
+			got.Rows = append(got.Rows, meter.Row{Meter: "m", Serial: serial, Channel: "p", Lane: meter.Interval, Stamp: meter.Stamp{Time: p.Since + 1, Source: meter.FromMeter}})
+			got.Cursors = append(got.Cursors, meter.Cursor{Meter: "m", Serial: serial, Profile: p.Channel, Time: p.Since + 1})
+		}
+		return got, nil
+	}}
+}
+
+func TestATimetableIsKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		aligned, free := answer("1", "1"), answer("2", "2")
+		time.Sleep(7 * time.Second) // not at a multiple
+		b := run(
+			t, Meter{ID: "a", Serial: "1", Visitor: aligned, Groups: []Group{registers(15*time.Minute, true)}},
+			Meter{ID: "f", Serial: "2", Visitor: free, Groups: []Group{registers(10*time.Minute, false)}},
+		)
+		time.Sleep(time.Hour)
+		if err := b.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if len(aligned.at) != 5 || len(free.at) != 7 && len(free.at) != 6 {
+			t.Fatalf("visits at %v and %v", aligned.at, free.at)
+		}
+		for _, at := range aligned.at[1:] {
+			if !at.Equal(at.Truncate(15 * time.Minute)) {
+				t.Errorf("aligned visit at %v", at)
+			}
+		}
+		for i, at := range free.at[1:] {
+			if at.Sub(free.at[i]) != 10*time.Minute {
+				t.Errorf("free visits at %v", free.at)
+			}
+		}
+		if !aligned.closed || !free.closed {
+			t.Error("sessions were left open")
+		}
+	})
+}
+
+func TestADeadMeterCostsATimeoutABackoffStep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dead := &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) {
+			time.Sleep(2 * time.Second)
+			return meter.Got{}, fmt.Errorf("unit 9: %w", meter.ErrNoAnswer)
+		}}
+		good := answer("1", "1")
+		b := run(
+			t, Meter{ID: "dead", Visitor: dead, Groups: []Group{registers(5*time.Second, false)}},
+			Meter{ID: "good", Serial: "1", Visitor: good, Groups: []Group{registers(5*time.Second, false)}},
+		)
+		time.Sleep(time.Hour)
+		status := b.poller.Status()
+		if err := b.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if len(dead.at) < 8 || len(dead.at) > 12 { // 5 s, 10 s, … 15 min
+			t.Errorf("the dead meter was tried %d times in an hour", len(dead.at))
+		}
+		if len(good.at) < 700 {
+			t.Errorf("the good meter was read %d times of 720", len(good.at))
+		}
+		if status[0].State != Failing || !strings.Contains(status[0].Err, "no answer") || status[1].State != OK {
+			t.Errorf("%+v", status)
+		}
+	})
+}
+
+func TestAMeterThatRefusesTwiceIsLeftAloneOverRestarts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		refuse := func() *visitor {
+			return &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) {
+				return meter.Got{}, fmt.Errorf("client 17: %w", meter.ErrAuthentication)
+			}}
+		}
+		c := counts{}
+		first := refuse()
+		b := runWith(t, c, nil, Meter{ID: "m", Fingerprint: "old", Visitor: first, Groups: []Group{registers(time.Minute, false)}})
+		time.Sleep(time.Hour)
+		status := b.poller.Status()
+		_ = b.stop()
+		if len(first.at) != 2 || status[0].State != LockedOut {
+			t.Errorf("tried %d times, %+v", len(first.at), status)
+		}
+		second := refuse()
+		b = runWith(t, c, nil, Meter{ID: "m", Fingerprint: "old", Visitor: second, Groups: []Group{registers(time.Minute, false)}})
+		time.Sleep(time.Hour)
+		_ = b.stop()
+		if len(second.at) != 0 {
+			t.Errorf("tried %d times after a restart", len(second.at))
+		}
+		third := answer("1", "")
+		b = runWith(t, c, nil, Meter{ID: "m", Fingerprint: "new password", Visitor: third, Groups: []Group{registers(time.Minute, false)}})
+		time.Sleep(time.Hour)
+		_ = b.stop()
+		if len(third.at) < 59 {
+			t.Errorf("read %d times after the configuration changed", len(third.at))
+		}
+	})
+}
+
+func TestOneRefusalIsForgivenByASession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		good := answer("1", "1")
+		flaky := &visitor{visit: func(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+			if n++; n%2 == 1 {
+				return meter.Got{}, meter.ErrAuthentication
+			}
+			return good.visit(ctx, ask)
+		}}
+		b := run(t, Meter{ID: "m", Serial: "1", Visitor: flaky, Groups: []Group{registers(time.Minute, false)}})
+		time.Sleep(time.Hour)
+		_ = b.stop()
+		if len(flaky.at) < 50 {
+			t.Errorf("visited %d times", len(flaky.at))
+		}
+	})
+}
+
+func TestAnExchangedMeterRaisesOneAlarmAndKeepsItsRowsApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := answer("new", "old")
+		b := run(t, Meter{ID: "m", Serial: "old", Visitor: v, Groups: []Group{registers(time.Minute, false)}})
+		time.Sleep(10*time.Minute + time.Second)
+		status := b.poller.Status()
+		_ = b.stop()
+		alarms := 0
+		for _, r := range b.sink.rows {
+			if r.Serial != "new" {
+				t.Errorf("a row under serial %q", r.Serial)
+			}
+			if r.Lane == meter.Alarm {
+				alarms++
+				if r.Channel != AlarmExchanged || r.Value.String() != "configured old, found new" || r.Stamp.Time == 0 {
+					t.Errorf("alarm %+v", r)
+				}
+			}
+		}
+		if alarms != 1 || status[0].State != Exchanged || !strings.Contains(status[0].Err, "found new") {
+			t.Errorf("%d alarms, %+v", alarms, status)
+		}
+	})
+}
+
+func TestProfilesFollowTheSerialThatAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		profile := Group{Name: "load", Lane: meter.Interval, Every: time.Hour, Profile: load}
+		v := answer("new", "old")
+		b := runWith(t, counts{}, []meter.Cursor{
+			{Meter: "m", Serial: "old", Profile: load, Time: 1000},
+			{Meter: "m", Serial: "new", Profile: load, Time: 50},
+		}, Meter{ID: "m", Serial: "old", Visitor: v, Groups: []Group{profile}})
+		time.Sleep(time.Minute)
+		_ = b.stop()
+		if len(v.asks) != 2 || v.asks[0].Profiles[0].Since != 1000 || v.asks[1].Profiles[0].Since != 50 {
+			t.Fatalf("asked %+v", v.asks)
+		}
+		for _, c := range b.sink.cursors[2:] {
+			if c.Serial != "new" || c.Time != 51 {
+				t.Errorf("cursor %+v", c)
+			}
+		}
+		if n := len(b.sink.cursors); n != 3 {
+			t.Errorf("%d cursors", n)
+		}
+	})
+}
+
+func TestAProfileWaitsUntilTheSerialIsKnown(t *testing.T) {
+	t.Parallel()
+	for _, serial := range []string{"s", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			profile := Group{Name: "load", Lane: meter.Interval, Every: time.Hour, Profile: load}
+			v := answer(serial, "")
+			begin := time.Now()
+			b := run(t, Meter{ID: "m", Visitor: v, Groups: []Group{profile}})
+			time.Sleep(time.Minute)
+			_ = b.stop()
+			if len(v.asks) != 2 || len(v.asks[0].Profiles) != 0 || len(v.asks[1].Profiles) != 1 {
+				t.Fatalf("serial %q: asked %+v", serial, v.asks)
+			}
+			if since := v.asks[1].Profiles[0].Since; since != begin.Add(-firstReach).UnixMilli() {
+				t.Errorf("serial %q: a profile never read is read since %d", serial, since)
+			}
+		})
+	}
+}
+
+func TestWhatCameBeforeAnErrorIsKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) {
+			return meter.Got{Identity: meter.Identity{Found: "1"}, Rows: []meter.Row{{Meter: "m", Serial: "1"}}}, errors.New("cut")
+		}}
+		b := run(t, Meter{ID: "m", Visitor: v, Groups: []Group{registers(time.Hour, false)}})
+		time.Sleep(time.Second)
+		_ = b.stop()
+		if len(b.sink.rows) != 1 {
+			t.Errorf("kept %v", b.sink.rows)
+		}
+	})
+}
+
+func TestAStopInterruptsAVisit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &visitor{visit: func(ctx context.Context, _ meter.Ask) (meter.Got, error) {
+			<-ctx.Done()
+			return meter.Got{Rows: []meter.Row{{Meter: "m"}}}, ctx.Err()
+		}}
+		b := run(t, Meter{ID: "m", Serial: "1", Visitor: v, Groups: []Group{registers(time.Hour, false)}})
+		time.Sleep(time.Second)
+		if err := b.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if len(b.sink.rows) != 1 || b.poller.Status()[0].State == Failing {
+			t.Errorf("rows %v, %+v", b.sink.rows, b.poller.Status())
+		}
+	})
+}

@@ -1,0 +1,218 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gridgate/internal/meter"
+)
+
+// AlarmExchanged is the channel of the alarm that another meter answers than
+// the configured one; its value says in text which was found.
+const AlarmExchanged meter.Channel = "event.meter-exchanged"
+
+func (p *Poller) recallLockouts() error {
+	for _, m := range p.meters {
+		n, err := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint)
+		if err != nil {
+			return fmt.Errorf("line %s: meter %s: %w", p.cfg.Line, m.ID, err)
+		}
+		if n >= authLimit {
+			p.lock(m, errors.New("it refused our credentials before this start"))
+		}
+	}
+	return nil
+}
+
+// visit visits m for all its groups that are due.
+func (p *Poller) visit(ctx context.Context, m *meterState) {
+	now := time.Now()
+	ask, groups, err := p.ask(m, now)
+	if err != nil {
+		p.failed(m, fmt.Errorf("cursor: %w", err))
+		return
+	}
+	got, err := m.Visitor.Visit(ctx, ask)
+	if ctx.Err() != nil {
+		err = nil // a stop is no failure of the meter; what came before it counts
+		groups = nil
+	}
+	again := p.identify(m, &got, len(ask.Profiles) > 0, err == nil)
+	p.submit(m, got)
+	for _, i := range groups {
+		isProfile := m.Groups[i].Profile != ""
+		if again && isProfile && err == nil {
+			continue // still due: now with the cursor of the meter that answers
+		}
+		m.due[i] = after(m.Groups[i], m.due[i], now)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		p.failed(m, err)
+	default:
+		p.succeeded(m, got)
+	}
+}
+
+// ask gathers what is due. Profiles wait for the visit that first shows the
+// meter's serial number, because cursors are kept by it.
+func (p *Poller) ask(m *meterState, now time.Time) (ask meter.Ask, groups []int, err error) {
+	for i, g := range m.Groups {
+		if m.due[i].After(now) {
+			continue
+		}
+		groups = append(groups, i)
+		if g.Profile == "" {
+			ask.Groups = append(ask.Groups, meter.Group{Name: g.Name, Lane: g.Lane, Channels: g.Channels})
+			continue
+		}
+		if !m.proven {
+			continue
+		}
+		since := now.Add(-firstReach).UnixMilli()
+		cursor, ok, err := p.cfg.Sink.Cursor(m.ID, m.serial, g.Profile)
+		if err != nil {
+			return ask, nil, err
+		}
+		if ok {
+			since = cursor.Time
+		}
+		ask.Profiles = append(ask.Profiles, meter.Profile{Channel: g.Profile, Lane: g.Lane, Since: since})
+	}
+	return ask, groups, nil
+}
+
+// identify looks at who answered. It gives true when profiles must be asked
+// again, because they were asked with another meter's cursors or not at all.
+func (p *Poller) identify(m *meterState, got *meter.Got, askedProfiles, answered bool) (again bool) {
+	found := got.Identity.Found
+	known := m.proven && (found == "" || found == m.serial)
+	if !known && (found != "" || answered) {
+		again = true
+		m.serial, m.proven = found, true
+		if askedProfiles {
+			got.Cursors = nil
+			got.Rows = slices.DeleteFunc(got.Rows, func(r meter.Row) bool { return r.Stamp.Source == meter.FromMeter })
+		}
+	}
+	switch {
+	case got.Identity.Exchanged() && m.alarmed != found:
+		m.alarmed = found
+		p.cfg.Log.Error("meter exchanged: another meter answers than the configured one; its rows are kept under the serial found",
+			"line", p.cfg.Line, "meter", string(m.ID), "configured", m.Serial, "found", found)
+		got.Rows = append(got.Rows, meter.Row{
+			Meter: m.ID, Serial: found, Channel: AlarmExchanged, Lane: meter.Alarm, Stamp: p.cfg.Now(),
+			Value: meter.TextValue(fmt.Sprintf("configured %s, found %s", m.Serial, found)),
+		})
+	case found != "" && !got.Identity.Exchanged():
+		m.alarmed = ""
+	}
+	return again
+}
+
+// submit hands the rows on. Rows of profiles travel with their cursors, apart
+// from registers, so that under pressure they can be given up and read again.
+func (p *Poller) submit(m *meterState, got meter.Got) {
+	rows := len(got.Rows)
+	if len(got.Cursors) > 0 {
+		var profile, registers []meter.Row
+		for _, r := range got.Rows {
+			if r.Stamp.Source == meter.FromMeter {
+				profile = append(profile, r)
+			} else {
+				registers = append(registers, r)
+			}
+		}
+		p.cfg.Sink.Submit(profile, got.Cursors)
+		got.Rows = registers
+	}
+	p.cfg.Sink.Submit(got.Rows, nil)
+	p.mu.Lock()
+	m.status.Visits++
+	m.status.Rows += uint64(rows)
+	if got.Identity.Found != "" {
+		m.status.Serial = got.Identity.Found
+	}
+	p.mu.Unlock()
+}
+
+func (p *Poller) succeeded(m *meterState, got meter.Got) {
+	m.pause, m.notBefore = 0, time.Time{}
+	p.forgive(m)
+	state, text := OK, ""
+	if len(got.Failures) > 0 {
+		state, text = Partial, got.Failures[0].Error()
+		if n := len(got.Failures) - 1; n > 0 {
+			text += fmt.Sprintf(" (and %d more)", n)
+		}
+	}
+	if got.Identity.Exchanged() {
+		state = Exchanged
+		text = fmt.Sprintf("configured serial is %s, found %s: correct the configuration or the wiring", m.Serial, got.Identity.Found)
+	}
+	p.become(m, state, text)
+}
+
+func (p *Poller) failed(m *meterState, err error) {
+	m.pause = min(max(2*m.pause, pauseFirst), pauseMost)
+	m.notBefore = time.Now().Add(m.pause)
+	if !errors.Is(err, meter.ErrAuthentication) {
+		p.become(m, Failing, err.Error())
+		return
+	}
+	n, countErr := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint)
+	if countErr == nil {
+		n++
+		countErr = p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, n)
+	}
+	if n >= authLimit || countErr != nil { // a refusal that cannot be counted is the last one
+		p.lock(m, err)
+		return
+	}
+	p.become(m, Failing, err.Error())
+}
+
+func (p *Poller) lock(m *meterState, err error) {
+	m.locked = true
+	p.become(m, LockedOut, fmt.Sprintf("%v; not tried again until its configuration changes, since meters lock out", err))
+}
+
+// forgive clears the count of refusals after a session that was accepted.
+func (p *Poller) forgive(m *meterState) {
+	n, err := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint)
+	if err == nil && n > 0 {
+		err = p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, 0)
+	}
+	if err != nil {
+		p.cfg.Log.Error("the count of refused authentications cannot be kept", "meter", string(m.ID), "error", err)
+	}
+}
+
+// become notes the state of a meter and logs it when it is another than
+// before.
+func (p *Poller) become(m *meterState, state State, text string) {
+	p.mu.Lock()
+	before := m.status
+	m.status.State, m.status.Err = state, text
+	if state == OK || state == Partial || state == Exchanged {
+		m.status.Since = time.Now()
+	}
+	p.mu.Unlock()
+	if before.State == state && (before.Err == text || state == Failing) {
+		return
+	}
+	log := p.cfg.Log.With("line", p.cfg.Line, "meter", string(m.ID))
+	switch state {
+	case OK:
+		log.Info("meter reads", "serial", m.status.Serial)
+	case Partial, Failing:
+		log.Warn("meter does not read", "state", string(state), "error", text)
+	case LockedOut:
+		log.Error("meter locked", "error", text)
+	case Exchanged, Waiting: // logged where it was found
+	}
+}
