@@ -1,0 +1,245 @@
+// Package status shows how the agent does, and lends its lines to tools, over
+// a control socket.
+//
+// The protocol is a line of JSON each way on a Unix stream socket:
+//
+//	{"verb":"status"}                      -> a Report
+//	{"verb":"lend","line":"/dev/ttyS1"}    -> {"ok":true}, when the line is free;
+//	                                          the agent stays off it until the connection ends
+//	anything that cannot be done           -> {"error":"…"}
+package status
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Config is what a Control works with.
+type Config struct {
+	Path   string // of the socket; its folder is made when it is missing
+	Report func() Report
+	// Lend keeps the agent off a line until giveBack is called. It waits for
+	// the exchange under way, as long as ctx lasts.
+	Lend func(ctx context.Context, line string) (giveBack func(), err error)
+	Log  *slog.Logger
+}
+
+// Control is the task that serves the control socket.
+type Control struct {
+	cfg      Config
+	listener *net.UnixListener
+}
+
+const (
+	requestMost = 4096
+	requestTime = 5 * time.Second
+)
+
+type request struct {
+	Verb string `json:"verb"`
+	Line string `json:"line,omitempty"`
+}
+
+type reply struct {
+	OK    bool   `json:"ok,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// Listen opens the socket. A socket that a dead agent left is replaced; one
+// that a living agent serves is an error.
+func Listen(cfg Config) (*Control, error) {
+	if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o755); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	addr := &net.UnixAddr{Name: cfg.Path, Net: "unix"}
+	if c, err := net.DialUnix("unix", nil, addr); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("control socket %s: another agent serves it; stop that one, or give this one another control.socket", cfg.Path)
+	}
+	if info, err := os.Lstat(cfg.Path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("control socket %s: a file of that name is there and is no socket; move it away", cfg.Path)
+		}
+		if err := os.Remove(cfg.Path); err != nil {
+			return nil, fmt.Errorf("control socket: %w", err)
+		}
+	}
+	l, err := net.ListenUnix("unix", addr)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Chmod(cfg.Path, 0o660); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return &Control{cfg: cfg, listener: l}, nil
+}
+
+// Run serves until ctx ends; then every connection is closed, and with it
+// every loan ends.
+func (c *Control) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = c.listener.Close() })
+	defer stop()
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		conn, err := c.listener.AcceptUnix()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("control socket: %w", err)
+		case err != nil:
+			c.cfg.Log.Warn("control socket", "error", err)
+			continue
+		}
+		conns.Go(func() { c.serve(ctx, conn) })
+	}
+}
+
+// serve answers one connection.
+func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	_ = conn.SetReadDeadline(time.Now().Add(requestTime))
+	line, err := bufio.NewReader(io.LimitReader(conn, requestMost)).ReadBytes('\n')
+	if err != nil {
+		answer(conn, reply{Error: "want one line of JSON"})
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	var r request
+	if err := json.Unmarshal(line, &r); err != nil {
+		answer(conn, reply{Error: "not JSON: " + err.Error()})
+		return
+	}
+	switch r.Verb {
+	case "status":
+		answer(conn, c.cfg.Report())
+	case "lend":
+		c.lend(ctx, conn, r.Line)
+	default:
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status or lend", r.Verb)})
+	}
+}
+
+// lend lends a line for as long as the connection stands.
+func (c *Control) lend(ctx context.Context, conn *net.UnixConn, line string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gone := make(chan struct{})
+	go func() { // joined below: a read ends when the borrower or serve closes conn
+		defer close(gone)
+		_, _ = io.Copy(io.Discard, conn)
+		cancel()
+	}()
+	defer func() {
+		_ = conn.Close()
+		<-gone
+	}()
+	giveBack, err := c.cfg.Lend(ctx, line)
+	if err != nil {
+		answer(conn, reply{Error: err.Error()})
+		return
+	}
+	defer giveBack()
+	c.cfg.Log.Info("line lent to a tool", "line", line)
+	answer(conn, reply{OK: true})
+	<-ctx.Done()
+	c.cfg.Log.Info("line given back", "line", line)
+}
+
+func answer(conn *net.UnixConn, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		b = []byte(`{"error":"the answer cannot be written as JSON"}`)
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(requestTime))
+	_, _ = conn.Write(append(b, '\n')) // a borrower that is gone needs no answer
+}
+
+// ErrNoAgent says that no agent serves the socket.
+var ErrNoAgent = errors.New("no agent runs here")
+
+// Ask asks the agent at path how it does. ErrNoAgent when there is none.
+func Ask(ctx context.Context, path string) (Report, error) {
+	conn, line, err := call(ctx, path, request{Verb: "status"})
+	if err != nil {
+		return Report{}, err
+	}
+	defer conn.Close()
+	var r Report
+	if err := json.Unmarshal(line, &r); err != nil {
+		return Report{}, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Borrow borrows a line from the agent at path until giveBack is called. It
+// waits for the exchange under way. ErrNoAgent when there is no agent to
+// borrow from.
+func Borrow(ctx context.Context, path, line string) (giveBack func(), err error) {
+	conn, _, err := call(ctx, path, request{Verb: "lend", Line: line})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = conn.Close() }, nil
+}
+
+// call sends a request and reads the reply line; conn is open on success.
+func call(ctx context.Context, path string, r request) (net.Conn, []byte, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, nil, fmt.Errorf("control socket %s: %w", path, ErrNoAgent)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("control socket: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	line, err := exchange(conn, r)
+	if err != nil {
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	return conn, line, nil
+}
+
+func exchange(conn net.Conn, r request) ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(append(b, '\n')); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(conn).ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	var refused reply
+	if err := json.Unmarshal(line, &refused); err != nil {
+		return nil, err
+	}
+	if refused.Error != "" {
+		return nil, errors.New(refused.Error)
+	}
+	return line, nil
+}
