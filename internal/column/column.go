@@ -1,0 +1,162 @@
+// Package column turns rows into a compact body and back. The buffer keeps
+// bodies on flash and batches carry them; the meters and channels that a body
+// speaks of by number stand in a Dict.
+//
+// A body is a protobuf message, as are the columns in it (docs/formats.md has
+// every byte, agent/batch/batch.proto the schema):
+//
+//	Body
+//	  1 columns   Columns, as they are
+//	  2 size      length of the columns when inflated
+//	  3 deflated  Columns, deflated (RFC 1951, no header); in place of 1
+//	Columns, in the order of the rows
+//	  1 rows           how many
+//	  2 meter_counts   run lengths of rows of one meter
+//	  3 meter_steps    the meter's number less that of the run before
+//	  4 channel_steps  the channel's number less that of the row before
+//	  5 stamp_counts   run lengths of rows with one stamp
+//	  6 times 7 monos  a number for each stamp (see stamps)
+//	  8 boots 9 bounds 10 sources        runs over stamps
+//	Columns, in column order: by channel number, then meter number, then row
+//	  11 orders 12 decimals  a number for each channel (see groups)
+//	  13 values              a number for each row
+//	  14 data_lengths 15 data
+//	  16 qualities 17 lanes 18 periods 19 occurrences 20 statuses 21 has_statuses   runs over rows
+//
+// Runs are pairs of a count and a value; a column that is absent is all zeros.
+// In column order the rows of one series (one channel of one meter) stand
+// together in their order, and beside the same channel of the next meter: one
+// rule, the difference to the row before, serves history and snapshots.
+package column
+
+import (
+	"errors"
+	"fmt"
+
+	"gridgate/internal/meter"
+	"gridgate/internal/wire"
+)
+
+// MaxRows is how many rows a body may have. Its rows in memory take about
+// 160 bytes each, whatever little the body takes.
+const MaxRows = 16384
+
+// The errors that callers decide on.
+var (
+	// ErrTooMany says that there are more rows than MaxRows.
+	ErrTooMany = errors.New("too many rows for a body")
+	// ErrNotInDict says that a meter or channel has no number and may get none.
+	ErrNotInDict = errors.New("not in the dictionary")
+	// ErrDictFull says that a dictionary has all the entries it may have.
+	ErrDictFull = errors.New("dictionary is full")
+	// ErrCorrupt says that a body or dictionary is none.
+	ErrCorrupt = errors.New("corrupt")
+)
+
+// The field numbers of a body.
+const (
+	bodyColumns = iota + 1
+	bodySize
+	bodyDeflated
+)
+
+// The field numbers of the columns.
+const (
+	colRows = iota + 1
+	colMeterCounts
+	colMeterSteps
+	colChannelSteps
+	colStampCounts
+	colTimes
+	colMonos
+	colBoots
+	colBounds
+	colSources
+	colOrders
+	colDecimals
+	colValues
+	colDataLengths
+	colData
+	colQualities
+	colLanes
+	colPeriods
+	colOccurrences
+	colStatuses
+	colHasStatuses
+	colEnd
+)
+
+// AppendRows appends the body of rows to dst. Meters and channels that d does
+// not have are added to it.
+func AppendRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
+	return appendRows(dst, rows, d, true)
+}
+
+// AppendKnownRows is AppendRows with a dictionary that does not change: a meter
+// or channel that it does not have is an ErrNotInDict.
+func AppendKnownRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
+	return appendRows(dst, rows, d, false)
+}
+
+func appendRows(dst []byte, rows []meter.Row, d *Dict, grow bool) ([]byte, error) {
+	if len(rows) > MaxRows {
+		return nil, fmt.Errorf("%d rows: %w", len(rows), ErrTooMany)
+	}
+	e := encoders.Get().(*encoder) //nolint:forcetypeassert // the pool holds nothing else
+	defer encoders.Put(e)
+	if err := e.number(rows, d, grow); err != nil {
+		return nil, err
+	}
+	e.columns(rows, d)
+	if packed, ok := e.deflate(e.out); ok {
+		dst = wire.AppendUint(dst, bodySize, uint64(len(e.out)))
+		return wire.AppendBytes(dst, bodyDeflated, packed), nil
+	}
+	return wire.AppendMessage(dst, bodyColumns, e.out), nil
+}
+
+// ParseRows gives the rows of a body, in their order. They share their names
+// with d and nothing with b. What it allocates is bounded by 64 KiB, 64 bytes
+// for each of b, and 256 for each row, of which there are at most MaxRows.
+func ParseRows(b []byte, d *Dict) ([]meter.Row, error) {
+	rows, err := parseBody(b, d)
+	if err != nil {
+		return nil, fmt.Errorf("rows: %w: %w", ErrCorrupt, err)
+	}
+	return rows, nil
+}
+
+func parseBody(b []byte, d *Dict) ([]meter.Row, error) {
+	var columns, deflated []byte
+	var size uint64
+	for rest := b; len(rest) > 0; {
+		var f wire.Field
+		var err error
+		if f, rest, err = wire.Next(rest); err != nil {
+			return nil, err
+		}
+		switch f.Num {
+		case bodyColumns:
+			columns, err = f.Data, f.Want(wire.Bytes)
+		case bodySize:
+			size, err = f.Uint(inflateLimit(len(b)))
+		case bodyDeflated:
+			deflated, err = f.Data, f.Want(wire.Bytes)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case columns != nil && deflated == nil:
+		return parseColumns(columns, d)
+	case columns == nil && deflated != nil:
+		columns, err := inflate(deflated, int(size))
+		if err != nil {
+			return nil, err
+		}
+		return parseColumns(columns, d)
+	default:
+		return nil, errors.New("want columns either as they are or deflated")
+	}
+}

@@ -1,0 +1,61 @@
+package column
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// A deflating writer takes 0.8 MB whatever its level, and 0.1 ms to make; one
+// is kept between calls, until the collector wants it.
+var encoders = sync.Pool{New: func() any { return &encoder{} }} //nolint:gochecknoglobals // memory to reuse, no state
+
+// level 6 is within 1 % of the smallest on columns (see BenchmarkBytesPerValue).
+const level = 6
+
+// inflateLimit is how large the columns of a body of n bytes may be when
+// inflated. Bodies that would be larger are not deflated.
+func inflateLimit(n int) uint64 { return 64<<10 + 64*uint64(n) }
+
+// deflate gives p deflated, if that is smaller and may be inflated again. What
+// it gives is good until the next call.
+func (e *encoder) deflate(p []byte) ([]byte, bool) {
+	if len(p) < 64 {
+		return nil, false
+	}
+	e.packed.Reset()
+	var err error
+	if e.writer == nil {
+		e.writer, err = flate.NewWriter(&e.packed, level)
+	} else {
+		e.writer.Reset(&e.packed)
+	}
+	if err == nil {
+		_, err = e.writer.Write(p)
+	}
+	if err == nil {
+		err = e.writer.Close()
+	}
+	n := e.packed.Len()
+	if err != nil || n+4 >= len(p) || uint64(len(p)) > inflateLimit(n) {
+		return nil, false // a bytes.Buffer takes all, so there is no error
+	}
+	return e.packed.Bytes(), true
+}
+
+// inflate gives the size bytes that p inflates to, no more and no less.
+func inflate(p []byte, size int) ([]byte, error) {
+	r := flate.NewReader(bytes.NewReader(p))
+	out := make([]byte, size)
+	if _, err := io.ReadFull(r, out); err != nil {
+		return nil, fmt.Errorf("inflating %d to %d bytes: %w", len(p), size, err)
+	}
+	var one [1]byte
+	if n, err := r.Read(one[:]); n > 0 || !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("inflates to more than the %d bytes it says", size)
+	}
+	return out, nil
+}
