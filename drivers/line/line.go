@@ -103,6 +103,7 @@ func (l *Line) do(ctx context.Context, s Settings, exchange func(context.Context
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := l.hold(cancel); err != nil {
+		l.drop() // closed while we waited
 		return err
 	}
 	defer l.unhold()
@@ -209,29 +210,25 @@ func (l *Line) Lend(ctx context.Context) (giveBack func(), err error) {
 // error.
 func (l *Line) Close() error {
 	l.mu.Lock()
-	again := l.isClosed
-	holder := l.cancel
+	again, interrupt := l.isClosed, l.cancel
 	l.isClosed = true
-	if !again {
-		close(l.closed)
-	}
 	l.mu.Unlock()
 	if again {
 		return nil
 	}
-	if holder != nil {
-		holder(ErrClosed)
+	close(l.closed)
+	if interrupt != nil {
+		interrupt(ErrClosed)
+		l.turn <- struct{}{}
 	} else {
 		select {
 		case l.turn <- struct{}{}:
-		default: // lent (the port is closed then), or about to find that it is closed
+		default:
+			// Lent, and the port is closed; or taken by a Do that is about to
+			// find the line closed, and drops the port itself.
 			return nil
 		}
-		defer l.release()
-		l.drop()
-		return nil
 	}
-	l.turn <- struct{}{}
 	defer l.release()
 	l.drop()
 	return nil

@@ -52,6 +52,12 @@ func lockDevice(device, name string, o Options) (*os.File, error) {
 	return file, nil
 }
 
+// unlock lets go of the lock before it closes the file: a process that is being
+// started right now may have a copy of the descriptor for a moment.
+func unlock(file *os.File) error {
+	return errors.Join(unix.Flock(int(file.Fd()), unix.LOCK_UN), file.Close())
+}
+
 // openLock opens the lock file in dir, or in the first of the usual places
 // that can be written.
 func openLock(dir, name string) (*os.File, error) {

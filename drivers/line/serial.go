@@ -36,7 +36,7 @@ func Serial(path string, o Options) *Line {
 			if errors.Is(err, syscall.EBUSY) {
 				err = &BusyError{Line: path, Holder: "another program"}
 			}
-			_ = lock.Close()
+			_ = unlock(lock)
 			return nil, portError(err)
 		}
 		p.lock = lock
@@ -145,7 +145,7 @@ func (p *port) Stale() bool {
 // Close drops what was not sent first: closing a port would wait for it.
 func (p *port) Close() error {
 	_ = p.mode.ResetOutputBuffer()
-	return errors.Join(p.file.Close(), p.mode.Close(), p.lock.Close())
+	return errors.Join(p.file.Close(), p.mode.Close(), unlock(p.lock))
 }
 
 func (s Settings) mode() *serial.Mode {
