@@ -22,7 +22,7 @@ type Group struct {
 	Name     string
 	Lane     meter.Lane
 	Every    time.Duration
-	Align    bool            // at whole multiples of Every of the wall clock
+	Align    bool            // at whole multiples of Every, counted from local midnight
 	Channels []meter.Channel // registers to read; or
 	Profile  meter.Channel   // the profile to follow
 }
@@ -56,6 +56,7 @@ type Config struct {
 	Sink     sink
 	Lockouts lockouts
 	Now      meter.Now
+	TimeZone *time.Location // whose midnight aligned groups count from; nil is UTC
 	Log      *slog.Logger
 }
 
@@ -205,13 +206,33 @@ func (p *Poller) next() (*meterState, time.Time) {
 }
 
 // after gives when a group is due next, after it was due at due and read now.
-func after(g Group, due, now time.Time) time.Time {
+func (p *Poller) after(g Group, due, now time.Time) time.Time {
 	if g.Align {
-		return now.Truncate(g.Every).Add(g.Every)
+		return aligned(now, g.Every, p.cfg.TimeZone)
 	}
 	next := due.Add(g.Every)
 	if !next.After(now) { // first visit, or the line is too slow for the timetable
 		next = now.Add(g.Every)
+	}
+	return next
+}
+
+// aligned gives the next multiple of every after now, counted from local
+// midnight and beginning anew at each; whole days are counted as days, which
+// daylight saving makes 23 or 25 hours long.
+func aligned(now time.Time, every time.Duration, zone *time.Location) time.Time {
+	if zone == nil {
+		zone = time.UTC
+	}
+	const day = 24 * time.Hour
+	y, m, d := now.In(zone).Date()
+	if every >= day {
+		return time.Date(y, m, d+int(every/day), 0, 0, 0, 0, zone)
+	}
+	midnight := time.Date(y, m, d, 0, 0, 0, 0, zone)
+	next := midnight.Add(now.Sub(midnight).Truncate(every) + every)
+	if tomorrow := time.Date(y, m, d+1, 0, 0, 0, 0, zone); tomorrow.Before(next) {
+		return tomorrow
 	}
 	return next
 }

@@ -330,3 +330,35 @@ func TestAStopInterruptsAVisit(t *testing.T) {
 		}
 	})
 }
+
+func TestAligned(t *testing.T) {
+	t.Parallel()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		now   string
+		every time.Duration
+		want  string
+	}{
+		{"2026-01-05T10:07:30+01:00", 15 * time.Minute, "2026-01-05T10:15:00+01:00"},
+		{"2026-01-05T10:15:00+01:00", 15 * time.Minute, "2026-01-05T10:30:00+01:00"},
+		{"2026-01-05T23:50:00+01:00", 7 * time.Hour, "2026-01-06T00:00:00+01:00"},
+		{"2026-01-05T10:07:30+01:00", 24 * time.Hour, "2026-01-06T00:00:00+01:00"},
+		{"2026-03-28T10:00:00+01:00", 24 * time.Hour, "2026-03-29T00:00:00+01:00"},
+		{"2026-03-29T10:00:00+02:00", 24 * time.Hour, "2026-03-30T00:00:00+02:00"}, // a day of 23 hours
+		{"2026-01-05T10:00:00+01:00", 48 * time.Hour, "2026-01-07T00:00:00+01:00"},
+	} {
+		now, err := time.Parse(time.RFC3339, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := aligned(now, c.every, berlin).Format(time.RFC3339); got != c.want {
+			t.Errorf("%s every %v: got %s, want %s", c.now, c.every, got, c.want)
+		}
+	}
+	if got := aligned(time.Unix(100, 0), time.Minute, nil); !got.Equal(time.Unix(120, 0)) {
+		t.Errorf("without a zone: %v", got)
+	}
+}

@@ -47,7 +47,7 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 		if again && isProfile && err == nil {
 			continue // still due: now with the cursor of the meter that answers
 		}
-		m.due[i] = after(m.Groups[i], m.due[i], now)
+		m.due[i] = p.after(m.Groups[i], m.due[i], now)
 	}
 	switch {
 	case ctx.Err() != nil:
