@@ -1,0 +1,135 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+)
+
+// disconnectTime is how long Close waits for the library, in milliseconds.
+const disconnectTime = 1500
+
+// Done is closed when the connection has ended and its goroutines have.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err says why the connection ended: an ErrLost with the broker's address, nil
+// after Close and while the connection stands.
+func (c *Conn) Err() error {
+	select {
+	case <-c.done:
+		return c.err
+	default:
+		return nil
+	}
+}
+
+// Abort ends the connection at once, without a DISCONNECT: the broker
+// publishes the will. Err gives reason. It does not wait; Done does.
+func (c *Conn) Abort(reason error) { c.socket.abort(reason) }
+
+// Close says goodbye with a DISCONNECT, which makes the broker drop the will,
+// and waits until the connection has ended: 2.5 s at most, unless a handler
+// blocks. It does not wait for PUBACKs.
+func (c *Conn) Close() {
+	c.client.Disconnect(disconnectTime)
+	_ = c.socket.Close()
+	<-c.socket.stopped
+	c.end(nil)
+}
+
+// end closes Done, once. Everything but the caller's goroutine has ended.
+func (c *Conn) end(err error) {
+	c.once.Do(func() {
+		if err != nil {
+			if reason := c.socket.reason(); reason != nil {
+				err = reason
+			}
+			c.socket.abort(err)
+			<-c.socket.stopped
+			c.err = lost(c.address, err)
+		}
+		close(c.done)
+	})
+}
+
+// Token is a message on its way to the broker.
+type Token struct {
+	token   paho.Token
+	address string
+}
+
+// Done is closed when the broker's PUBACK is there, or when it cannot come any
+// more; Err says which. On a persistent session only the former closes it:
+// watch the connection's Done too.
+func (t Token) Done() <-chan struct{} { return t.token.Done() }
+
+// Err is nil after a PUBACK. It is valid when Done is closed.
+func (t Token) Err() error {
+	if err := t.token.Error(); err != nil {
+		return lost(t.address, err)
+	}
+	return nil
+}
+
+// Publish sends a message with QoS 1 and gives its token. Messages go out in
+// the order of the calls. While 64 KiB wait for the network, it waits; ctx
+// bounds that. payload must not change until the token is done.
+//
+// A PUBACK says that the broker has the message, not that anybody may read it:
+// MQTT 3.1.1 has no way to say that the topic is forbidden.
+func (c *Conn) Publish(ctx context.Context, topic string, retained bool, payload []byte) (Token, error) {
+	for {
+		waiting, room := c.socket.queued()
+		if waiting == 0 || waiting+len(payload) <= publishRoom {
+			break
+		}
+		select {
+		case <-room:
+		case <-c.done:
+			return Token{}, c.ended()
+		case <-ctx.Done():
+			return Token{}, fmt.Errorf("broker %s: publish: %w", c.address, ctx.Err())
+		}
+	}
+	t := Token{c.client.Publish(topic, 1, retained, payload), c.address}
+	select {
+	case <-t.Done():
+		return t, t.Err()
+	default:
+		return t, nil
+	}
+}
+
+// Subscribe asks for the messages that match filter, with QoS 1, and waits for
+// the broker's SUBACK. handler is called in the order of arrival, one message
+// at a time, from a goroutine of the connection; a PUBACK is sent when it
+// returns. It must not call the Conn and must not block for long.
+func (c *Conn) Subscribe(ctx context.Context, filter string, handler func(Message)) error {
+	token := c.client.Subscribe(filter, 1, receive(handler))
+	select {
+	case <-token.Done():
+	case <-c.done:
+		return c.ended()
+	case <-ctx.Done():
+		return fmt.Errorf("broker %s: subscribe to %s: %w", c.address, filter, ctx.Err())
+	}
+	if err := token.Error(); err != nil {
+		return lost(c.address, err)
+	}
+	if sub, ok := token.(*paho.SubscribeToken); ok {
+		if code, granted := sub.Result()[filter]; !granted || code > 2 {
+			return &brokerError{c.address, ErrRefused, "it does not allow to subscribe to " + filter, errors.New("SUBACK 0x80")}
+		}
+	}
+	return nil
+}
+
+// ended is why a call on an ended connection fails.
+func (c *Conn) ended() error {
+	if c.err != nil {
+		return c.err
+	}
+	return &brokerError{c.address, ErrLost, "it was closed here", errAborted}
+}

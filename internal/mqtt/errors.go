@@ -1,0 +1,145 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// The decisions that callers of Dial and Publish take on an error.
+var (
+	// ErrUnreachable says that nothing answered at the broker's address.
+	ErrUnreachable = errors.New("unreachable")
+	// ErrTLS says that the connection could not be secured.
+	ErrTLS = errors.New("TLS")
+	// ErrRefused says that the broker answered and refused.
+	ErrRefused = errors.New("refused")
+	// ErrLost says that the connection was there and is gone.
+	ErrLost = errors.New("connection lost")
+)
+
+// brokerError is an error with the broker's address before it. Its kind is one
+// of the sentinels above; detail is for people, cause for errors.Is.
+type brokerError struct {
+	address string
+	kind    error
+	detail  string
+	cause   error
+}
+
+func (e *brokerError) Error() string {
+	return fmt.Sprintf("broker %s: %v: %s", e.address, e.kind, e.detail)
+}
+
+func (e *brokerError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// unreachable says in words why a connection could not be opened.
+func unreachable(address string, err error) error {
+	detail := err.Error()
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		detail = "connection refused: does the broker run, and is the port right?"
+	case errors.As(err, &dns):
+		detail = fmt.Sprintf("the name %s does not resolve: %s", dns.Name, dns.Err)
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		detail = "no route: is the modem up?"
+	case timedOut(err):
+		detail = "no answer: is the address right, and does a firewall let it through?"
+	}
+	return &brokerError{address, ErrUnreachable, detail, err}
+}
+
+// insecure says in words why a TLS handshake failed.
+func insecure(address string, err error) error {
+	detail := err.Error()
+	var (
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		record    tls.RecordHeaderError
+		alert     tls.AlertError
+	)
+	switch {
+	case errors.As(err, &authority):
+		detail = "certificate signed by unknown authority: is the right CA file configured?"
+	case errors.As(err, &name):
+		detail = fmt.Sprintf("wrong name: %v", name)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		detail = expired(invalid)
+	case errors.As(err, &record):
+		detail = "the broker does not speak TLS on this port"
+	case errors.As(err, &alert):
+		detail = fmt.Sprintf("the broker refused the handshake (%v): does it accept this client certificate?", alert)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		detail = "the broker closed the connection during the handshake: does it speak TLS on this port?"
+	case timedOut(err):
+		detail = "no answer during the handshake"
+	}
+	return &brokerError{address, ErrTLS, detail, err}
+}
+
+// expired tells a certificate that is over from one that is not yet valid,
+// which mostly means that the gateway's clock is behind.
+func expired(e x509.CertificateInvalidError) string {
+	if e.Cert != nil && time.Now().Before(e.Cert.NotBefore) {
+		return fmt.Sprintf("certificate is not valid before %s: is the gateway's clock right?", e.Cert.NotBefore.UTC().Format(time.RFC3339))
+	}
+	if e.Cert != nil {
+		return fmt.Sprintf("certificate expired on %s", e.Cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return e.Error()
+}
+
+// refused says in words why the broker did not accept a CONNECT.
+func refused(address string, code byte, err error) error {
+	switch code {
+	case packets.ErrRefusedBadUsernameOrPassword:
+		return &brokerError{address, ErrRefused, "bad user name or password", err}
+	case packets.ErrRefusedNotAuthorised:
+		// Brokers answer so to a wrong password too.
+		return &brokerError{address, ErrRefused, "not authorised: check user name, password and client id", err}
+	case packets.ErrRefusedIDRejected:
+		return &brokerError{address, ErrRefused, "it does not accept the client id", err}
+	case packets.ErrRefusedServerUnavailable:
+		return &brokerError{address, ErrRefused, "it is not available now", err}
+	case packets.ErrRefusedBadProtocolVersion:
+		return &brokerError{address, ErrRefused, "it does not speak MQTT 3.1.1", err}
+	}
+	detail := err.Error()
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		detail = "it closed the connection instead of answering: does it want TLS on this port?"
+	case timedOut(err):
+		detail = "it took the connection and did not answer"
+	}
+	return &brokerError{address, ErrUnreachable, detail, err}
+}
+
+// lost says why a connection ended.
+func lost(address string, err error) error {
+	detail := err.Error()
+	switch {
+	case errors.Is(err, io.EOF):
+		detail = "the broker closed it"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		detail = "it was reset"
+	case timedOut(err):
+		detail = "the network takes no data"
+	}
+	return &brokerError{address, ErrLost, detail, err}
+}
+
+func timedOut(err error) bool {
+	var n net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
+}

@@ -1,0 +1,221 @@
+package mqtt
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// maxQueued is how many bytes may wait for the network. Publish waits
+	// below publishRoom; what may fill the rest is acknowledgements and pings,
+	// and then the peer has long stopped reading.
+	maxQueued   = 1 << 20
+	publishRoom = 64 << 10
+	// piece is how much goes into one write, and so into one write deadline:
+	// 2 KiB in 15 s is 1 kbit/s, slower than any link that is still useful.
+	piece = 2 << 10
+	// flushTime is how long Close waits for what is still queued.
+	flushTime = time.Second
+)
+
+var (
+	errQueueFull = errors.New("the broker takes no more data")
+	errAborted   = errors.New("connection given up")
+)
+
+// socket stands between the MQTT library and the network connection. Its
+// Write only queues, and one goroutine writes, so that no caller is ever held
+// up by the network and no write lacks a deadline. (The library writes pings,
+// subscriptions and acknowledgements without one, from goroutines that must
+// come to an end.) What comes in is checked before the library sees it.
+//
+// The network connection is closed by the writing goroutine and by nobody
+// else, after a flush when Close was called, at once after abort.
+type socket struct {
+	net.Conn
+	writeTimeout time.Duration
+	inbound      frames
+	stopped      chan struct{} // closed when the writing goroutine has ended
+
+	kick chan struct{} // has room for one: something for the writing goroutine
+
+	mu      sync.Mutex
+	queue   []byte
+	closeBy time.Time     // set by Close: when the flush must be over
+	err     error         // why it was aborted
+	room    chan struct{} // closed and replaced when the queue shrinks
+}
+
+// newSocket takes nc over and starts the writing goroutine, which ends after
+// Close or abort; wait for stopped.
+func newSocket(nc net.Conn, writeTimeout time.Duration, maxInbound int) *socket {
+	s := &socket{
+		Conn: nc, writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
+		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}),
+	}
+	go s.writeLoop()
+	return s
+}
+
+func (s *socket) writeLoop() {
+	defer close(s.stopped)
+	for {
+		data, end := s.next()
+		if end {
+			s.shut()
+			return
+		}
+		if len(data) == 0 {
+			<-s.kick
+			continue
+		}
+		n, err := s.Conn.Write(data)
+		s.mu.Lock()
+		s.queue = s.queue[n:]
+		close(s.room)
+		s.room = make(chan struct{})
+		s.mu.Unlock()
+		if err != nil {
+			s.abort(fmt.Errorf("write: %w", err))
+		}
+	}
+}
+
+// next gives what to write next, and sets the deadline for it; end says that
+// all is done. The deadline is set under the lock, so that abort and Close can
+// shorten it.
+func (s *socket) next() (data []byte, end bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || !s.closeBy.IsZero() && len(s.queue) == 0 {
+		return nil, true
+	}
+	if data = s.queue[:min(len(s.queue), piece)]; len(data) == 0 {
+		return nil, false
+	}
+	deadline := time.Now().Add(s.writeTimeout)
+	if !s.closeBy.IsZero() && s.closeBy.Before(deadline) {
+		deadline = s.closeBy
+	}
+	_ = s.Conn.SetWriteDeadline(deadline) // a dead connection says so in Write
+	return data, false
+}
+
+// shut closes the network connection.
+func (s *socket) shut() {
+	if secure, ok := s.Conn.(*tls.Conn); ok && s.reason() != nil {
+		_ = secure.NetConn().Close() // tls.Conn.Close would try to say goodbye
+		return
+	}
+	_ = s.Conn.Close()
+}
+
+func (s *socket) wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// abort closes the connection without a flush. The reader gets reason, and so
+// does the library, which takes a closed connection for its own doing and
+// would say nothing.
+func (s *socket) abort(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	s.err = reason
+	s.wake()
+	// What blocks is ended by a deadline in the past; the writing goroutine
+	// then closes.
+	_ = s.Conn.SetDeadline(past())
+}
+
+// reason gives why the socket was aborted, nil when it was not.
+func (s *socket) reason() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Close lets the writing goroutine send what is queued and close.
+func (s *socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closeBy.IsZero() && s.err == nil {
+		s.closeBy = time.Now().Add(flushTime)
+		s.wake()
+		_ = s.Conn.SetReadDeadline(past())
+		_ = s.Conn.SetWriteDeadline(s.closeBy)
+	}
+	return nil
+}
+
+// past is a deadline that is over, in simulated time too.
+func past() time.Time { return time.Unix(1, 0) }
+
+// Write queues all of p, or fails. It never blocks.
+func (s *socket) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil:
+		return 0, s.err
+	case !s.closeBy.IsZero():
+		return 0, net.ErrClosed
+	case len(s.queue)+len(p) > maxQueued:
+		return 0, errQueueFull
+	}
+	s.queue = append(s.queue, p...)
+	s.wake()
+	return len(p), nil
+}
+
+// queued gives the bytes that wait to be written, and a channel that is closed
+// when they have become fewer.
+func (s *socket) queued() (int, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue), s.room
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err == nil {
+		err = s.inbound.check(p[:n])
+	}
+	if err == nil {
+		return n, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil:
+		return 0, s.err
+	case !s.closeBy.IsZero():
+		return 0, net.ErrClosed
+	}
+	return 0, err
+}
+
+// SetDeadline sets the read deadline. Writes have their own.
+func (s *socket) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
+
+// SetReadDeadline does nothing once the socket is ending.
+func (s *socket) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || !s.closeBy.IsZero() {
+		return nil
+	}
+	return s.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline does nothing: writes have their own deadline.
+func (s *socket) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,93 @@
+package mqtt
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+)
+
+// TLS says how a connection is secured. The zero value trusts the system's
+// authorities and shows no certificate.
+type TLS struct {
+	CAFile     string // PEM; the only authorities that are trusted, when set
+	CertFile   string // PEM; the client certificate, with KeyFile
+	KeyFile    string
+	ServerName string // the name on the broker's certificate; the host of the address when empty
+}
+
+// Config reads the files and gives the configuration for Options.TLS. Use one
+// for all connections: it holds the session tickets that make the next
+// handshake smaller. The client certificate is read again at each handshake,
+// so that a renewed one needs no restart.
+//
+// The key share is X25519 alone, without the post-quantum hybrid: over GPRS
+// that is 4.2 KB for a handshake instead of 5.6 KB. P-256 stays on offer for
+// brokers and certificates that know no other curve.
+func (t TLS) Config() (*tls.Config, error) {
+	c := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         t.ServerName,
+		CurvePreferences:   []tls.CurveID{tls.X25519, tls.CurveP256},
+		ClientSessionCache: tls.NewLRUClientSessionCache(4),
+	}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("certificate authority: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("certificate authority %s: no PEM certificate in it", t.CAFile)
+		}
+	}
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		return nil, errors.New("client certificate: certificate and key are needed both")
+	}
+	if t.CertFile != "" {
+		if _, err := t.certificate(); err != nil {
+			return nil, err
+		}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.certificate() }
+	}
+	return c, nil
+}
+
+func (t TLS) certificate() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("client certificate: %w", err)
+	}
+	return &pair, nil
+}
+
+// ParseURL reads a broker's URL: mqtt://host:1883 or mqtts://host:8883; the
+// port may be left out. User name and password have no place in it. The error
+// never quotes what might be a password.
+func ParseURL(s string) (address string, secure bool, err error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "", false, errors.New("broker: not a URL: want mqtt://host:1883 or mqtts://host:8883")
+	}
+	port := "1883"
+	switch u.Scheme {
+	case "mqtt":
+	case "mqtts":
+		port, secure = "8883", true
+	default:
+		return "", false, fmt.Errorf("broker: scheme %q: want mqtt://host:1883 or mqtts://host:8883", u.Scheme)
+	}
+	if u.User != nil {
+		return "", false, errors.New("broker: user name and password have keys of their own, they do not belong in the URL")
+	}
+	if u.Hostname() == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+		return "", false, errors.New("broker: want only a scheme, a host and a port: mqtt://host:1883 or mqtts://host:8883")
+	}
+	if p := u.Port(); p != "" {
+		port = p
+	}
+	return net.JoinHostPort(u.Hostname(), port), secure, nil
+}
