@@ -53,8 +53,9 @@ type request struct {
 }
 
 type reply struct {
-	OK    bool   `json:"ok,omitempty"`
-	Error string `json:"error,omitempty"`
+	OK     bool   `json:"ok,omitempty"`
+	Error  string `json:"error,omitempty"`
+	Unused bool   `json:"unused,omitempty"` // the error is ErrUnused
 }
 
 // Listen opens the socket. A socket that a dead agent left is replaced; one
@@ -152,7 +153,7 @@ func (c *Control) lend(ctx context.Context, conn *net.UnixConn, line string) {
 	}()
 	giveBack, err := c.cfg.Lend(ctx, line)
 	if err != nil {
-		answer(conn, reply{Error: err.Error()})
+		answer(conn, reply{Error: err.Error(), Unused: errors.Is(err, ErrUnused)})
 		return
 	}
 	defer giveBack()
@@ -171,8 +172,13 @@ func answer(conn *net.UnixConn, v any) {
 	_, _ = conn.Write(append(b, '\n')) // a borrower that is gone needs no answer
 }
 
-// ErrNoAgent says that no agent serves the socket.
-var ErrNoAgent = errors.New("no agent runs here")
+var (
+	// ErrNoAgent says that no agent serves the socket.
+	ErrNoAgent = errors.New("no agent runs here")
+	// ErrUnused says that the agent has no such line, so that there is
+	// nothing to borrow.
+	ErrUnused = errors.New("the agent does not use this line")
+)
 
 // Ask asks the agent at path how it does. ErrNoAgent when there is none.
 func Ask(ctx context.Context, path string) (Report, error) {
@@ -189,8 +195,8 @@ func Ask(ctx context.Context, path string) (Report, error) {
 }
 
 // Borrow borrows a line from the agent at path until giveBack is called. It
-// waits for the exchange under way. ErrNoAgent when there is no agent to
-// borrow from.
+// waits for the exchange under way. ErrNoAgent and ErrUnused say that there is
+// nothing to borrow.
 func Borrow(ctx context.Context, path, line string) (giveBack func(), err error) {
 	conn, _, err := call(ctx, path, request{Verb: "lend", Line: line})
 	if err != nil {
@@ -237,6 +243,9 @@ func exchange(conn net.Conn, r request) ([]byte, error) {
 	var refused reply
 	if err := json.Unmarshal(line, &refused); err != nil {
 		return nil, err
+	}
+	if refused.Unused {
+		return nil, ErrUnused
 	}
 	if refused.Error != "" {
 		return nil, errors.New(refused.Error)

@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -23,7 +24,7 @@ type lender struct {
 
 func (l *lender) lend(ctx context.Context, line string) (func(), error) {
 	if line != "l" {
-		return nil, errors.New("no such line: " + line)
+		return nil, fmt.Errorf("line %s: %w", line, ErrUnused)
 	}
 	select {
 	case l.free <- struct{}{}:
@@ -111,7 +112,7 @@ func TestABorrowerThatGivesUpLeavesNoLoan(t *testing.T) {
 func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 	t.Parallel()
 	path, _ := serve(t)
-	if _, err := Borrow(t.Context(), path, "x"); err == nil || !strings.Contains(err.Error(), "no such line: x") {
+	if _, err := Borrow(t.Context(), path, "x"); !errors.Is(err, ErrUnused) {
 		t.Errorf("borrowing a line that is not there: %v", err)
 	}
 	for send, want := range map[string]string{"{\"verb\":\"fly\"}\n": `unknown verb \"fly\"`, "x\n": "not JSON", strings.Repeat("x", 2*requestMost): "want one line"} {
