@@ -174,3 +174,15 @@ func TestRowKeyFallsBackToTheMeter(t *testing.T) {
 		t.Error("one serial under two names has two keys")
 	}
 }
+
+func TestRowAsJSON(t *testing.T) {
+	t.Parallel()
+	r := Row{
+		Meter: "house-1", Serial: "A\"1", Channel: "1-0:1.8.0*255/3:2", Stamp: Stamp{Time: 1767225600123},
+		Value: UintValue(1234567, -2), Unit: WattHour, Quality: Estimated,
+	}
+	want := `{"meter":"house-1","serial":"A\"1","channel":"1-0:1.8.0*255/3:2","time":"2026-01-01T00:00:00.123Z","value":12345.67,"unit":"Wh","quality":"estimated"}`
+	if got := string(r.AppendJSON(nil)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
