@@ -1,0 +1,166 @@
+package modbus
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"gridgate/internal/meter"
+)
+
+// The most registers that one request can ask for (Modbus Application
+// Protocol V1.1b3, 6.3 and 6.4).
+const maxRegs = 125
+
+// Model is the register map of a kind of meter. It is read only once it is in
+// use, and may be shared by all meters of the kind.
+type Model struct {
+	Name string
+	// MaxRegs is how many registers the meter gives in one answer; 0 is 125.
+	MaxRegs int
+	// Holes allows reading across registers that the map does not name.
+	Holes bool
+	// Turnaround is the silence that the meter wants before a request, when
+	// that is more than the 3.5 characters of the standard.
+	Turnaround time.Duration
+	// Serial is where the meter shows its serial number; nil when nowhere.
+	// Its Channel is not used.
+	Serial    *Register
+	Registers []Register
+	Checks    []Check
+}
+
+// Register is one value of a map.
+type Register struct {
+	Channel  meter.Channel
+	Function uint8 // 3 holding register, 4 input register
+	// Address is what goes on the wire: counted from 0.
+	Address uint16
+	Type    Type
+	// Words is the length of an ASCII register; the other types know theirs.
+	Words uint16
+	// LittleEndianWords says that the low word comes first. The bytes of a
+	// word are always high byte first.
+	LittleEndianWords bool
+	// Scale is the power of ten that makes the register's number the Unit's:
+	// 3 for a register in kWh and the unit Wh.
+	Scale int8
+	Unit  meter.Unit
+}
+
+// Check says what a value must lie between when the map and the meter match.
+// The bounds are in the channel's unit.
+type Check struct {
+	Channel  meter.Channel
+	Min, Max float64
+}
+
+// Type is how a value stands in its registers.
+type Type uint8
+
+// The types.
+const (
+	U16 Type = iota + 1
+	S16
+	U32
+	S32
+	U64
+	S64
+	F32 // IEEE 754
+	F64
+	ASCII // two characters a register
+)
+
+var typeNames = [...]string{ //nolint:gochecknoglobals // a constant table
+	U16: "u16", S16: "s16", U32: "u32", S32: "s32", U64: "u64", S64: "s64", F32: "f32", F64: "f64", ASCII: "ascii",
+}
+
+// String gives the type as model files name it.
+func (t Type) String() string {
+	if int(t) < len(typeNames) && typeNames[t] != "" {
+		return typeNames[t]
+	}
+	return fmt.Sprintf("type(%d)", uint8(t))
+}
+
+// ParseType gives the type that model files call s.
+func ParseType(s string) (Type, error) {
+	if at := slices.Index(typeNames[:], s); at > 0 {
+		return Type(at), nil
+	}
+	return 0, fmt.Errorf("type %q: want one of %s", s, strings.Join(typeNames[1:], ", "))
+}
+
+// Len is how many registers the value takes; 0 for a type that is none.
+func (r *Register) Len() uint16 {
+	switch r.Type {
+	case U16, S16:
+		return 1
+	case U32, S32, F32:
+		return 2
+	case U64, S64, F64:
+		return 4
+	case ASCII:
+		return r.Words
+	}
+	return 0
+}
+
+// end is the address behind the register; it does not wrap.
+func (r *Register) end() int { return int(r.Address) + int(r.Len()) }
+
+// value reads r from its registers' bytes. A float that is not a number is how
+// meters say that they have no value.
+func (r *Register) value(b []byte) (meter.Value, meter.Quality) {
+	if r.Type == ASCII {
+		return text(b), 0
+	}
+	bits, size := r.bits(b), len(b)*8
+	switch r.Type {
+	case F32:
+		if f := float64(math.Float32frombits(uint32(bits))); math.IsNaN(f) || math.IsInf(f, 0) {
+			return meter.Value{}, meter.OutOfRange
+		}
+		return meter.Float32Value(uint32(bits), r.Scale), 0
+	case F64:
+		if f := math.Float64frombits(bits); math.IsNaN(f) || math.IsInf(f, 0) {
+			return meter.Value{}, meter.OutOfRange
+		}
+		return meter.Float64Value(bits, r.Scale), 0
+	case S16, S32, S64:
+		return meter.IntValue(int64(bits<<(64-size))>>(64-size), r.Scale), 0
+	case U16, U32, U64, ASCII:
+	}
+	return meter.UintValue(bits, r.Scale), 0
+}
+
+// bits puts the registers' words together, the high one first.
+func (r *Register) bits(b []byte) uint64 {
+	var bits uint64
+	for i := 0; i < len(b); i += 2 {
+		at := i
+		if r.LittleEndianWords {
+			at = len(b) - 2 - i
+		}
+		bits = bits<<16 | uint64(binary.BigEndian.Uint16(b[at:]))
+	}
+	return bits
+}
+
+// text reads characters up to the first NUL, without the spaces around them.
+// What is not printable ASCII comes as octets.
+func text(b []byte) meter.Value {
+	if at := slices.Index(b, 0); at >= 0 {
+		b = b[:at]
+	}
+	s := strings.Trim(string(b), " ")
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return meter.OctetsValue([]byte(s))
+		}
+	}
+	return meter.TextValue(s)
+}

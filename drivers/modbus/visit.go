@@ -1,0 +1,244 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gridgate/internal/meter"
+)
+
+// The failures of a visit that are not the meter's.
+var (
+	// ErrNotInModel says that the register map has no such channel.
+	ErrNotInModel = errors.New("the model has no register for it")
+	// ErrNoProfile says that a load profile was asked for.
+	ErrNoProfile = errors.New("a Modbus meter keeps no profile that could be read")
+)
+
+// maxRetries is how many failed requests a visit repeats, once the meter has
+// answered at all.
+const maxRetries = 2
+
+// reading is what was read of one register.
+type reading struct {
+	value   meter.Value
+	quality meter.Quality
+	stamp   meter.Stamp
+	ok      bool // there is a value and a stamp
+	err     error
+}
+
+// visit is one turn with the meter.
+type visit struct {
+	*Meter
+	found    map[*Register]*reading
+	answered bool // the meter has answered in this visit
+	retries  int
+}
+
+// Visit reads the registers of the groups; a group without channels is all of
+// the model. A meter that does not answer at all costs one time-out. Profiles
+// are failures, clocks are none: Modbus has neither.
+func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+	v := &visit{Meter: m, found: map[*Register]*reading{}}
+	got := meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
+	for _, p := range ask.Profiles {
+		got.Failures = append(got.Failures, meter.Failure{Channel: p.Channel, Err: ErrNoProfile})
+	}
+	if err := v.identify(ctx, &got.Identity); err != nil {
+		return got, err
+	}
+	wanted := v.wanted(ask.Groups)
+	if len(wanted) > 0 && got.Identity.Found == "" {
+		wanted = append(wanted, v.checked()...)
+	}
+	err := v.readAll(ctx, wanted)
+	v.judge()
+	v.report(ask.Groups, &got)
+	return got, err
+}
+
+// identify reads the serial number. A meter that refuses it stays unproven.
+func (v *visit) identify(ctx context.Context, id *meter.Identity) error {
+	r := v.cfg.Model.Serial
+	if r == nil {
+		return nil
+	}
+	answer, err := v.request(ctx, block{function: r.Function, address: r.Address, count: r.Len(), regs: []*Register{r}})
+	var no refusal
+	if errors.As(err, &no) && no.missing() {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("serial number: %w", err)
+	}
+	value, _ := r.value(answer)
+	id.Found = value.String()
+	if r.Type != ASCII && id.Want != "" && strings.TrimLeft(id.Want, "0") == strings.TrimLeft(id.Found, "0") {
+		id.Found = id.Want // a number has no leading zeros, the plate may
+	}
+	id.Proven = id.Found != "" && (id.Want == "" || id.Want == id.Found)
+	return nil
+}
+
+// wanted lists the registers that the groups ask for, each once.
+func (v *visit) wanted(groups []meter.Group) []*Register {
+	var regs []*Register
+	for _, g := range groups {
+		for _, r := range v.registers(g) {
+			regs = v.add(regs, r)
+		}
+	}
+	return regs
+}
+
+// checked lists the registers that tell whether the map fits the meter.
+func (v *visit) checked() []*Register {
+	var regs []*Register
+	for _, c := range v.cfg.Model.Checks {
+		if r := v.cfg.Model.register(c.Channel); r != nil {
+			regs = v.add(regs, r)
+		}
+	}
+	return regs
+}
+
+func (v *visit) add(regs []*Register, r *Register) []*Register {
+	if v.found[r] != nil {
+		return regs
+	}
+	v.found[r] = &reading{}
+	return append(regs, r)
+}
+
+// registers gives those of g that the model has.
+func (v *visit) registers(g meter.Group) []*Register {
+	var regs []*Register
+	if len(g.Channels) == 0 {
+		for i := range v.cfg.Model.Registers {
+			regs = append(regs, &v.cfg.Model.Registers[i])
+		}
+	}
+	for _, c := range g.Channels {
+		if r := v.cfg.Model.register(c); r != nil {
+			regs = append(regs, r)
+		}
+	}
+	return regs
+}
+
+func (m *Model) register(c meter.Channel) *Register {
+	for i := range m.Registers {
+		if m.Registers[i].Channel == c {
+			return &m.Registers[i]
+		}
+	}
+	return nil
+}
+
+// readAll reads regs. What the meter refuses in one piece is asked for in
+// smaller ones, now and in later visits.
+func (v *visit) readAll(ctx context.Context, regs []*Register) error {
+	todo := plan(regs, v.cfg.Model, v.cuts)
+	for len(todo) > 0 {
+		b := todo[0]
+		todo = todo[1:]
+		answer, err := v.request(ctx, b)
+		var no refusal
+		switch {
+		case err == nil:
+			v.take(b, answer)
+		case !errors.As(err, &no) || errors.Is(err, meter.ErrNoAnswer):
+			return err
+		default:
+			if halves, ok := b.split(v.cfg.Model, v.cuts); ok && no.missing() {
+				todo = append(halves, todo...)
+				continue
+			}
+			for _, r := range b.regs {
+				v.found[r].err = err
+			}
+		}
+	}
+	return nil
+}
+
+// request reads a block. A request that fails is repeated, but silence at the
+// first of a visit is not: nobody may be there.
+func (v *visit) request(ctx context.Context, b block) ([]byte, error) {
+	for {
+		answer, err := v.read(ctx, b)
+		silent := errors.Is(err, meter.ErrNoAnswer)
+		var no refusal
+		if err == nil || errors.As(err, &no) && !silent {
+			v.answered = true
+			return answer, err
+		}
+		worth := errors.Is(err, meter.ErrGarbled) || errors.As(err, new(*lostError)) || silent && v.answered
+		if !worth || ctx.Err() != nil || v.retries == maxRetries {
+			return nil, err
+		}
+		v.retries++
+	}
+}
+
+func (v *visit) take(b block, answer []byte) {
+	now := v.cfg.Now()
+	for _, r := range b.regs {
+		value, quality := r.value(b.bytes(r, answer))
+		*v.found[r] = reading{value: value, quality: quality, stamp: now, ok: true}
+	}
+}
+
+// judge flags what is not plausible. Where every check fails, the map is of
+// another meter or another word order, and nothing is plausible.
+func (v *visit) judge() {
+	checked, failed := 0, 0
+	for _, c := range v.cfg.Model.Checks {
+		for r, got := range v.found {
+			if r.Channel != c.Channel || !got.value.IsNumber() {
+				continue
+			}
+			checked++
+			if f := got.value.Float64(); !(f >= c.Min && f <= c.Max) {
+				failed++
+				got.quality |= meter.OutOfRange
+			}
+		}
+	}
+	if checked < 2 || failed < checked {
+		return
+	}
+	for _, got := range v.found {
+		got.quality |= meter.OutOfRange
+	}
+}
+
+// report puts what was read into the groups' lanes, in their order.
+func (v *visit) report(groups []meter.Group, got *meter.Got) {
+	var quality meter.Quality
+	if got.Identity.Found == "" {
+		quality = meter.IdentityNotProven
+	}
+	for _, g := range groups {
+		for _, c := range g.Channels {
+			if v.cfg.Model.register(c) == nil {
+				err := fmt.Errorf("%w: %s", ErrNotInModel, v.cfg.Model.Name)
+				got.Failures = append(got.Failures, meter.Failure{Channel: c, Err: err})
+			}
+		}
+		for _, r := range v.registers(g) {
+			switch f := v.found[r]; {
+			case f.err != nil:
+				got.Failures = append(got.Failures, meter.Failure{Channel: r.Channel, Err: f.err})
+			case f.ok:
+				got.Rows = append(got.Rows, meter.Row{
+					Meter: v.cfg.ID, Serial: got.Identity.Found, Channel: r.Channel, Stamp: f.stamp,
+					Value: f.value, Unit: r.Unit, Quality: f.quality | quality, Lane: g.Lane,
+				})
+			}
+		}
+	}
+}
