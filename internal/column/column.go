@@ -9,29 +9,31 @@
 //	  1 columns   Columns, as they are
 //	  2 size      length of the columns when inflated
 //	  3 deflated  Columns, deflated (RFC 1951, no header); in place of 1
+//	  4 bits      the low bits of all numbers (see bitWriter)
 //	Columns, in the order of the rows
 //	  1 rows           how many
 //	  2 meter_counts   run lengths of rows of one meter
 //	  3 meter_steps    the meter's number less that of the run before
 //	  4 channel_steps  the channel's number less that of the row before
 //	  5 stamp_counts   run lengths of rows with one stamp
-//	  6 times 7 monos  a number for each stamp (see stamps)
+//	  6 times 7 monos  a number for each stamp (see guess)
 //	  8 boots 9 bounds 10 sources        runs over stamps
 //	Columns, in column order: by channel number, then meter number, then row
-//	  11 orders 12 decimals  a number for each channel (see groups)
-//	  13 values              a number for each row
-//	  14 data_lengths 15 data
-//	  16 qualities 17 lanes 18 periods 19 occurrences 20 statuses 21 has_statuses   runs over rows
+//	  11 orders 12 decimals 13 bases     for each channel (see coding)
+//	  14 values                          a number for each row
+//	  15 data_lengths                    runs over rows
+//	  16 data                            text and octets, one after the other
+//	  17 qualities 18 lanes 19 periods 20 occurrences 21 statuses 22 has_statuses   runs over rows
 //
 // Runs are pairs of a count and a value; a column that is absent is all zeros.
-// In column order the rows of one series (one channel of one meter) stand
-// together in their order, and beside the same channel of the next meter: one
-// rule, the difference to the row before, serves history and snapshots.
+// In column order the rows of one channel, a group, stand together, and among
+// them those of one series (one channel of one meter) in their order.
 package column
 
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"gridgate/internal/meter"
 	"gridgate/internal/wire"
@@ -58,6 +60,7 @@ const (
 	bodyColumns = iota + 1
 	bodySize
 	bodyDeflated
+	bodyBits
 )
 
 // The field numbers of the columns.
@@ -74,6 +77,7 @@ const (
 	colSources
 	colOrders
 	colDecimals
+	colBases
 	colValues
 	colDataLengths
 	colData
@@ -108,16 +112,20 @@ func appendRows(dst []byte, rows []meter.Row, d *Dict, grow bool) ([]byte, error
 		return nil, err
 	}
 	e.columns(rows, d)
+	noise := e.noise.bytes()
 	if packed, ok := e.deflate(e.out); ok {
 		dst = wire.AppendUint(dst, bodySize, uint64(len(e.out)))
-		return wire.AppendBytes(dst, bodyDeflated, packed), nil
+		dst = wire.AppendBytes(dst, bodyDeflated, packed)
+	} else {
+		dst = wire.AppendMessage(dst, bodyColumns, e.out)
 	}
-	return wire.AppendMessage(dst, bodyColumns, e.out), nil
+	return wire.AppendBytes(dst, bodyBits, noise), nil
 }
 
 // ParseRows gives the rows of a body, in their order. They share their names
-// with d and nothing with b. What it allocates is bounded by 64 KiB, 64 bytes
-// for each of b, and 256 for each row, of which there are at most MaxRows.
+// with d and nothing with b. It allocates at most 64 KiB, 64 bytes for each of
+// b, and 256 for each row; a body has no more rows than bytes when inflated, nor
+// than MaxRows.
 func ParseRows(b []byte, d *Dict) ([]meter.Row, error) {
 	rows, err := parseBody(b, d)
 	if err != nil {
@@ -127,7 +135,7 @@ func ParseRows(b []byte, d *Dict) ([]meter.Row, error) {
 }
 
 func parseBody(b []byte, d *Dict) ([]meter.Row, error) {
-	var columns, deflated []byte
+	var columns, deflated, noise []byte
 	var size uint64
 	for rest := b; len(rest) > 0; {
 		var f wire.Field
@@ -139,9 +147,11 @@ func parseBody(b []byte, d *Dict) ([]meter.Row, error) {
 		case bodyColumns:
 			columns, err = f.Data, f.Want(wire.Bytes)
 		case bodySize:
-			size, err = f.Uint(inflateLimit(len(b)))
+			size, err = f.Uint(math.MaxInt32)
 		case bodyDeflated:
 			deflated, err = f.Data, f.Want(wire.Bytes)
+		case bodyBits:
+			noise, err = f.Data, f.Want(wire.Bytes)
 		}
 		if err != nil {
 			return nil, err
@@ -149,13 +159,16 @@ func parseBody(b []byte, d *Dict) ([]meter.Row, error) {
 	}
 	switch {
 	case columns != nil && deflated == nil:
-		return parseColumns(columns, d)
+		return parseColumns(columns, noise, d)
 	case columns == nil && deflated != nil:
+		if limit := inflateLimit(len(deflated)); size > limit {
+			return nil, fmt.Errorf("%d bytes deflated to %d, at most %d", size, len(deflated), limit)
+		}
 		columns, err := inflate(deflated, int(size))
 		if err != nil {
 			return nil, err
 		}
-		return parseColumns(columns, d)
+		return parseColumns(columns, noise, d)
 	default:
 		return nil, errors.New("want columns either as they are or deflated")
 	}

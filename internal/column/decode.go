@@ -15,14 +15,15 @@ type decoder struct {
 	dict     *Dict
 	n        int
 	cols     [colEnd][]byte
+	noise    bitReader // the bits of all numbers
 	rows     []meter.Row
 	meters   []uint32 // numbers by row
 	channels []uint32
 	order    []uint64 // rows in column order, see orderKey
 }
 
-func parseColumns(b []byte, d *Dict) ([]meter.Row, error) {
-	dec := &decoder{dict: d}
+func parseColumns(b, noise []byte, d *Dict) ([]meter.Row, error) {
+	dec := &decoder{dict: d, noise: bitReader{b: noise}}
 	var rows uint64
 	for rest := b; len(rest) > 0; {
 		var f wire.Field
@@ -55,7 +56,7 @@ func parseColumns(b []byte, d *Dict) ([]meter.Row, error) {
 			return nil, err
 		}
 	}
-	return dec.rows, nil
+	return dec.rows, dec.noise.end()
 }
 
 // refs reads which row is whose.
@@ -94,66 +95,107 @@ func (d *decoder) refs() error {
 
 // stamps reads when the rows were taken.
 func (d *decoder) stamps() error {
-	counts, times, monos := column{d.cols[colStampCounts]}, column{d.cols[colTimes]}, column{d.cols[colMonos]}
+	counts, starts := column{d.cols[colStampCounts]}, make([]int, 0, d.n)
+	for i := 0; i < d.n; {
+		count, err := counts.count(d.n - i)
+		if err != nil {
+			return fmt.Errorf("stamps: row %d: %w", i, err)
+		}
+		starts = append(starts, i)
+		i += count
+	}
+	times, monos := column{d.cols[colTimes]}, column{d.cols[colMonos]}
+	timeDiffs := make([]int64, len(starts))
+	for i := range timeDiffs {
+		var err error
+		if timeDiffs[i], err = d.noise.number(&times); err != nil {
+			return fmt.Errorf("times: row %d: %w", starts[i], err)
+		}
+	}
 	boots, bounds, sources := d.runs(colBoots), d.runs(colBounds), d.runs(colSources)
 	var g guess
-	for i := 0; i < d.n; {
-		count, err1 := counts.count(d.n - i)
-		time, err2 := times.signed()
-		mono, err3 := monos.signed()
-		boot, err4 := boots.next(math.MaxUint32)
-		bound, err5 := bounds.next(math.MaxUint32)
-		source, err6 := sources.next(math.MaxUint8)
-		if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+	for k, i := range starts {
+		mono, err1 := d.noise.number(&monos)
+		boot, err2 := boots.next(math.MaxUint32)
+		bound, err3 := bounds.next(math.MaxUint32)
+		source, err4 := sources.next(math.MaxUint8)
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return fmt.Errorf("stamps: row %d: %w", i, err)
 		}
 		s := meter.Stamp{Boot: uint32(boot), Bound: uint32(bound), Source: meter.Source(source)}
-		foretold, monoAt := g.next(d.meters[i], s.Source)
-		s.Time = foretold + time
-		s.Mono = monoAt(s.Time) + mono
+		s.Time = g.time(d.meters[i]) + timeDiffs[k]
+		s.Mono = g.mono(s.Time, s.Source) + mono
 		g.was(s.Time, s.Mono)
-		for range count {
+		end := d.n
+		if k+1 < len(starts) {
+			end = starts[k+1]
+		}
+		for ; i < end; i++ {
 			d.rows[i].Stamp = s
-			i++
 		}
 	}
 	return errors.Join(counts.end("stamp counts"), times.end("times"), monos.end("monos"),
 		boots.end("boots"), bounds.end("bounds"), sources.end("sources"))
 }
 
-// groups reads the numbers.
+// groups reads the values.
 func (d *decoder) groups() error {
-	values, orders, decimals := column{d.cols[colValues]}, column{d.cols[colOrders]}, column{d.cols[colDecimals]}
-	hasCodings := d.cols[colOrders] != nil || d.cols[colDecimals] != nil
+	values := column{d.cols[colValues]}
+	codings := codingColumns{column{d.cols[colOrders]}, column{d.cols[colDecimals]}, column{d.cols[colBases]}}
 	var s series
-	var c coding
 	for at, key := range d.order {
 		i := int(key & 0xFFFF)
-		v := &d.rows[i].Value
-		if at == 0 || d.channels[i] != d.channels[int(d.order[at-1]&0xFFFF)] {
-			c = coding{}
-			if hasCodings {
-				order, err1 := orders.below(2)
-				places, err2 := decimals.below(maxDecimals + 2)
-				if err := errors.Join(err1, err2); err != nil {
-					return fmt.Errorf("codings: %w", err)
-				}
-				c = coding{int(order), int(places)}
+		if at == 0 || d.channels[i] != d.channels[d.order[at-1]&0xFFFF] {
+			var err error
+			if s.coding, err = codings.next(); err != nil {
+				return fmt.Errorf("values: row %d: %w", i, err)
 			}
-			s = series{order: c.order}
+			s = series{coding: s.coding}
 		}
-		diff, err := values.signed()
+		diff, err := d.noise.number(&values)
 		if err != nil {
 			return fmt.Errorf("values: row %d: %w", i, err)
 		}
 		n := s.next(d.meters[i]) + diff
 		s.was(n)
+		v := &d.rows[i].Value
 		v.Bits = uint64(n)
-		if c.decimals > 0 {
-			v.Bits = decimalBits(v.Kind, n, c.decimals)
+		if s.decimals > 0 {
+			v.Bits = decimalBits(v.Kind, n, s.decimals)
 		}
 	}
-	return errors.Join(values.end("values"), orders.end("orders"), decimals.end("decimals"))
+	return errors.Join(values.end("values"), codings.orders.end("orders"),
+		codings.decimals.end("decimals"), codings.bases.end("bases"))
+}
+
+// codingColumns reads how groups are written. A column that is absent is all
+// zeros.
+type codingColumns struct{ orders, decimals, bases column }
+
+func (c *codingColumns) next() (coding, error) {
+	var g coding
+	if c.orders.b != nil {
+		v, err := c.orders.below(orders)
+		if err != nil {
+			return g, fmt.Errorf("order: %w", err)
+		}
+		g.order = int(v)
+	}
+	if c.decimals.b != nil {
+		v, err := c.decimals.below(maxDecimals + 2)
+		if err != nil {
+			return g, fmt.Errorf("decimals: %w", err)
+		}
+		g.decimals = int(v)
+	}
+	if c.bases.b != nil {
+		v, err := c.bases.signed()
+		if err != nil {
+			return g, fmt.Errorf("base: %w", err)
+		}
+		g.base = v
+	}
+	return g, nil
 }
 
 // data reads what is text or octets.

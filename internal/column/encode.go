@@ -18,6 +18,9 @@ type encoder struct {
 	out              []byte   // the columns message
 	col, alt         []byte   // columns being made
 	bits, best       []int64  // numbers of one group
+	sorted           []int64
+	codings          codings
+	noise            bitWriter // the bits of all numbers
 	packed           bytes.Buffer
 	writer           *flate.Writer
 }
@@ -55,6 +58,7 @@ func (e *encoder) row(at int) int { return int(e.order[at] & 0xFFFF) }
 // columns makes the columns message in e.out.
 func (e *encoder) columns(rows []meter.Row, d *Dict) {
 	n := len(rows)
+	e.noise.reset()
 	e.out = wire.AppendUint(e.out[:0], colRows, uint64(n))
 	e.refs(n)
 	e.stampColumns(rows)
@@ -110,46 +114,49 @@ func (e *encoder) stampColumns(rows []meter.Row) {
 		i = j
 	}
 	e.out = wire.AppendBytes(e.out, colStampCounts, e.col)
-	e.col, e.alt = e.col[:0], e.alt[:0]
-	var g guess
-	for _, i := range e.stamps {
-		s := &rows[i].Stamp
-		time, mono := g.next(e.meters[i], s.Source)
-		e.col = wire.AppendVarint(e.col, wire.Zigzag(s.Time-time))
-		e.alt = wire.AppendVarint(e.alt, wire.Zigzag(s.Mono-mono(s.Time)))
-		g.was(s.Time, s.Mono)
-	}
-	e.out = wire.AppendBytes(e.out, colTimes, e.col)
-	e.out = wire.AppendBytes(e.out, colMonos, e.alt)
+	e.numbers(colTimes, rows, func(s *meter.Stamp, time, _ int64) int64 { return s.Time - time })
+	e.numbers(colMonos, rows, func(s *meter.Stamp, _, mono int64) int64 { return s.Mono - mono })
 	n, of := len(e.stamps), func(i int) *meter.Stamp { return &rows[e.stamps[i]].Stamp }
 	e.runs(colBoots, n, func(i int) uint64 { return uint64(of(i).Boot) })
 	e.runs(colBounds, n, func(i int) uint64 { return uint64(of(i).Bound) })
 	e.runs(colSources, n, func(i int) uint64 { return uint64(of(i).Source) })
 }
 
-// groups makes the columns of numbers: a group is the rows of one channel, and
-// has the order and the decimals that make it smallest.
+// numbers makes a column of a number for each stamp, as it differs from what
+// is foretold.
+func (e *encoder) numbers(num int, rows []meter.Row, differ func(s *meter.Stamp, time, mono int64) int64) {
+	e.col = e.col[:0]
+	var g guess
+	for _, i := range e.stamps {
+		s := &rows[i].Stamp
+		time := g.time(e.meters[i])
+		mono := g.mono(s.Time, s.Source)
+		e.col = e.noise.number(e.col, differ(s, time, mono))
+		g.was(s.Time, s.Mono)
+	}
+	e.out = wire.AppendBytes(e.out, num, e.col)
+}
+
+// groups makes the columns of the values.
 func (e *encoder) groups(rows []meter.Row, d *Dict) {
-	var orders, decimals []byte
-	var values []byte
-	plain := true
+	e.codings.reset()
+	e.col = e.col[:0]
 	for from := 0; from < len(rows); {
 		to := from + 1
 		channel := e.channels[e.row(from)]
 		for to < len(rows) && e.channels[e.row(to)] == channel {
 			to++
 		}
-		g := e.group(rows, from, to, d.channels[channel].Kind)
-		plain = plain && g.order == 0 && g.decimals == 0
-		orders, decimals = append(orders, byte(g.order)), append(decimals, byte(g.decimals))
-		values = e.appendGroup(values, from, g.order)
+		s := series{coding: e.group(rows, from, to, d.channels[channel].Kind)}
+		e.codings.add(s.coding)
+		for i, n := range e.best {
+			e.col = e.noise.number(e.col, n-s.next(e.meters[e.row(from+i)]))
+			s.was(n)
+		}
 		from = to
 	}
-	if !plain {
-		e.out = wire.AppendBytes(e.out, colOrders, orders)
-		e.out = wire.AppendBytes(e.out, colDecimals, decimals)
-	}
-	e.out = wire.AppendBytes(e.out, colValues, values)
+	e.out = e.codings.append(e.out)
+	e.out = wire.AppendBytes(e.out, colValues, e.col)
 }
 
 // data makes the columns of what is text or octets.

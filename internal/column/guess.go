@@ -11,39 +11,42 @@ import "gridgate/internal/meter"
 // profile starts at the same hour. The last step is kept, since that profile
 // will have the same.
 //
-// Mono is foretold to advance with the time for stamps of the gateway's clock,
-// and to stand still for the meter's: all rows of a profile come at once.
+// Mono is foretold to be 0 at the first stamp; then to advance with the time for
+// stamps of the gateway's clock, and to stand still for the meter's: all rows of
+// a profile come at once.
 type guess struct {
-	begun       bool
-	meter       uint32
-	start, step int64
-	time, mono  int64
-	foretold    bool // the time is of the same meter as the one before
+	count              int  // stamps so far
+	same               bool // this stamp is of the same meter as the one before
+	meter              uint32
+	start, step        int64
+	lastTime, lastMono int64
 }
 
-// next foretells the time of a stamp of meter m, and gives the rule for mono.
-func (g *guess) next(m uint32, source meter.Source) (time int64, mono func(time int64) int64) {
-	g.foretold = g.begun && m == g.meter
-	g.begun, g.meter = true, m
-	time = g.start
-	if g.foretold {
-		time = g.time + g.step
+// time foretells the time of a stamp of meter m.
+func (g *guess) time(m uint32) int64 {
+	g.same = g.count > 0 && m == g.meter
+	g.meter = m
+	if g.same {
+		return g.lastTime + g.step
 	}
-	last, was := g.time, g.mono
-	return time, func(time int64) int64 {
-		if source == meter.FromGateway {
-			return was + (time - last)
-		}
-		return was
+	return g.start
+}
+
+// mono foretells mono where the time is known.
+func (g *guess) mono(time int64, source meter.Source) int64 {
+	if g.count > 0 && source == meter.FromGateway {
+		return g.lastMono + time - g.lastTime
 	}
+	return g.lastMono
 }
 
 // was says what the stamp turned out to be.
 func (g *guess) was(time, mono int64) {
-	if g.foretold {
-		g.step = time - g.time
+	if g.same {
+		g.step = time - g.lastTime
 	} else {
 		g.start = time
 	}
-	g.time, g.mono = time, mono
+	g.count++
+	g.lastTime, g.lastMono = time, mono
 }
