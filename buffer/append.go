@@ -1,0 +1,399 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"unicode/utf8"
+
+	bolt "go.etcd.io/bbolt"
+
+	"gridgate/internal/meter"
+)
+
+// Append stores a in one commit and returns when it is on the disk: losses get
+// their place in the sequence first, then the rows, in their order; cursors and
+// waiting acknowledgements ride along. ctx is looked at before the commit only:
+// a commit is not interrupted.
+//
+// An error that wraps ErrFull says that there was no room even after every
+// acknowledged chunk was given up. A row that no store could ever hold (see
+// storable) does not stop the others: it is declared as lost in a hole.
+func (s *Store) Append(ctx context.Context, a meter.Append) error {
+	err := s.append(ctx, a)
+	if err != nil {
+		return fmt.Errorf("buffer: append: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) append(ctx context.Context, a meter.Append) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for i := range a.Rows {
+		if !a.Rows[i].Lane.Valid() {
+			return fmt.Errorf("row %d of meter %q: %s: no such lane", i, a.Rows[i].Meter, a.Rows[i].Lane)
+		}
+	}
+	for _, l := range a.Losses {
+		if !l.Lane.Valid() {
+			return fmt.Errorf("loss: %s: no such lane", l.Lane)
+		}
+	}
+	if len(a.Rows)+len(a.Cursors)+len(a.Losses) == 0 {
+		return s.commit(commitAcks, nil)
+	}
+	do := func(w *writeTx) error { return w.append(a) }
+	err := s.commit(commitAlways, do)
+	if !errors.Is(err, ErrFull) || s.hotBytes() == 0 {
+		return err
+	}
+	// The room of what is acknowledged is needed now.
+	giveUp := func(w *writeTx) error { w.hotLimit = 0; return nil }
+	if cerr := s.commit(commitAlways, giveUp); cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	return s.commit(commitAlways, do)
+}
+
+func (s *Store) hotBytes() uint64 {
+	s.state.Lock()
+	defer s.state.Unlock()
+	var n uint64
+	for i := range s.lanes {
+		n += s.lanes[i].hotBytes
+	}
+	return n
+}
+
+// storable says whether a row can be encoded. What cannot has names of more
+// than 255 octets or not in UTF-8, a kind that does not exist, or a value of
+// more than 64 KiB: no meter's doing, a driver's.
+func storable(r *meter.Row) bool {
+	const name, data = 255, 64 << 10
+	return len(r.Meter) <= name && len(r.Serial) <= name && len(r.Channel) <= name && len(r.Value.Data) <= data &&
+		r.Value.Kind.Valid() && utf8.ValidString(string(r.Meter)) && utf8.ValidString(string(r.Channel))
+}
+
+// byLane sorts rows into their lanes and counts those that cannot be stored.
+func byLane(rows []meter.Row) (lanes [laneCount][]meter.Row, bad [laneCount]uint64) {
+	var count [laneCount]int
+	for i := range rows {
+		count[rows[i].Lane]++
+	}
+	for i := range rows {
+		lane := rows[i].Lane
+		if !storable(&rows[i]) {
+			bad[lane]++
+			continue
+		}
+		if lanes[lane] == nil {
+			lanes[lane] = make([]meter.Row, 0, count[lane])
+		}
+		lanes[lane] = append(lanes[lane], rows[i])
+	}
+	return lanes, bad
+}
+
+// When a commit is worth its price.
+const (
+	commitAlways = iota
+	commitAcks   // only when acknowledgements wait
+)
+
+// writeTx is a write transaction with the counters that it will write.
+type writeTx struct {
+	tx       *bolt.Tx
+	meta     *bolt.Bucket
+	number   uint64
+	boot     uint32
+	lanes    [laneCount]laneState
+	need     uint64 // octets of flash that added chunks take
+	room     uint64 // octets that there are for them
+	hotLimit uint64
+}
+
+// commit runs do in a write transaction, with waiting acknowledgements.
+func (s *Store) commit(when int, do func(*writeTx) error) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	s.state.Lock()
+	err, acked, known := s.usable(), s.acked, s.lanes
+	s.state.Unlock()
+	if err != nil {
+		return err
+	}
+	if when == commitAcks && !acksWait(acked, known) {
+		return nil
+	}
+	var w *writeTx
+	err = guarded(func() error {
+		return s.db.Update(func(tx *bolt.Tx) (err error) {
+			if w, err = s.begin(tx); err != nil {
+				return err
+			}
+			if do != nil {
+				if err := do(w); err != nil {
+					return err
+				}
+			}
+			return w.finish(acked)
+		})
+	})
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		s.breakDown(err)
+		return err
+	}
+	if err != nil {
+		s.reload()
+		return diskError(err)
+	}
+	s.begun = true
+	s.publish(w.lanes, w.boot)
+	return nil
+}
+
+func acksWait(acked [laneCount]uint64, lanes [laneCount]laneState) bool {
+	for i := range acked {
+		if acked[i] > lanes[i].acked {
+			return true
+		}
+	}
+	return false
+}
+
+// begin reads what a write transaction starts from. The counters come from the
+// transaction, not from memory: a commit whose last sync failed may have come
+// through all the same.
+func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
+	w := &writeTx{tx: tx, meta: tx.Bucket([]byte(bucketMeta)), hotLimit: uint64(s.opts.HotBytes)}
+	if w.meta == nil {
+		return nil, fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketMeta)
+	}
+	var err error
+	if w.lanes, err = readLanes(w.meta); err != nil {
+		return nil, err
+	}
+	if w.number, err = getNumber(w.meta, keyCommits); err != nil {
+		return nil, err
+	}
+	w.number++
+	w.room = uint64(max(0, s.opts.MaxSize-tx.Size()-allocSize)) + uint64(s.db.Stats().FreePageN)*pageSize
+	if s.begun {
+		w.boot = s.Boot()
+		return w, nil
+	}
+	return w, w.open(s.opts.BootID)
+}
+
+func readLanes(meta *bolt.Bucket) (lanes [laneCount]laneState, err error) {
+	for _, lane := range meter.Lanes() {
+		if lanes[lane], err = getLane(meta, lane); err != nil {
+			return lanes, err
+		}
+	}
+	return lanes, nil
+}
+
+// open marks the store as open and gives this boot its number.
+func (w *writeTx) open(bootID string) error {
+	clean, err := getNumber(w.meta, keyClean)
+	if err != nil {
+		return err
+	}
+	if clean == 0 {
+		if err := w.addHole(meter.Instant, meter.UncleanStop, 0); err != nil {
+			return err
+		}
+	}
+	boots := w.tx.Bucket([]byte(bucketBoots))
+	if boots == nil {
+		return fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketBoots)
+	}
+	number, known, err := findBoot(boots, bootID)
+	if err != nil {
+		return err
+	}
+	if w.boot = number; !known {
+		k := bootKey(number)
+		if err := boots.Put(k, seal(k, []byte(bootID))); err != nil {
+			return err
+		}
+	}
+	return putNumber(w.meta, keyClean, 0)
+}
+
+func (w *writeTx) append(a meter.Append) error {
+	for _, l := range a.Losses {
+		if err := w.addHole(l.Lane, l.Reason, l.Count); err != nil {
+			return err
+		}
+	}
+	lanes, bad := byLane(a.Rows)
+	for _, lane := range meter.Lanes() {
+		if bad[lane] > 0 {
+			if err := w.addHole(lane, meter.Unexplained, bad[lane]); err != nil {
+				return err
+			}
+		}
+		if err := w.addRows(lane, lanes[lane]); err != nil {
+			return err
+		}
+	}
+	if err := w.addCursors(a.Cursors); err != nil {
+		return err
+	}
+	if w.need > 0 && w.need+headroom > w.room {
+		return fmt.Errorf("%w: %d octets are left of the store's size", ErrFull, w.room)
+	}
+	return nil
+}
+
+// queue gives the bucket of a lane.
+func (w *writeTx) queue(lane meter.Lane) (*bolt.Bucket, error) {
+	b := w.tx.Bucket([]byte(lane.String()))
+	if b == nil {
+		return nil, fmt.Errorf("%w: no bucket %s", ErrDamaged, lane)
+	}
+	b.FillPercent = 1 // keys only rise: full pages are not written again
+	return b, nil
+}
+
+func (w *writeTx) addRows(lane meter.Lane, rows []meter.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	b, err := w.queue(lane)
+	if err != nil {
+		return err
+	}
+	l := &w.lanes[lane]
+	for len(rows) > 0 {
+		first := l.last + 1
+		if first > math.MaxUint64-maxChunkRows {
+			return fmt.Errorf("lane %s: out of sequence numbers", lane)
+		}
+		chunk, n, err := cutChunk(nil, lane, first, w.number, rows)
+		if err != nil {
+			return err
+		}
+		c, err := b.CreateBucket(sequenceKey(first))
+		if err != nil {
+			return fmt.Errorf("%w: lane %s: number %d: %w", ErrDamaged, lane, first, err)
+		}
+		if err := c.Put([]byte(keyOne), chunk); err != nil {
+			return err
+		}
+		size := footprint(len(chunk))
+		l.last += uint64(n)
+		l.rows += uint64(n)
+		l.bytes += size
+		l.chunks++
+		w.need += size
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// addHole gives a loss one number and declares it.
+func (w *writeTx) addHole(lane meter.Lane, reason meter.Reason, count uint64) error {
+	b, err := w.queue(lane)
+	if err != nil {
+		return err
+	}
+	l := &w.lanes[lane]
+	at := l.last + 1
+	if err := b.Put(sequenceKey(at), sealHole(meter.Hole{First: at, Last: at, Reason: reason, Count: count})); err != nil {
+		return fmt.Errorf("lane %s: number %d: %w", lane, at, err)
+	}
+	l.last = at
+	l.holes++
+	l.lost += count
+	return nil
+}
+
+func (w *writeTx) addCursors(cursors []meter.Cursor) error {
+	if len(cursors) == 0 {
+		return nil
+	}
+	b := w.tx.Bucket([]byte(bucketCursors))
+	if b == nil {
+		return fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketCursors)
+	}
+	for _, c := range cursors {
+		k, err := cursorKey(c.Meter, c.Serial, c.Profile)
+		if err != nil {
+			return err
+		}
+		if err := putNumber(b, string(k), uint64(c.Time)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish applies acknowledgements, gives up what is over the hot store's size
+// and writes the counters.
+func (w *writeTx) finish(acked [laneCount]uint64) error {
+	for _, lane := range meter.Lanes() {
+		if err := w.acknowledge(lane, acked[lane]); err != nil {
+			return err
+		}
+	}
+	if err := w.evict(); err != nil {
+		return err
+	}
+	for _, lane := range meter.Lanes() {
+		if err := putLane(w.meta, lane, w.lanes[lane]); err != nil {
+			return err
+		}
+	}
+	return putNumber(w.meta, keyCommits, w.number)
+}
+
+// reload takes the counters from the file after a commit that failed.
+func (s *Store) reload() {
+	var lanes [laneCount]laneState
+	err := s.view(func(tx *bolt.Tx) (err error) {
+		meta := tx.Bucket([]byte(bucketMeta))
+		if meta == nil {
+			return ErrDamaged
+		}
+		lanes, err = readLanes(meta)
+		return err
+	})
+	if err == nil {
+		s.publish(lanes, s.Boot())
+	}
+}
+
+func (s *Store) publish(lanes [laneCount]laneState, boot uint32) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	s.lanes, s.boot = lanes, boot
+	for i := range lanes {
+		s.acked[i] = max(s.acked[i], lanes[i].acked)
+	}
+}
+
+// SaveCatalogue stores the uplink's catalogue, durable on return.
+func (s *Store) SaveCatalogue(ctx context.Context, catalogue []byte) error {
+	err := ctx.Err()
+	if err == nil {
+		err = s.commit(commitAlways, func(w *writeTx) error {
+			b := w.tx.Bucket([]byte(bucketCatalogue))
+			if b == nil {
+				return fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketCatalogue)
+			}
+			k := []byte(keyOne)
+			return b.Put(k, seal(k, append([]byte(nil), catalogue...)))
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("buffer: save catalogue: %w", err)
+	}
+	return nil
+}

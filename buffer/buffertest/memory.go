@@ -1,0 +1,204 @@
+package buffertest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"gridgate/buffer"
+	"gridgate/internal/meter"
+)
+
+// Memory is a store in memory with the methods of buffer.Store. It keeps what
+// is acknowledged for ever. Err, when set, fails every method that can fail.
+// The zero value is not usable; NewMemory makes one. It is safe for concurrent
+// use.
+type Memory struct {
+	mu        sync.Mutex
+	epoch     uint64
+	lanes     map[meter.Lane]*memoryLane
+	cursors   map[cursorKey]meter.Cursor
+	catalogue []byte
+	err       error
+	appends   int
+}
+
+type memoryLane struct {
+	slots []slot // number n is slots[n-1]
+	acked uint64
+}
+
+// slot is one sequence number: a row or a hole.
+type slot struct {
+	row    meter.Row
+	hole   bool
+	reason meter.Reason
+	count  uint64
+}
+
+type cursorKey struct {
+	id      meter.ID
+	serial  string
+	profile meter.Channel
+}
+
+// NewMemory makes an empty store of that epoch.
+func NewMemory(epoch uint64) *Memory {
+	m := &Memory{epoch: epoch, lanes: map[meter.Lane]*memoryLane{}, cursors: map[cursorKey]meter.Cursor{}}
+	for _, lane := range meter.Lanes() {
+		m.lanes[lane] = &memoryLane{}
+	}
+	return m
+}
+
+// Fail makes every method that can fail return err, until Fail(nil).
+func (m *Memory) Fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
+}
+
+// Appends counts the appends that were stored.
+func (m *Memory) Appends() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.appends
+}
+
+// Epoch is what NewMemory was given.
+func (m *Memory) Epoch() uint64 { return m.epoch }
+
+// Boot is 1.
+func (m *Memory) Boot() uint32 { return 1 }
+
+// Append stores a.
+func (m *Memory) Append(ctx context.Context, a meter.Append) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.fails(ctx); err != nil {
+		return err
+	}
+	for _, l := range a.Losses {
+		m.lose(l.Lane, l.Reason, l.Count)
+	}
+	for _, r := range a.Rows {
+		l := m.lanes[r.Lane]
+		l.slots = append(l.slots, slot{row: r})
+	}
+	for _, c := range a.Cursors {
+		m.cursors[cursorKey{c.Meter, c.Serial, c.Profile}] = c
+	}
+	m.appends++
+	return nil
+}
+
+// Lose declares one number of a lane as a hole, as an unclean stop does.
+func (m *Memory) Lose(lane meter.Lane, reason meter.Reason, count uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lose(lane, reason, count)
+}
+
+func (m *Memory) lose(lane meter.Lane, reason meter.Reason, count uint64) {
+	l := m.lanes[lane]
+	l.slots = append(l.slots, slot{hole: true, reason: reason, count: count})
+}
+
+func (m *Memory) fails(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return m.err
+}
+
+// Peek gives what follows after, as buffer.Store does.
+func (m *Memory) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	span := meter.Span{Lane: lane}
+	if m.err != nil {
+		return span, m.err
+	}
+	l := m.lanes[lane]
+	for n := after + 1; n <= uint64(len(l.slots)) && len(span.Rows) < max(1, maxRows); n++ {
+		s := l.slots[n-1]
+		span.Last = n
+		if s.hole {
+			span.Holes = append(span.Holes, meter.Hole{First: n, Last: n, Reason: s.reason, Count: s.count})
+			continue
+		}
+		span.Rows = append(span.Rows, s.row)
+		if i := len(span.Runs) - 1; i >= 0 && span.Runs[i].First+span.Runs[i].Count == n {
+			span.Runs[i].Count++
+		} else {
+			span.Runs = append(span.Runs, meter.Run{First: n, Count: 1})
+		}
+	}
+	return span, nil
+}
+
+// Ack acknowledges through, as buffer.Store does.
+func (m *Memory) Ack(lane meter.Lane, through uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	l := m.lanes[lane]
+	if last := uint64(len(l.slots)); through > last {
+		return fmt.Errorf("acknowledge %d: %w %d", through, buffer.ErrBeyond, last)
+	}
+	l.acked = max(l.acked, through)
+	return nil
+}
+
+// Acked is the number through which lane was acknowledged.
+func (m *Memory) Acked(lane meter.Lane) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lanes[lane].acked
+}
+
+// Last is the highest number of lane.
+func (m *Memory) Last(lane meter.Lane) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return uint64(len(m.lanes[lane].slots))
+}
+
+// Cursor gives the cursor of a meter's profile.
+func (m *Memory) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, ok := m.cursors[cursorKey{id, serial, profile}]
+	return c, ok, m.err
+}
+
+// Catalogue gives what SaveCatalogue stored.
+func (m *Memory) Catalogue() ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.catalogue), m.err
+}
+
+// SaveCatalogue stores the uplink's catalogue.
+func (m *Memory) SaveCatalogue(ctx context.Context, catalogue []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.fails(ctx); err != nil {
+		return err
+	}
+	m.catalogue = append([]byte{}, catalogue...)
+	return nil
+}
+
+// Flush does nothing.
+func (m *Memory) Flush(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fails(ctx)
+}
+
+// Close does nothing.
+func (m *Memory) Close() error { return nil }

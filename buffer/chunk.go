@@ -1,0 +1,173 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"gridgate/internal/column"
+	"gridgate/internal/meter"
+)
+
+// A chunk is up to maxChunkRows rows of one lane with consecutive sequence
+// numbers. It can be read without the tree around it, so that a damaged file
+// can be searched for chunks. Numbers are little endian.
+//
+//	 0   4  magic      "GGCK"
+//	 4   1  version    1
+//	 5   1  lane       meter.Lane
+//	 6   2  zero
+//	 8   8  first      sequence number of the first row
+//	16   8  commit     number of the commit that wrote the chunk, rising
+//	24   8  oldest     lowest stamp of the rows, ms since 1970 UTC, signed
+//	32   8  newest     highest stamp, likewise
+//	40   4  rows       how many, at least 1
+//	44   4  dict       length of the dictionary
+//	48   4  body       length of the body
+//	52   4  crc        CRC-32C of octets 0 to 51 and of all after 56
+//	56      dictionary (column.Dict), then body (column.AppendRows)
+const (
+	chunkMagic   = "GGCK"
+	chunkVersion = 1
+	chunkHeader  = 56
+
+	// maxChunkRows bounds what reading one row costs: its whole chunk.
+	maxChunkRows = 2048
+	// maxChunkBytes keeps a chunk within four pages with bbolt's own octets.
+	maxChunkBytes = 16<<10 - 64
+	// capChunkBytes is the length above which a chunk is taken for garbage. A
+	// single row of long texts may be larger than maxChunkBytes.
+	capChunkBytes = 1 << 20
+)
+
+// chunkInfo is a chunk's header.
+type chunkInfo struct {
+	lane           meter.Lane
+	first, commit  uint64
+	oldest, newest int64
+	rows           uint32
+	dict, body     uint32
+}
+
+// last is the sequence number of the chunk's last row.
+func (c chunkInfo) last() uint64 { return c.first + uint64(c.rows) - 1 }
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+func chunkSum(b []byte) uint32 {
+	sum := crc32.Update(0, castagnoli(), b[:52])
+	return crc32.Update(sum, castagnoli(), b[chunkHeader:])
+}
+
+// appendChunk appends the chunk of rows, numbered from first on, to dst.
+func appendChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter.Row) ([]byte, error) {
+	start := len(dst)
+	dict := column.NewDict()
+	body, err := column.AppendRows(nil, rows, dict)
+	if err != nil {
+		return dst, fmt.Errorf("chunk of lane %s: %w", lane, err)
+	}
+	var zero [chunkHeader]byte
+	dst = append(dst, zero[:]...)
+	if dst, err = dict.AppendBinary(dst); err != nil {
+		return dst[:start], fmt.Errorf("chunk of lane %s: dictionary: %w", lane, err)
+	}
+	dictLen := len(dst) - start - chunkHeader
+	dst = append(dst, body...)
+
+	oldest, newest := rows[0].Stamp.Time, rows[0].Stamp.Time
+	for i := range rows {
+		oldest, newest = min(oldest, rows[i].Stamp.Time), max(newest, rows[i].Stamp.Time)
+	}
+	b := dst[start:]
+	copy(b, chunkMagic)
+	b[4], b[5] = chunkVersion, byte(lane)
+	le := binary.LittleEndian
+	le.PutUint64(b[8:], first)
+	le.PutUint64(b[16:], commit)
+	le.PutUint64(b[24:], uint64(oldest))
+	le.PutUint64(b[32:], uint64(newest))
+	le.PutUint32(b[40:], uint32(len(rows)))
+	le.PutUint32(b[44:], uint32(dictLen))
+	le.PutUint32(b[48:], uint32(len(body)))
+	le.PutUint32(b[52:], chunkSum(b))
+	return dst, nil
+}
+
+var errChunk = errors.New("not a chunk")
+
+// parseChunkInfo reads the header of a chunk and checks it against itself, not
+// against the checksum: what hangs on it is checked by parseChunk.
+func parseChunkInfo(b []byte) (chunkInfo, error) {
+	if len(b) < chunkHeader || string(b[:4]) != chunkMagic {
+		return chunkInfo{}, errChunk
+	}
+	if b[4] != chunkVersion {
+		return chunkInfo{}, fmt.Errorf("%w: version %d", errChunk, b[4])
+	}
+	le := binary.LittleEndian
+	c := chunkInfo{
+		lane: meter.Lane(b[5]), first: le.Uint64(b[8:]), commit: le.Uint64(b[16:]),
+		oldest: int64(le.Uint64(b[24:])), newest: int64(le.Uint64(b[32:])),
+		rows: le.Uint32(b[40:]), dict: le.Uint32(b[44:]), body: le.Uint32(b[48:]),
+	}
+	switch {
+	case !c.lane.Valid():
+		return chunkInfo{}, fmt.Errorf("%w: lane %d", errChunk, b[5])
+	case c.rows == 0 || c.rows > maxChunkRows:
+		return chunkInfo{}, fmt.Errorf("%w: %d rows", errChunk, c.rows)
+	case c.first == 0 || c.first+uint64(c.rows) < c.first:
+		return chunkInfo{}, fmt.Errorf("%w: first number %d", errChunk, c.first)
+	case uint64(c.dict)+uint64(c.body)+chunkHeader != uint64(len(b)):
+		return chunkInfo{}, fmt.Errorf("%w: length %d", errChunk, len(b))
+	}
+	return c, nil
+}
+
+// parseChunk reads a chunk after checking its checksum. The rows alias nothing
+// of b.
+func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
+	c, err := parseChunkInfo(b)
+	if err != nil {
+		return c, nil, err
+	}
+	if want, got := binary.LittleEndian.Uint32(b[52:]), chunkSum(b); want != got {
+		return c, nil, fmt.Errorf("%w: checksum %08x, want %08x", errChunk, got, want)
+	}
+	dict, err := column.ParseDict(b[chunkHeader : chunkHeader+c.dict])
+	if err != nil {
+		return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
+	}
+	rows, err := column.ParseRows(b[chunkHeader+c.dict:], dict)
+	if err != nil {
+		return c, nil, fmt.Errorf("%w: body: %w", errChunk, err)
+	}
+	if len(rows) != int(c.rows) {
+		return c, nil, fmt.Errorf("%w: %d rows, want %d", errChunk, len(rows), c.rows)
+	}
+	for i := range rows {
+		rows[i].Lane = c.lane
+	}
+	return c, rows, nil
+}
+
+// cutChunk appends a chunk of as many of the first rows as fit, and says how
+// many these are: all that are given, in nearly every commit.
+func cutChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter.Row) ([]byte, int, error) {
+	n := min(len(rows), maxChunkRows)
+	for {
+		out, err := appendChunk(dst, lane, first, commit, rows[:n])
+		size := len(out) - len(dst)
+		switch {
+		case err != nil:
+			return dst, 0, err
+		case size <= maxChunkBytes || n == 1 && size <= capChunkBytes:
+			return out, n, nil
+		case n == 1:
+			return dst, 0, fmt.Errorf("chunk of lane %s: one row of %d octets, at most %d", lane, size, capChunkBytes)
+		}
+		// A little under proportion, since shorter chunks deflate worse.
+		n = max(1, min(n-1, n*(maxChunkBytes*9/10)/size))
+	}
+}

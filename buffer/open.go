@@ -1,0 +1,375 @@
+package buffer
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"gridgate/internal/meter"
+)
+
+// fileName is the store's file in its directory.
+const fileName = "readings.db"
+
+// keepAside is how many damaged files stay beside the store: they are there to
+// be looked at, and must not fill the disk.
+const keepAside = 3
+
+// Open opens the store in dir and makes it when there is none.
+//
+// A file that is damaged, cut short or not a store at all is moved aside, with
+// the date in its new name, and a store with a new epoch begins; Recovered
+// tells. A file that may not be read or written, a directory of that name, a
+// store of a newer format (*FormatError) and a store that another process has
+// open (*InUseError) are errors, and nothing is touched.
+func Open(dir string, o Options) (*Store, error) {
+	path := filepath.Join(dir, fileName)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	if err := regular(path); err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	lock, err := takeLock(path, false)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	s := &Store{path: path, opts: o.withDefaults(), lock: lock, damaged: map[chunkAt]uint64{}}
+	err = s.open()
+	if errors.Is(err, ErrDamaged) {
+		reason := err
+		var aside string
+		if aside, err = setAside(path, s.opts.Now().UTC().Format("20060102T150405Z")); err == nil {
+			s.recovered = &Recovery{Reason: reason, Path: aside}
+			err = s.open()
+		}
+	}
+	if err != nil {
+		lock.release()
+		return nil, openError(path, err)
+	}
+	return s, nil
+}
+
+// openError says what to do where that is not plain.
+func openError(path string, err error) error {
+	var inUse *InUseError
+	var format *FormatError
+	err = diskError(err)
+	switch {
+	case errors.As(err, &inUse), errors.As(err, &format):
+		return err // they name the file
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("buffer %s: %w: give the agent's user the file and its directory", path, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("buffer %s: %w: mount the file system for writing", path, err)
+	}
+	return fmt.Errorf("buffer %s: %w", path, err)
+}
+
+// regular refuses what is there but is not a file.
+func regular(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !st.Mode().IsRegular():
+		return fmt.Errorf("%s: not a file but a %s: move it away", path, kindOf(st.Mode()))
+	}
+	return nil
+}
+
+func kindOf(m fs.FileMode) string {
+	if m.IsDir() {
+		return "directory"
+	}
+	return "special file"
+}
+
+// open opens the file under the lock. An error that wraps ErrDamaged says that
+// the file is to be moved aside.
+func (s *Store) open() error {
+	s.broken, s.begun, s.lanes, s.acked = nil, false, [laneCount]laneState{}, [laneCount]uint64{}
+	if err := s.inspect(); err != nil {
+		return err
+	}
+	if err := s.openBolt(); err != nil {
+		return err
+	}
+	err := guarded(func() error { return s.load() })
+	if err != nil {
+		s.abandon()
+	}
+	return err
+}
+
+// abandon closes the files of a store that is not to be used. After a panic in
+// a write transaction bbolt's locks may never come free: the map then stays,
+// and the file's lock goes with its descriptor.
+func (s *Store) abandon() {
+	s.state.Lock()
+	broken := s.broken
+	s.state.Unlock()
+	if broken != nil || guarded(s.db.Close) != nil {
+		_ = s.file.Close()
+	}
+}
+
+// inspect looks at the file before bbolt maps it.
+func (s *Store) inspect() error {
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil || st.Size() == 0 {
+		return err // an empty file: made, and then the power went
+	}
+	if _, err = checkTree(f, st.Size()); err != nil && !errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err) // a sector that cannot be read
+	}
+	return err
+}
+
+func (s *Store) openBolt() error {
+	o := &bolt.Options{
+		Timeout:      s.opts.Timeout,
+		FreelistType: bolt.FreelistMapType,
+		PageSize:     pageSize,
+		MaxSize:      int(s.opts.MaxSize),
+		NoSync:       s.opts.noSync,
+		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			f, err = os.OpenFile(name, flag, mode)
+			s.file = f
+			return f, err
+		},
+	}
+	err := guarded(func() (err error) {
+		s.db, err = bolt.Open(s.path, 0o600, o)
+		return err
+	})
+	var panicked *panicError
+	switch {
+	case err == nil:
+		s.db.AllocSize = allocSize
+		return nil
+	case errors.As(err, &panicked):
+		_ = s.file.Close()
+		return err
+	case errors.Is(err, berrors.ErrTimeout):
+		return &InUseError{Path: s.path}
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
+
+// load reads what the store starts from, makes it when the file is new, and
+// marks the store as open. A full disk keeps only the mark from being written;
+// the next commit writes it.
+func (s *Store) load() error {
+	fresh := false
+	err := s.db.View(func(tx *bolt.Tx) (err error) {
+		if k, _ := tx.Cursor().First(); k == nil {
+			fresh = true
+			return nil
+		}
+		return s.read(tx)
+	})
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if err := s.create(); err != nil {
+			return err
+		}
+	}
+	if err := s.commit(commitAlways, nil); err != nil && (fresh || !errors.Is(err, ErrFull)) {
+		return err
+	}
+	return nil
+}
+
+// checkFormat says whether this version may read the store.
+func checkFormat(path string, meta *bolt.Bucket) error {
+	if meta == nil {
+		return fmt.Errorf("%w: a database, but not of readings", ErrDamaged)
+	}
+	format, err := getNumber(meta, keyFormat)
+	switch {
+	case err != nil:
+		return err
+	case format == 0:
+		return fmt.Errorf("%w: format 0", ErrDamaged)
+	case format > formatVersion:
+		return &FormatError{Path: path, Found: uint32(min(format, 1<<32-1)), Known: formatVersion}
+	}
+	return nil
+}
+
+// read takes the store's state from a file that is not new.
+func (s *Store) read(tx *bolt.Tx) (err error) {
+	meta := tx.Bucket([]byte(bucketMeta))
+	if err := checkFormat(s.path, meta); err != nil {
+		return err
+	}
+	if s.epoch, err = getNumber(meta, keyEpoch); err != nil {
+		return err
+	}
+	lanes, err := readLanes(meta)
+	if err != nil {
+		return err
+	}
+	if _, err := getNumber(meta, keyClean); err != nil {
+		return err
+	}
+	if _, err := getNumber(meta, keyCommits); err != nil {
+		return err
+	}
+	for _, name := range bucketNames() {
+		if tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: no bucket %s", ErrDamaged, name)
+		}
+	}
+	boot, _, err := findBoot(tx.Bucket([]byte(bucketBoots)), s.opts.BootID)
+	if err != nil {
+		return err
+	}
+	s.publish(lanes, boot)
+	return nil
+}
+
+// bucketNames lists the buckets of the root but meta.
+func bucketNames() []string {
+	names := []string{bucketCursors, bucketBoots, bucketCatalogue}
+	for _, lane := range meter.Lanes() {
+		names = append(names, lane.String())
+	}
+	return names
+}
+
+// create fills a new file, in one transaction.
+func (s *Store) create() error {
+	epoch, err := newEpoch()
+	if err != nil {
+		return err
+	}
+	err = s.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range bucketNames() {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		meta, err := tx.CreateBucket([]byte(bucketMeta))
+		if err != nil {
+			return err
+		}
+		for _, lane := range meter.Lanes() {
+			if err := putLane(meta, lane, laneState{}); err != nil {
+				return err
+			}
+		}
+		return errors.Join(
+			putNumber(meta, keyFormat, formatVersion),
+			putNumber(meta, keyEpoch, epoch),
+			putNumber(meta, keyClean, 1),
+			putNumber(meta, keyCommits, 0))
+	})
+	if err != nil {
+		return err
+	}
+	s.epoch = epoch
+	return syncDir(filepath.Dir(s.path))
+}
+
+func newEpoch() (uint64, error) {
+	for {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return 0, fmt.Errorf("new epoch: %w", err)
+		}
+		if epoch := binary.LittleEndian.Uint64(b[:]); epoch != 0 {
+			return epoch, nil
+		}
+	}
+}
+
+func bootKey(number uint32) []byte { return binary.BigEndian.AppendUint32(nil, number) }
+
+// findBoot gives the number of a boot: that of the last boot in the table when
+// it is the same, else the next.
+func findBoot(boots *bolt.Bucket, id string) (number uint32, known bool, err error) {
+	k, v := boots.Cursor().Last()
+	if k == nil {
+		return 1, false, nil
+	}
+	have, ok := unseal(k, v)
+	if len(k) != 4 || !ok {
+		return 0, false, fmt.Errorf("%w: the table of boots", ErrDamaged)
+	}
+	number = binary.BigEndian.Uint32(k)
+	if id != "" && string(have) == id {
+		return number, true, nil
+	}
+	return number + 1, false, nil
+}
+
+// setAside renames a damaged file, and removes the oldest of those that were
+// renamed before. date sorts.
+func setAside(path, date string) (string, error) {
+	prefix := path + ".damaged-"
+	aside := prefix + date
+	for i := 2; ; i++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		aside = fmt.Sprintf("%s%s-%d", prefix, date, i)
+	}
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("move the damaged file aside: %w", err)
+	}
+	dir := filepath.Dir(path)
+	if entries, err := os.ReadDir(dir); err == nil {
+		var old []string
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), filepath.Base(prefix)) {
+				old = append(old, e.Name())
+			}
+		}
+		slices.Sort(old)
+		for len(old) > keepAside {
+			_ = os.Remove(filepath.Join(dir, old[0]))
+			old = old[1:]
+		}
+	}
+	return aside, syncDir(dir)
+}
+
+// syncDir makes new and changed names in dir durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"gridgate/internal/meter"
+)
+
+const laneCount = int(meter.Instant) + 1
+
+// Options are what a store is opened with. The zero value is good except for
+// BootID.
+type Options struct {
+	// BootID is the kernel's id of this boot
+	// (/proc/sys/kernel/random/boot_id). An empty one counts every Open as a
+	// new boot.
+	BootID string
+	// MaxSize bounds the file in octets. The default of 512 MiB fits the
+	// address space of a 32-bit machine, whatever else is in it.
+	MaxSize int64
+	// HotBytes is how many octets of acknowledged chunks are kept; default
+	// 8 MiB, negative for none.
+	HotBytes int64
+	// Timeout is how long Open waits for bbolt's own lock; default one second.
+	Timeout time.Duration
+	// Now gives the date that a damaged file's new name carries; default
+	// time.Now.
+	Now func() time.Time
+
+	// noSync leaves out every sync: for the negative control of tests.
+	noSync bool
+}
+
+const (
+	defaultMaxSize  = 512 << 20
+	defaultHotBytes = 8 << 20
+	// headroom is kept from rows, so that acknowledgements and the deletions
+	// that they allow can always be written.
+	headroom = 2 << 20
+	// allocSize is the step in which the file grows, once it is larger.
+	allocSize = 1 << 20
+)
+
+func (o Options) withDefaults() Options {
+	if o.MaxSize <= 0 {
+		o.MaxSize = defaultMaxSize
+	}
+	o.MaxSize = max(o.MaxSize, 2*headroom)
+	if o.HotBytes == 0 {
+		o.HotBytes = defaultHotBytes
+	}
+	o.HotBytes = max(o.HotBytes, 0)
+	if o.Timeout <= 0 {
+		o.Timeout = time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// Store is an open store. Its methods are safe for concurrent use; commits
+// take turns, and Peek does not wait for them.
+type Store struct {
+	path      string
+	opts      Options
+	lock      *lockFile
+	db        *bolt.DB
+	file      *os.File // bbolt's, to be closed when bbolt no longer can
+	epoch     uint64
+	recovered *Recovery
+
+	write sync.Mutex // one commit at a time; taken before state
+	begun bool       // the commit that marks the store as open is done; under write
+
+	peek  sync.Mutex // one Peek at a time; taken before state
+	cache chunkCache // under peek
+
+	state   sync.Mutex
+	boot    uint32
+	lanes   [laneCount]laneState // as committed
+	acked   [laneCount]uint64    // acknowledged, perhaps not yet committed
+	damaged map[chunkAt]uint64   // damaged stretches that Peek met, and their numbers
+	broken  error                // why bbolt must not be called any more
+}
+
+type chunkAt struct {
+	lane  meter.Lane
+	first uint64
+}
+
+// Recovery says that Open found a file that it could not use.
+type Recovery struct {
+	Reason error  // what was wrong
+	Path   string // where the file is now
+}
+
+// Recovered says whether Open had to begin anew, nil when it had not. The
+// epoch is then a new one.
+func (s *Store) Recovered() *Recovery { return s.recovered }
+
+// Epoch names the life of the store's sequence numbers: 64 random bits, new
+// when a store begins anew, never 0.
+func (s *Store) Epoch() uint64 { return s.epoch }
+
+// Boot is the number of this boot in the store's table of boots, from 1 on.
+func (s *Store) Boot() uint32 {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.boot
+}
+
+// Last is the highest sequence number of lane, 0 when it has none.
+func (s *Store) Last(lane meter.Lane) uint64 {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if !lane.Valid() {
+		return 0
+	}
+	return s.lanes[lane].last
+}
+
+// Acked is the number through which lane was acknowledged.
+func (s *Store) Acked(lane meter.Lane) uint64 {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if !lane.Valid() {
+		return 0
+	}
+	return s.acked[lane]
+}
+
+// Ack acknowledges every number of lane up to through. It is kept in memory
+// and rides the next commit; Flush and Close write it. At or below Acked it
+// does nothing; above Last it changes nothing and returns an error that wraps
+// ErrBeyond.
+func (s *Store) Ack(lane meter.Lane, through uint64) error {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if !lane.Valid() {
+		return fmt.Errorf("buffer: acknowledge: %s: no such lane", lane)
+	}
+	if last := s.lanes[lane].last; through > last {
+		return fmt.Errorf("buffer: acknowledge %d of lane %s: %w %d", through, lane, ErrBeyond, last)
+	}
+	s.acked[lane] = max(s.acked[lane], through)
+	return nil
+}
+
+// Flush writes acknowledgements that wait for a commit, if there are any. ctx
+// is looked at before the commit only.
+func (s *Store) Flush(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		err = s.commit(commitAcks, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("buffer: flush: %w", err)
+	}
+	return nil
+}
+
+// Close writes the acknowledgements, marks the store as cleanly stopped and
+// closes it. Without it the next Open declares that what waited in memory for
+// the instant lane is gone. The store is closed even when Close returns an
+// error. Closing twice is no error.
+func (s *Store) Close() error {
+	err := s.commit(commitAlways, func(w *writeTx) error { return putNumber(w.meta, keyClean, 1) })
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	if err = errors.Join(err, s.shut()); err != nil {
+		return fmt.Errorf("buffer: close: %w", err)
+	}
+	return nil
+}
+
+// shut closes the files without writing.
+func (s *Store) shut() error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	s.peek.Lock() // a Peek in flight ends first
+	defer s.peek.Unlock()
+	defer s.lock.release()
+	s.cache = chunkCache{}
+	var err error
+	if s.abandoned() {
+		s.abandon()
+	} else {
+		err = guarded(s.db.Close)
+	}
+	s.breakDown(ErrClosed)
+	return err
+}
+
+func (s *Store) abandoned() bool {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.broken != nil
+}
+
+// usable gives the error of a store that can no longer be used. The caller
+// holds s.state.
+func (s *Store) usable() error { return s.broken }
+
+// breakDown keeps everybody from bbolt: after Close, and after a panic in a
+// write transaction.
+func (s *Store) breakDown(err error) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	s.broken = err
+}
+
+// guarded runs what reads mapped pages. A fault in the map or a panic of bbolt
+// over what it finds there becomes ErrDamaged.
+func guarded(do func() error) (err error) {
+	before := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(before)
+		if p := recover(); p != nil {
+			err = &panicError{fmt.Sprint(p)}
+		}
+	}()
+	return do()
+}
+
+// panicError is a panic over a damaged file.
+type panicError struct{ text string }
+
+func (e *panicError) Error() string { return "damaged: " + e.text }
+
+func (e *panicError) Unwrap() error { return ErrDamaged }
+
+// view runs a read transaction.
+func (s *Store) view(do func(tx *bolt.Tx) error) error {
+	s.state.Lock()
+	err := s.usable()
+	s.state.Unlock()
+	if err != nil {
+		return err
+	}
+	err = guarded(func() error { return s.db.View(do) })
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
