@@ -1,0 +1,171 @@
+// Package configs reads what gridgate is configured with: one strict YAML
+// document. Everything that is wrong with it is found in one pass, each with
+// file, line, key, value and what is wanted there. What it gives is typed,
+// checked and complete: defaults are filled in, groups resolved, addresses
+// parsed. It opens no line and reads no secret.
+//
+// It embeds the reference (every key with its default), the configuration of
+// the demo, and the register maps of Modbus meters.
+package configs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+	_ "time/tzdata" // gateways have no zone files
+
+	"gridgate/drivers/address"
+	"gridgate/internal/meter"
+)
+
+// Version is the version of the documents that this package reads.
+const Version = 1
+
+// Config is a checked configuration. It is not changed once made, so that it
+// may be read from many goroutines.
+type Config struct {
+	Site     meter.ID
+	Gateway  meter.ID
+	TimeZone *time.Location // of the site and of its meters' clocks; UTC unless told
+	Buffer   Buffer
+	Intake   Intake
+	Uplink   Uplink
+	Control  Control
+	Groups   []Group // in the order of the document
+	Meters   []Meter // in the order of the document
+
+	hash string
+}
+
+// Buffer says where readings wait.
+type Buffer struct {
+	Path string // a directory
+}
+
+// Intake says how readings are gathered before they are stored.
+type Intake struct {
+	Window     time.Duration // interval and instant rows are stored at most this often
+	MaxWaiting int64         // bytes of rows that may wait in memory
+}
+
+// Confirm is what makes a batch leave the buffer's queue.
+type Confirm string
+
+// ConfirmBroker is the acknowledgement of the broker.
+const ConfirmBroker Confirm = "broker"
+
+// Uplink says how batches reach the fog. Uplinks compare with ==.
+type Uplink struct {
+	Broker      string // tcp://host:port or ssl://host:port
+	ClientID    string // SITE.GATEWAY unless told
+	Username    string
+	Password    address.Secret // a reference, or none
+	CA          string         // paths of PEM files, with ssl only
+	Certificate string
+	Key         string
+	KeepAlive   time.Duration
+	Confirm     Confirm
+	MaxMessage  int64 // bytes of one message
+}
+
+// TLS says whether the connection is encrypted.
+func (u Uplink) TLS() bool { return len(u.Broker) > 3 && u.Broker[:3] == "ssl" }
+
+// Control says where the running agent is spoken to.
+type Control struct {
+	Socket string // path of a Unix socket
+}
+
+// Group is what to read, how often and into which lane. It has either Channels
+// or Profile.
+type Group struct {
+	Name     meter.ID
+	Lane     meter.Lane
+	Every    time.Duration
+	Align    bool // due at full multiples of Every, counted from local midnight
+	Channels []meter.Channel
+	Profile  meter.Channel
+}
+
+// Meter is one meter and what to read of it.
+type Meter struct {
+	ID      meter.ID
+	Serial  string // the serial number that the meter must show; empty for any
+	Address address.Address
+	Groups  []Group
+}
+
+// Line is one physical medium and the meters on it, in the order of the
+// document.
+type Line struct {
+	Key    string // address.Address.Line
+	Serial bool   // a serial port, not a connection
+	Meters []Meter
+}
+
+// Load reads the configuration in the file of that name. Problems with what it
+// says are Problems; other errors are about the file.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads a configuration. name stands for the file in problems. The error
+// is Problems.
+func Parse(name string, data []byte) (*Config, error) {
+	r := &reader{file: name}
+	top := r.document(data)
+	if top == nil {
+		return nil, r.err()
+	}
+	d := newDocument()
+	has := mapping(r, "", top, documentFields(), d)
+	r.uplink(d, has["uplink"])
+	r.meters(d)
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	d.hash = hex.EncodeToString(sum[:])
+	return &d.Config, nil
+}
+
+// Hash gives the SHA-256 of the document, in hexadecimal digits.
+func (c *Config) Hash() string { return c.hash }
+
+// Meter gives the meter of that name.
+func (c *Config) Meter(id meter.ID) (Meter, bool) {
+	i := slices.IndexFunc(c.Meters, func(m Meter) bool { return m.ID == id })
+	if i < 0 {
+		return Meter{}, false
+	}
+	return c.Meters[i], true
+}
+
+// Lines gives the lines in the order in which the document names them first.
+func (c *Config) Lines() []Line {
+	var lines []Line
+	at := make(map[string]int, len(c.Meters))
+	for _, m := range c.Meters {
+		i, ok := at[m.Address.Line]
+		if !ok {
+			i = len(lines)
+			at[m.Address.Line] = i
+			lines = append(lines, Line{Key: m.Address.Line, Serial: m.Address.Scheme.IsSerial()})
+		}
+		lines[i].Meters = append(lines[i].Meters, m)
+	}
+	return lines
+}

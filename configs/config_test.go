@@ -1,0 +1,255 @@
+package configs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+
+	"gridgate/drivers/address"
+	"gridgate/internal/meter"
+)
+
+// minimal is the least that a configuration has.
+const minimal = `version: 1
+site: s
+gateway: g
+uplink: {broker: "tcp://127.0.0.1:1883"}
+`
+
+func parse(t *testing.T, doc string) *Config {
+	t.Helper()
+	c, err := Parse("test.yaml", []byte(doc))
+	if err != nil {
+		t.Fatalf("%v\nin\n%s", err, doc)
+	}
+	return c
+}
+
+func mustAddress(t *testing.T, s string) address.Address {
+	t.Helper()
+	a, err := address.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestParseGivesEverything(t *testing.T) {
+	t.Parallel()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := parse(t, `
+version: 1
+site: zone3
+gateway: gw-1
+time_zone: Europe/Berlin
+buffer: {path: /b}
+intake: {window: 1m30s, max_waiting: 1MB}
+uplink:
+  broker: ssl://fog.example
+  client_id: me
+  username: u
+  password: env:PW
+  ca: /ca
+  certificate: /cert
+  key: /key
+  keep_alive: 20m
+  confirm: broker
+  max_message: 1KiB
+control: {socket: /c.sock}
+groups:
+  now: {lane: instant, every: 1d12h, align: true, channels: [1-0:1.8.0, "1-0:1.6.0*255/4:5"]}
+  load: {lane: billing, every: 31d, profile: 1-0:99.1.0}
+meters:
+  - {id: m1, url: "dlms+wrapper://h?auth=lls&password=file:/p", serial: 000123, groups: [load, now], timeout: 3s}
+  - {id: m2, url: "dlms+wrapper://h?server=2", groups: [now]}
+`)
+	now := Group{
+		Name: "now", Lane: meter.Instant, Every: 36 * time.Hour, Align: true,
+		Channels: []meter.Channel{"1-0:1.8.0*255/3:2", "1-0:1.6.0*255/4:5"},
+	}
+	load := Group{Name: "load", Lane: meter.Billing, Every: 31 * day, Profile: "1-0:99.1.0*255/7:2"}
+	password, _ := address.ParseSecret("env:PW")
+	want := &Config{
+		Site: "zone3", Gateway: "gw-1", TimeZone: berlin,
+		Buffer: Buffer{Path: "/b"},
+		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
+		Uplink: Uplink{
+			Broker: "ssl://fog.example:8883", ClientID: "me", Username: "u", Password: password,
+			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 20 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 1024,
+		},
+		Control: Control{Socket: "/c.sock"},
+		Groups:  []Group{now, load},
+		Meters: []Meter{
+			{
+				ID: "m1", Serial: "000123", Groups: []Group{load, now},
+				Address: mustAddress(t, "dlms+wrapper://h?auth=lls&password=file:/p&timeout=3s"),
+			},
+			{ID: "m2", Groups: []Group{now}, Address: mustAddress(t, "dlms+wrapper://h?server=2")},
+		},
+		hash: got.Hash(),
+	}
+	equal := cmp.Options{
+		cmp.AllowUnexported(Config{}),
+		cmp.Comparer(func(a, b address.Address) bool { return a == b }),
+		cmp.Comparer(func(a, b address.Secret) bool { return a == b }),
+		cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
+	}
+	if d := cmp.Diff(want, got, equal); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	if !got.Uplink.TLS() {
+		t.Error("ssl is no TLS")
+	}
+	if len(got.Hash()) != 64 {
+		t.Errorf("hash %q", got.Hash())
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c := parse(t, minimal)
+	want := Uplink{
+		Broker: "tcp://127.0.0.1:1883", ClientID: "s.g", KeepAlive: 5 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 16384,
+	}
+	if c.Uplink != want {
+		t.Errorf("uplink %+v, want %+v", c.Uplink, want)
+	}
+	if c.Uplink.TLS() || c.TimeZone != time.UTC || len(c.Meters) != 0 || len(c.Lines()) != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestLines(t *testing.T) {
+	t.Parallel()
+	c := parse(t, minimal+`
+groups: {g: {lane: instant, every: 1m, channels: [1-0:1.8.0]}}
+meters:
+  - {id: a, url: "modbus+rtu:///dev/ttyS1?unit=1&model=eastron-sdm120", groups: [g]}
+  - {id: b, url: "modbus+tcp://h?unit=1&model=eastron-sdm630", groups: [g]}
+  - {id: c, url: "modbus+rtu:///dev//ttyS1?unit=2&model=eastron-sdm120&format=8E1", groups: [g]}
+  - {id: d, url: "modbus+tcp://H:502?unit=2&model=eastron-sdm630", groups: [g]}
+`)
+	var got []string
+	for _, l := range c.Lines() {
+		s := l.Key
+		if l.Serial {
+			s += " serial"
+		}
+		for _, m := range l.Meters {
+			s += " " + string(m.ID)
+		}
+		got = append(got, s)
+	}
+	if want := []string{"/dev/ttyS1 serial a c", "h:502 b d"}; !slices.Equal(got, want) {
+		t.Errorf("lines %q, want %q", got, want)
+	}
+	if m, ok := c.Meter("c"); !ok || m.Address.Unit != 2 {
+		t.Errorf("meter c: %v, %v", m, ok)
+	}
+	if _, ok := c.Meter("e"); ok {
+		t.Error("there is no meter e")
+	}
+}
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, err := Load(filepath.Join(dir, "none.yaml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if _, err := Load(dir); err == nil {
+		t.Error("a directory was read")
+	}
+	name := filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(name, []byte(minimal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Load(name); err != nil || c.Site != "s" {
+		t.Errorf("%v, %v", c, err)
+	}
+	if err := os.WriteFile(name, append([]byte(minimal), strings.Repeat("#", maxSize)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(name); err == nil || !strings.Contains(err.Error(), "want at most 1048576") {
+		t.Errorf("a file over the limit: %v", err)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	c, err := Parse("demo.yaml", Demo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Meters) != 20 || len(c.Lines()) != 16 {
+		t.Errorf("%d meters on %d lines, want 20 on 16", len(c.Meters), len(c.Lines()))
+	}
+}
+
+// The reference names every key that exists, explains it and shows the default
+// where there is one.
+func TestReference(t *testing.T) {
+	t.Parallel()
+	got, err := Parse("reference.yaml", Reference())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := newDocument()
+	if got.TimeZone != want.TimeZone || got.Buffer != want.Buffer || got.Intake != want.Intake || got.Control != want.Control {
+		t.Errorf("the reference shows other defaults than there are:\n got %+v\nwant %+v", got, want.Config)
+	}
+	u, w := got.Uplink, want.Uplink
+	if u.KeepAlive != w.KeepAlive || u.Confirm != w.Confirm || u.MaxMessage != w.MaxMessage ||
+		u.ClientID != string(got.Site)+"."+string(got.Gateway) {
+		t.Errorf("the reference shows other defaults of the uplink than there are:\n got %+v\nwant %+v", u, w)
+	}
+	named := referenceKeys(t)
+	keys := paths("", documentFields())
+	if len(keys) < 30 || !slices.Contains(keys, "groups.*.every") || !slices.Contains(keys, "meters[].url") {
+		t.Fatalf("the key table has %d keys only: %q", len(keys), keys)
+	}
+	for _, k := range keys {
+		if !named[k] {
+			t.Errorf("reference.yaml does not name the key %s", k)
+		}
+	}
+}
+
+// referenceKeys gives the paths of the keys in reference.yaml, with * for the
+// names of groups and [] for places in a list.
+func referenceKeys(t *testing.T) map[string]bool {
+	t.Helper()
+	var doc yaml.Node
+	if err := yaml.Load(Reference(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	var walk func(at string, n *yaml.Node)
+	walk = func(at string, n *yaml.Node) {
+		for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+			key := n.Content[i].Value
+			if at == "groups" {
+				key = "*"
+			}
+			path := join(at, key)
+			named[path] = true
+			walk(path, n.Content[i+1])
+		}
+		for i := 0; n.Kind == yaml.SequenceNode && i < len(n.Content); i++ {
+			walk(at+"[]", n.Content[i])
+		}
+	}
+	walk("", doc.Content[0])
+	return named
+}

@@ -1,0 +1,306 @@
+package configs
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"gridgate/drivers/address"
+	"gridgate/internal/meter"
+)
+
+// Limits of what one gateway is for.
+const (
+	maxMeters   = 1000
+	maxGroups   = 100
+	maxChannels = 64 // of one group
+)
+
+// document is a configuration on the way, with the nodes that later checks
+// point at.
+type document struct {
+	Config
+	groupNames []string
+	rawMeters  []rawMeter
+}
+
+// rawMeter is a meter as the document has it.
+type rawMeter struct {
+	Meter
+	at      string
+	nodes   nodes
+	timeout time.Duration
+	groups  []groupName
+}
+
+type groupName struct {
+	at   string
+	node *yaml.Node
+	name string
+}
+
+// newDocument gives a document with every default.
+func newDocument() *document {
+	return &document{Config: Config{
+		TimeZone: time.UTC,
+		Buffer:   Buffer{Path: "/var/lib/gridgate/buffer"},
+		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
+		Uplink:   Uplink{KeepAlive: 5 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
+		Control:  Control{Socket: "/run/gridgate/control.sock"},
+	}}
+}
+
+// documentFields and the functions after it are the whole language of
+// configurations.
+func documentFields() []field[document] {
+	return []field[document]{
+		{name: "version", required: true, read: func(r *reader, at string, n *yaml.Node, _ *document) {
+			r.checked(at, n, fmt.Sprintf("%d, the version of configurations that this program reads", Version), func(s string) bool {
+				return n.Tag == "!!int" && s == strconv.Itoa(Version)
+			})
+		}},
+		{name: "site", required: true, read: func(r *reader, at string, n *yaml.Node, d *document) {
+			d.Site = r.id(at, n)
+		}},
+		{name: "gateway", required: true, read: func(r *reader, at string, n *yaml.Node, d *document) {
+			d.Gateway = r.id(at, n)
+		}},
+		{name: "time_zone", read: func(r *reader, at string, n *yaml.Node, d *document) {
+			d.TimeZone = r.zone(at, n)
+		}},
+		section("buffer", false, bufferFields(), func(d *document) *Buffer { return &d.Buffer }),
+		section("intake", false, intakeFields(), func(d *document) *Intake { return &d.Intake }),
+		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
+		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
+		{name: "groups", below: paths("groups.*.", groupFields()), read: readGroups},
+		{name: "meters", below: paths("meters[].", meterFields()), read: readMeters},
+	}
+}
+
+func bufferFields() []field[Buffer] {
+	return []field[Buffer]{
+		{name: "path", read: func(r *reader, at string, n *yaml.Node, b *Buffer) {
+			b.Path = r.path(at, n, 4096)
+		}},
+	}
+}
+
+func intakeFields() []field[Intake] {
+	return []field[Intake]{
+		{name: "window", read: func(r *reader, at string, n *yaml.Node, i *Intake) {
+			i.Window = r.duration(at, n, 0, time.Hour)
+		}},
+		{name: "max_waiting", read: func(r *reader, at string, n *yaml.Node, i *Intake) {
+			i.MaxWaiting = r.size(at, n, 64<<10, 256<<20)
+		}},
+	}
+}
+
+func uplinkFields() []field[Uplink] {
+	return []field[Uplink]{
+		{name: "broker", required: true, read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.Broker = r.broker(at, n)
+		}},
+		{name: "client_id", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.ClientID = r.checked(at, n, "1 to 128 visible ASCII characters, none of them '+', '#' or '/'", func(s string) bool {
+				return isToken(s) && len(s) <= 128 && !strings.ContainsAny(s, "+#/")
+			})
+		}},
+		{name: "username", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.Username = r.checked(at, n, "1 to 256 characters", func(s string) bool {
+				return s != "" && len(s) <= 256 && isPrintable(s)
+			})
+		}},
+		{name: "password", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.Password = r.secret(at, n)
+		}},
+		{name: "ca", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.CA = r.path(at, n, 4096)
+		}},
+		{name: "certificate", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.Certificate = r.path(at, n, 4096)
+		}},
+		{name: "key", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.Key = r.path(at, n, 4096)
+		}},
+		{name: "keep_alive", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.KeepAlive = r.duration(at, n, 10*time.Second, 20*time.Minute)
+		}},
+		{name: "confirm", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.Confirm = Confirm(r.oneOf(at, n, string(ConfirmBroker)))
+		}},
+		{name: "max_message", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.MaxMessage = r.size(at, n, 1<<10, 256<<10)
+		}},
+	}
+}
+
+func controlFields() []field[Control] {
+	return []field[Control]{
+		{name: "socket", read: func(r *reader, at string, n *yaml.Node, c *Control) {
+			c.Socket = r.path(at, n, 107) // sun_path of unix(7)
+		}},
+	}
+}
+
+func groupFields() []field[Group] {
+	return []field[Group]{
+		{name: "lane", required: true, read: func(r *reader, at string, n *yaml.Node, g *Group) {
+			g.Lane, _ = meter.ParseLane(r.oneOf(at, n, "instant", "interval", "billing"))
+		}},
+		{name: "every", required: true, read: func(r *reader, at string, n *yaml.Node, g *Group) {
+			g.Every = r.duration(at, n, time.Second, 31*day)
+		}},
+		{name: "align", read: func(r *reader, at string, n *yaml.Node, g *Group) {
+			g.Align = r.boolean(at, n)
+		}},
+		{name: "channels", read: func(r *reader, at string, n *yaml.Node, g *Group) {
+			r.list(at, n, maxChannels, func(at string, n *yaml.Node) {
+				c := r.channel(at, n)
+				if c != "" && slices.Contains(g.Channels, c) {
+					r.fail(at, n, n.Value, "is in the list already")
+				}
+				g.Channels = append(g.Channels, c)
+			})
+		}},
+		{name: "profile", read: func(r *reader, at string, n *yaml.Node, g *Group) {
+			g.Profile = r.channel(at, n)
+			if _, class, attribute, ok := g.Profile.Attribute(); g.Profile != "" && (!ok || class != meter.ClassProfile || attribute != 2) {
+				r.fail(at, n, n.Value, "want a profile, class 7 attribute 2, such as 1-0:99.1.0")
+			}
+		}},
+	}
+}
+
+// readGroups reads the mapping of groups by name.
+func readGroups(r *reader, at string, n *yaml.Node, d *document) {
+	if !r.kind(at, n, yaml.MappingNode, "groups by name") {
+		return
+	}
+	if len(n.Content)/2 > maxGroups {
+		r.fail(at, n, "", "has %d groups; want at most %d", len(n.Content)/2, maxGroups)
+		return
+	}
+	r.eachKey(at, n, func(k, v *yaml.Node) {
+		if !isID(k.Value) {
+			r.fail(at, k, "", "a group's name: want 1 to 32 characters of a-z, 0-9 and '-'")
+			return
+		}
+		d.groupNames = append(d.groupNames, k.Value)
+		g := Group{Name: meter.ID(k.Value)}
+		at := join(at, k.Value)
+		before := len(r.problems)
+		has := mapping(r, at, v, groupFields(), &g)
+		if len(r.problems) == before {
+			r.group(at, k, has, &g)
+		}
+		d.Groups = append(d.Groups, g)
+	})
+}
+
+// group checks what the keys of a group cannot check alone.
+func (r *reader) group(at string, k *yaml.Node, has nodes, g *Group) {
+	channels, profile := has["channels"], has["profile"]
+	switch {
+	case channels != nil && profile != nil:
+		r.fail(at, k, "", "has channels and a profile; want one of them, and a second group for the other")
+	case channels == nil && profile == nil:
+		r.fail(at, k, "", "has neither channels nor a profile; nothing would be read")
+	case channels != nil && len(g.Channels) == 0:
+		r.fail(join(at, "channels"), channels, "", "is empty; nothing would be read")
+	case channels != nil && g.Lane != meter.Instant:
+		// Only of the instant lane may a power cut take what waits in memory:
+		// a profile is read again from its cursor, a register is gone.
+		r.fail(join(at, "lane"), has["lane"], g.Lane.String(), "want instant for channels; interval and billing are for profiles")
+	case profile != nil && g.Lane == meter.Instant:
+		r.fail(join(at, "lane"), has["lane"], g.Lane.String(), "want interval or billing for a profile; instant is for channels")
+	}
+}
+
+func (r *reader) channel(at string, n *yaml.Node) meter.Channel {
+	const want = "an OBIS code such as 1-0:1.8.0 or 1-0:1.6.0*255/4:5, or a register's name such as thd.current.l1"
+	var c meter.Channel
+	r.checked(at, n, want, func(s string) bool {
+		var err error
+		c, err = meter.ParseChannel(s)
+		return err == nil
+	})
+	return c
+}
+
+// broker reads the address of a broker and fills in the port.
+func (r *reader) broker(at string, n *yaml.Node) string {
+	const want = "tcp://HOST:PORT or ssl://HOST:PORT"
+	s, ok := r.text(at, n, want)
+	if !ok {
+		return ""
+	}
+	if strings.Contains(s, "@") {
+		r.fail(at, n, "", "credentials do not stand in the address: write them as username and password beside it")
+		return ""
+	}
+	scheme, hostPort, _ := strings.Cut(s, "://")
+	port := map[string]string{"tcp": "1883", "ssl": "8883"}[scheme]
+	if strings.LastIndexByte(hostPort, ':') <= strings.LastIndexByte(hostPort, ']') {
+		hostPort += ":" + port
+	}
+	host, given, err := net.SplitHostPort(hostPort)
+	number, perr := strconv.ParseUint(given, 10, 16)
+	if port == "" || err != nil || perr != nil || number == 0 || !isToken(host) || strings.ContainsAny(host, "/?#%") {
+		r.fail(at, n, s, "want %s", want)
+		return ""
+	}
+	return scheme + "://" + hostPort
+}
+
+// uplink checks what the keys of the uplink cannot check alone.
+func (r *reader) uplink(d *document, n *yaml.Node) {
+	u := &d.Uplink
+	if u.ClientID == "" {
+		u.ClientID = string(d.Site) + "." + string(d.Gateway)
+	}
+	if u.Broker == "" || n == nil {
+		return
+	}
+	if !u.TLS() && u.CA+u.Certificate+u.Key != "" {
+		r.fail("uplink.broker", n, u.Broker, "ca, certificate and key need an encrypted connection: want ssl://HOST:PORT")
+	}
+	if (u.Certificate == "") != (u.Key == "") {
+		r.fail("uplink", n, "", "certificate and key belong together; one of them is missing")
+	}
+	if u.Username == "" && !u.Password.IsZero() {
+		r.fail("uplink", n, "", "has a password without a username")
+	}
+}
+
+func meterFields() []field[rawMeter] {
+	return []field[rawMeter]{
+		{name: "id", required: true, read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+			m.ID = r.id(at, n)
+		}},
+		{name: "url", required: true, read: readURL},
+		{name: "serial", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+			m.Serial = r.checked(at, n, "1 to 64 visible ASCII characters", func(s string) bool {
+				return isToken(s) && len(s) <= 64
+			})
+		}},
+		{name: "timeout", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+			m.timeout = r.duration(at, n, address.MinTimeout, address.MaxTimeout)
+		}},
+		{name: "groups", required: true, read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+			r.list(at, n, maxGroups, func(at string, n *yaml.Node) {
+				if s, ok := r.text(at, n, "the name of a group"); ok {
+					m.groups = append(m.groups, groupName{at, n, s})
+				}
+			})
+			if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+				r.fail(at, n, "", "is empty; nothing would be read")
+			}
+		}},
+	}
+}

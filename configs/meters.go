@@ -1,0 +1,181 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"gridgate/drivers/address"
+	"gridgate/drivers/modbus"
+	"gridgate/internal/meter"
+)
+
+// readMeters reads the list of meters.
+func readMeters(r *reader, at string, n *yaml.Node, d *document) {
+	r.list(at, n, maxMeters, func(at string, n *yaml.Node) {
+		m := rawMeter{at: at}
+		m.nodes = mapping(r, at, n, meterFields(), &m)
+		d.rawMeters = append(d.rawMeters, m)
+	})
+}
+
+// readURL reads a meter's address. What is wrong with it is told key by key;
+// the address itself is not shown, since it may have a secret in it.
+func readURL(r *reader, at string, n *yaml.Node, m *rawMeter) {
+	s, ok := r.text(at, n, "an address, such as modbus+tcp://HOST?unit=1&model=eastron-sdm630")
+	if !ok {
+		return
+	}
+	a, err := address.Parse(s)
+	if joined, many := err.(interface{ Unwrap() []error }); many { //nolint:errorlint // this is what errors.Join gives
+		for _, e := range joined.Unwrap() {
+			r.fail(at, n, "", "%s", addressProblem(e))
+		}
+		return
+	}
+	if err != nil {
+		r.fail(at, n, "", "%s", addressProblem(err))
+		return
+	}
+	if a.Password.IsLiteral() {
+		r.fail(at, n, "", "%s", literalAdvice("password=file:/etc/gridgate/NAME", "password=env:NAME"))
+		return
+	}
+	m.Address = a
+}
+
+func addressProblem(err error) string {
+	var k *address.KeyError
+	if errors.As(err, &k) && k.Key != "" {
+		return "the key " + k.Error()
+	}
+	return err.Error()
+}
+
+// meters checks the meters against one another, the groups and the models, and
+// puts them together.
+func (r *reader) meters(d *document) {
+	ids, serials := map[meter.ID]rawMeter{}, map[string]rawMeter{}
+	places, lines := map[string]rawMeter{}, map[string]rawMeter{}
+	for _, m := range d.rawMeters {
+		if first, ok := ids[m.ID]; ok && m.ID != "" {
+			r.fail(m.at+".id", m.nodes["id"], string(m.ID), "is also the id of the meter at line %d", first.nodes["id"].Line)
+		} else {
+			ids[m.ID] = m
+		}
+		if first, ok := serials[m.Serial]; ok && m.Serial != "" {
+			r.fail(m.at+".serial", m.nodes["serial"], m.Serial, "is also the serial number of the meter at line %d", first.nodes["serial"].Line)
+		} else {
+			serials[m.Serial] = m
+		}
+		if m.Address.Line != "" {
+			r.place(m, places, lines)
+		}
+		if m.timeout != 0 && m.Address.Timeout != 0 {
+			r.fail(m.at+".timeout", m.nodes["timeout"], m.nodes["timeout"].Value, "is given in the url, too; want it once")
+		} else if m.timeout != 0 {
+			m.Address.Timeout = m.timeout
+		}
+		r.meterGroups(d, &m)
+		d.Meters = append(d.Meters, m.Meter)
+	}
+}
+
+// place checks that no two meters are in the same place, and that one line has
+// one protocol.
+func (r *reader) place(m rawMeter, places, lines map[string]rawMeter) {
+	a, n := m.Address, m.nodes["url"]
+	where, who := a.Line, fmt.Sprintf("unit %d", a.Unit)
+	if a.Scheme.IsDLMS() {
+		who = fmt.Sprintf("server %d", a.Server)
+	}
+	if first, ok := lines[where]; !ok {
+		lines[where] = m
+	} else if first.Address.Scheme != a.Scheme {
+		r.fail(m.at+".url", n, "", "%s is %s here and %s at line %d; want one of them",
+			where, a.Scheme, first.Address.Scheme, first.nodes["url"].Line)
+		return
+	}
+	where += " " + who
+	if first, ok := places[where]; ok {
+		r.fail(m.at+".url", n, "", "%s is also the meter at line %d", where, first.nodes["url"].Line)
+		return
+	}
+	places[where] = m
+}
+
+// meterGroups resolves the groups of m and checks that the meter can have what
+// they ask for.
+func (r *reader) meterGroups(d *document, m *rawMeter) {
+	var model *modbus.Model
+	if m.Address.Scheme.IsModbus() {
+		var err error
+		if model, err = Model(m.Address.Model); err != nil {
+			r.fail(m.at+".url", m.nodes["url"], "", "the key model: %v", err)
+		}
+	}
+	for i, g := range m.groups {
+		if slices.ContainsFunc(m.groups[:i], func(o groupName) bool { return o.name == g.name }) {
+			r.fail(g.at, g.node, g.name, "is in the list already")
+			continue
+		}
+		at := slices.IndexFunc(d.Groups, func(o Group) bool { return string(o.Name) == g.name })
+		if at < 0 {
+			r.fail(g.at, g.node, g.name, "%s", unknownGroup(g.name, d.groupNames))
+			continue
+		}
+		m.Groups = append(m.Groups, d.Groups[at])
+		switch {
+		case m.Address.Scheme.IsDLMS():
+			r.dlmsGroup(g, d.Groups[at])
+		case model != nil:
+			r.modbusGroup(g, d.Groups[at], model)
+		}
+	}
+}
+
+func unknownGroup(name string, known []string) string {
+	if s, ok := suggest(name, known); ok {
+		return "no such group; did you mean " + s + "?"
+	}
+	if len(known) == 0 {
+		return "no such group; there are none under groups"
+	}
+	return "no such group; want one of " + strings.Join(known, ", ")
+}
+
+func (r *reader) dlmsGroup(g groupName, group Group) {
+	for _, c := range group.Channels {
+		if _, _, _, ok := c.Attribute(); !ok && c != "" {
+			r.fail(g.at, g.node, g.name, "has the channel %s, which is no OBIS code; DLMS meters have OBIS codes only", c)
+		}
+	}
+}
+
+func (r *reader) modbusGroup(g groupName, group Group, model *modbus.Model) {
+	if group.Profile != "" {
+		r.fail(g.at, g.node, g.name, "reads a profile, which Modbus meters do not have")
+	}
+	for _, c := range group.Channels {
+		has := slices.ContainsFunc(model.Registers, func(x modbus.Register) bool { return x.Channel == c })
+		if !has && c != "" {
+			r.fail(g.at, g.node, g.name, "has the channel %s, which model %s does not; it has %s",
+				c.Short(), model.Name, channelList(model))
+		}
+	}
+}
+
+func channelList(model *modbus.Model) string {
+	const limit = 12
+	var names []string
+	for _, x := range model.Registers[:min(limit, len(model.Registers))] {
+		names = append(names, x.Channel.Short())
+	}
+	if more := len(model.Registers) - limit; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,15 @@
+package configs
+
+import _ "embed" // for the documents below
+
+//go:embed reference.yaml
+var reference []byte //nolint:gochecknoglobals // an embedded file
+
+//go:embed demo.yaml
+var demo []byte //nolint:gochecknoglobals // an embedded file
+
+// Reference gives the document that explains every key and shows its default.
+func Reference() []byte { return append([]byte(nil), reference...) }
+
+// Demo gives the configuration of the demo.
+func Demo() []byte { return append([]byte(nil), demo...) }
