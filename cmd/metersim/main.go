@@ -1,0 +1,14 @@
+// Command metersim is meters that are not there: it answers on TCP ports and
+// pseudo-terminals as real ones do, with registers that move with time, and
+// with faults when asked.
+package main
+
+import "gridgate/internal/cli"
+
+func main() {
+	cli.Program{
+		Name:    "metersim",
+		Summary: "simulated meters on TCP and pseudo-terminals",
+		Verbs:   []cli.Verb{modbusVerb()},
+	}.Main()
+}

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"gridgate/drivers/drivertest"
+	"gridgate/internal/cli"
+)
+
+func modbusVerb() cli.Verb {
+	return cli.Verb{
+		Name:    "modbus",
+		Summary: "Modbus meters over TCP, or over RTU on a pseudo-terminal",
+		Example: []string{
+			"metersim modbus -listen 127.0.0.1:5020 -count 5",
+			"metersim modbus -pty -count 5 -model eastron-sdm120 -link /tmp/rs485",
+			"metersim modbus -pty -faults late,split,noise -every 3",
+		},
+		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
+			var o modbusOptions
+			fs.StringVar(&o.listen, "listen", "127.0.0.1:5020", "TCP: the first meter's `host:port`; the others take the ports after it; port 0 takes free ones")
+			fs.BoolVar(&o.pty, "pty", false, "RTU on a pseudo-terminal, units 1 to -count; prints its path")
+			fs.StringVar(&o.link, "link", "", "with -pty: make a symbolic link to the terminal at this `path`")
+			fs.IntVar(&o.count, "count", 1, "how many meters")
+			fs.StringVar(&o.model, "model", "eastron-sdm630", "kind of meter: eastron-sdm630 or eastron-sdm120")
+			fs.Uint64Var(&o.serial, "serial", 20260001, "the first meter's serial number; the others count on")
+			fs.StringVar(&o.faults, "faults", "", faultsHelp())
+			fs.IntVar(&o.every, "every", 7, "how many requests to one fault")
+			return func(ctx context.Context, env cli.Env, args []string) error {
+				if len(args) > 0 {
+					return cli.Usagef("modbus: unexpected argument %q", args[0])
+				}
+				return runModbus(ctx, env, o)
+			}
+		},
+	}
+}
+
+type modbusOptions struct {
+	listen, link, model, faults string
+	pty                         bool
+	count, every                int
+	serial                      uint64
+}
+
+func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
+	phases, err := phasesOf(o.model)
+	if err != nil {
+		return cli.Usagef("modbus: %v", err)
+	}
+	f, err := parseFaults(o.faults, o.every)
+	if err != nil {
+		return cli.Usagef("modbus: %v", err)
+	}
+	switch {
+	case o.count < 1 || o.count > 247:
+		return cli.Usagef("modbus: -count %d: want 1 to 247", o.count)
+	case o.serial+uint64(o.count) > 1<<32:
+		return cli.Usagef("modbus: -serial %d: want at most %d", o.serial, uint64(1<<32)-uint64(o.count))
+	case o.link != "" && !o.pty:
+		return cli.Usagef("modbus: -link needs -pty")
+	}
+	meters := make([]*modbusMeter, o.count)
+	for i := range meters {
+		meters[i] = &modbusMeter{unit: byte(i + 1), serial: uint32(o.serial) + uint32(i), phases: phases, number: i, now: time.Now}
+	}
+	if o.pty {
+		return servePty(ctx, env.Stdout, meters, f, o.link)
+	}
+	return serveTCP(ctx, env.Stdout, meters, f, o.listen)
+}
+
+// servePty puts the meters on one line.
+func servePty(ctx context.Context, out io.Writer, meters []*modbusMeter, f *faults, link string) error {
+	tty, err := drivertest.Pty()
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	stop := context.AfterFunc(ctx, func() { _ = tty.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	path := tty.Path
+	if link != "" {
+		remove, err := symlink(tty.Path, link)
+		if err != nil {
+			return err
+		}
+		defer remove()
+		path = link
+	}
+	for _, m := range meters {
+		fmt.Fprintf(out, "%s unit %d serial %d\n", path, m.unit, m.serial)
+	}
+	err = (&rtuServer{meters: meters, faults: f}).serve(ctx, tty)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", tty.Path, err)
+}
+
+// symlink makes a link, in place of a link left by an earlier run.
+func symlink(target, link string) (remove func(), err error) {
+	if info, err := os.Lstat(link); err == nil && info.Mode()&os.ModeSymlink != 0 {
+		_ = os.Remove(link)
+	}
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(target, link); err != nil {
+		return nil, err
+	}
+	return func() {
+		if now, err := os.Readlink(link); err == nil && now == target {
+			_ = os.Remove(link)
+		}
+	}, nil
+}
+
+// rtuServer answers on a serial line.
+type rtuServer struct {
+	meters []*modbusMeter
+	faults *faults
+	held   []byte // an answer that comes late
+}
+
+// requestSize is the length of the requests that the meters know; anything
+// else on the line is shifted out byte by byte.
+const requestSize = 8
+
+func (s *rtuServer) serve(ctx context.Context, rw io.ReadWriter) error {
+	var pending []byte
+	buf := make([]byte, 256)
+	for {
+		n, err := rw.Read(buf)
+		if err != nil {
+			return err
+		}
+		pending = append(pending, buf[:n]...)
+		for len(pending) >= requestSize {
+			request := pending[:requestSize]
+			if !crcGood(request) {
+				pending = pending[1:]
+				continue
+			}
+			if err := s.answer(ctx, rw, request); err != nil {
+				return err
+			}
+			pending = pending[requestSize:]
+		}
+	}
+}
+
+func (s *rtuServer) answer(ctx context.Context, w io.Writer, request []byte) error {
+	unit := int(request[0])
+	if unit < 1 || unit > len(s.meters) {
+		return nil
+	}
+	answer := addCRC(append([]byte{request[0]}, s.meters[unit-1].answer(request[1:requestSize-2])...))
+	parts, keep := s.faults.spoil(s.faults.next(), request, answer, s.held, framing{
+		refusal: func(request []byte) []byte { return addCRC([]byte{request[0], request[1] | 0x80, deviceFailure}) },
+		foreign: func(answer []byte) []byte {
+			other := append([]byte{answer[0] + 100}, answer[1:len(answer)-2]...)
+			return addCRC(other)
+		},
+	})
+	s.held = keep
+	return send(ctx, w, parts)
+}
+
+// send writes parts with their pauses.
+func send(ctx context.Context, w io.Writer, parts []part) error {
+	for _, p := range parts {
+		if p.pause > 0 {
+			timer := time.NewTimer(p.pause)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return context.Cause(ctx)
+			case <-timer.C:
+			}
+		}
+		if _, err := w.Write(p.bytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addCRC and crcGood are CRC-16/MODBUS, bit by bit.
+func addCRC(frame []byte) []byte {
+	sum := crcOf(frame)
+	return append(frame, byte(sum), byte(sum>>8))
+}
+
+func crcGood(frame []byte) bool {
+	n := len(frame) - 2
+	sum := crcOf(frame[:n])
+	return frame[n] == byte(sum) && frame[n+1] == byte(sum>>8)
+}
+
+func crcOf(b []byte) uint16 {
+	register := uint16(0xFFFF)
+	for _, octet := range b {
+		for bit := range 8 {
+			out := register&1 ^ uint16(octet>>bit)&1
+			register >>= 1
+			if out == 1 {
+				register ^= 0xA001
+			}
+		}
+	}
+	return register
+}
+
+// serveTCP gives each meter a port of its own.
+func serveTCP(ctx context.Context, out io.Writer, meters []*modbusMeter, f *faults, listen string) error {
+	host, portText, err := net.SplitHostPort(listen)
+	port, perr := strconv.ParseUint(portText, 10, 16)
+	if err != nil || perr != nil || port+uint64(len(meters)) > 1<<16 {
+		return cli.Usagef("modbus: -listen %q: want host:port with room for %d ports", listen, len(meters))
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	var listeners []net.Listener
+	for i, m := range meters {
+		at := uint64(0)
+		if port != 0 {
+			at = port + uint64(i)
+		}
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.FormatUint(at, 10)))
+		if err != nil {
+			for _, ln := range listeners {
+				_ = ln.Close()
+			}
+			return err
+		}
+		m.unit = 1
+		listeners = append(listeners, ln)
+	}
+	for i, m := range meters {
+		fmt.Fprintf(out, "%s unit %d serial %d\n", listeners[i].Addr(), m.unit, m.serial)
+		group.Go(func() error { return (&tcpServer{meter: m, faults: f}).serve(ctx, listeners[i]) })
+	}
+	return group.Wait()
+}
+
+// tcpServer answers on one port, any number of connections.
+type tcpServer struct {
+	meter  *modbusMeter
+	faults *faults
+}
+
+func (s *tcpServer) serve(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	var conns errgroup.Group
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			_ = conns.Wait()
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		conns.Go(func() error {
+			hangUp := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+			defer hangUp()
+			defer conn.Close()
+			_ = s.talk(ctx, conn) // a client that went away is no news
+			return nil
+		})
+	}
+}
+
+// talk answers until the client goes, or sends what is no Modbus.
+func (s *tcpServer) talk(ctx context.Context, conn io.ReadWriter) error {
+	var held []byte
+	for {
+		head := make([]byte, 7) // transaction, protocol, length, unit
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return err
+		}
+		length := int(head[4])<<8 | int(head[5])
+		if head[2] != 0 || head[3] != 0 || length < 2 || length > 254 {
+			return errors.New("not Modbus")
+		}
+		body := make([]byte, length-1)
+		if _, err := io.ReadFull(conn, body); err != nil {
+			return err
+		}
+		if head[6] != s.meter.unit {
+			continue
+		}
+		frame := func(pdu []byte) []byte {
+			return append([]byte{head[0], head[1], 0, 0, 0, byte(1 + len(pdu)), head[6]}, pdu...)
+		}
+		request := append(head, body...) //nolint:gocritic // head is not used as a slice again
+		parts, keep := s.faults.spoil(s.faults.next(), request, frame(s.meter.answer(body)), held, framing{
+			refusal: func(request []byte) []byte { return frame([]byte{request[7] | 0x80, deviceFailure}) },
+			foreign: func(answer []byte) []byte {
+				other := append([]byte{answer[0] ^ 0x40}, answer[1:]...)
+				return other
+			},
+		})
+		held = keep
+		if err := send(ctx, conn, parts); err != nil {
+			return err
+		}
+	}
+}
