@@ -171,7 +171,7 @@ func BenchmarkBytesPerValue(b *testing.B) {
 			if err := e.number(rows, d, false); err != nil {
 				b.Fatal(err)
 			}
-			e.columns(rows, d)
+			e.columns(rows, d, true)
 			n := float64(len(rows))
 			small, ok := (&encoder{}).deflate(json)
 			if !ok {

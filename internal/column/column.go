@@ -6,7 +6,7 @@
 // every byte, agent/batch/batch.proto the schema):
 //
 //	Body
-//	  1 columns   Columns, as they are
+//	  1 plain     Columns, as they are
 //	  2 size      length of the columns when inflated
 //	  3 deflated  Columns, deflated (RFC 1951, no header); in place of 1
 //	  4 bits      the low bits of all numbers (see bitWriter)
@@ -33,7 +33,6 @@ package column
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"gridgate/internal/meter"
 	"gridgate/internal/wire"
@@ -57,7 +56,7 @@ var (
 
 // The field numbers of a body.
 const (
-	bodyColumns = iota + 1
+	bodyPlain = iota + 1
 	bodySize
 	bodyDeflated
 	bodyBits
@@ -97,29 +96,24 @@ func AppendRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
 }
 
 // AppendKnownRows is AppendRows with a dictionary that does not change: a meter
-// or channel that it does not have is an ErrNotInDict.
+// or channel that it does not have is an ErrNotInDict. It leaves out the lanes,
+// which are then read as 0.
 func AppendKnownRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
 	return appendRows(dst, rows, d, false)
 }
 
-func appendRows(dst []byte, rows []meter.Row, d *Dict, grow bool) ([]byte, error) {
+func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool) ([]byte, error) {
 	if len(rows) > MaxRows {
 		return nil, fmt.Errorf("%d rows: %w", len(rows), ErrTooMany)
 	}
 	e := encoders.Get().(*encoder) //nolint:forcetypeassert // the pool holds nothing else
 	defer encoders.Put(e)
-	if err := e.number(rows, d, grow); err != nil {
+	if err := e.number(rows, d, own); err != nil {
 		return nil, err
 	}
-	e.columns(rows, d)
-	noise := e.noise.bytes()
-	if packed, ok := e.deflate(e.out); ok {
-		dst = wire.AppendUint(dst, bodySize, uint64(len(e.out)))
-		dst = wire.AppendBytes(dst, bodyDeflated, packed)
-	} else {
-		dst = wire.AppendMessage(dst, bodyColumns, e.out)
-	}
-	return wire.AppendBytes(dst, bodyBits, noise), nil
+	e.columns(rows, d, own)
+	dst = e.appendPacked(dst, e.out)
+	return wire.AppendBytes(dst, bodyBits, e.noise.bytes()), nil
 }
 
 // ParseRows gives the rows of a body, in their order. They share their names
@@ -127,49 +121,13 @@ func appendRows(dst []byte, rows []meter.Row, d *Dict, grow bool) ([]byte, error
 // b, and 256 for each row; a body has no more rows than bytes when inflated, nor
 // than MaxRows.
 func ParseRows(b []byte, d *Dict) ([]meter.Row, error) {
-	rows, err := parseBody(b, d)
+	columns, noise, err := parsePacked(b)
+	var rows []meter.Row
+	if err == nil {
+		rows, err = parseColumns(columns, noise, d)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("rows: %w: %w", ErrCorrupt, err)
 	}
 	return rows, nil
-}
-
-func parseBody(b []byte, d *Dict) ([]meter.Row, error) {
-	var columns, deflated, noise []byte
-	var size uint64
-	for rest := b; len(rest) > 0; {
-		var f wire.Field
-		var err error
-		if f, rest, err = wire.Next(rest); err != nil {
-			return nil, err
-		}
-		switch f.Num {
-		case bodyColumns:
-			columns, err = f.Data, f.Want(wire.Bytes)
-		case bodySize:
-			size, err = f.Uint(math.MaxInt32)
-		case bodyDeflated:
-			deflated, err = f.Data, f.Want(wire.Bytes)
-		case bodyBits:
-			noise, err = f.Data, f.Want(wire.Bytes)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	switch {
-	case columns != nil && deflated == nil:
-		return parseColumns(columns, noise, d)
-	case columns == nil && deflated != nil:
-		if limit := inflateLimit(len(deflated)); size > limit {
-			return nil, fmt.Errorf("%d bytes deflated to %d, at most %d", size, len(deflated), limit)
-		}
-		columns, err := inflate(deflated, int(size))
-		if err != nil {
-			return nil, err
-		}
-		return parseColumns(columns, noise, d)
-	default:
-		return nil, errors.New("want columns either as they are or deflated")
-	}
 }

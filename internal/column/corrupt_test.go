@@ -50,7 +50,7 @@ func TestGoldenBytes(t *testing.T) {
 	if err := e.number(golden(), d, true); err != nil {
 		t.Fatal(err)
 	}
-	e.columns(golden(), d)
+	e.columns(golden(), d, true)
 	dict, err := d.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +151,7 @@ func message(noise []byte, cols ...func([]byte) []byte) []byte {
 	for _, c := range cols {
 		in = c(in)
 	}
-	return wire.AppendBytes(wire.AppendMessage(nil, bodyColumns, in), bodyBits, noise)
+	return wire.AppendBytes(wire.AppendMessage(nil, bodyPlain, in), bodyBits, noise)
 }
 
 func TestMalformed(t *testing.T) {
@@ -184,7 +184,7 @@ func TestMalformed(t *testing.T) {
 		body []byte
 		want string
 	}{
-		"empty":                     {nil, "want columns"},
+		"empty":                     {nil, "want a content"},
 		"two rows, values for one":  {with(0, rows(2)), "2 rows, but 1 bytes"},
 		"too many rows":             {with(0, rows(MaxRows+1)), "is over"},
 		"more columns than rows":    {with(0, rows(0)), "too many"},
@@ -206,7 +206,7 @@ func TestMalformed(t *testing.T) {
 		"a run of nothing":          {also(col(colQualities, 0, 1)), "a run of nothing"},
 		"data that nobody has":      {also(col(colData, 'x')), "data: 1 bytes too many"},
 		"data that is not there":    {also(col(colDataLengths, 1, 1)), "1 is over 0"},
-		"both forms":                {append(message(nil, good...), wire.AppendBytes(nil, bodyDeflated, "x")...), "want columns either"},
+		"both forms":                {append(message(nil, good...), wire.AppendBytes(nil, bodyDeflated, "x")...), "either plain or deflated"},
 		"columns that are a number": {[]byte{0x08, 1}, "wire type 0, want 2"},
 		"a bomb":                    {wire.AppendBytes(wire.AppendUint(nil, bodySize, 1<<20), bodyDeflated, bomb), "at most"},
 		"a bomb that lies":          {wire.AppendBytes(wire.AppendUint(nil, bodySize, 8<<10), bodyDeflated, bomb), "inflates to more"},

@@ -146,7 +146,9 @@ func (d *Dict) index() {
 }
 
 // AppendBinary appends the dictionary's message to b. It never fails.
-func (d *Dict) AppendBinary(b []byte) ([]byte, error) {
+func (d *Dict) AppendBinary(b []byte) ([]byte, error) { return d.append(b), nil }
+
+func (d *Dict) append(b []byte) []byte {
 	var one []byte
 	for _, m := range d.meters {
 		one = wire.AppendBytes(one[:0], 1, m.ID)
@@ -160,7 +162,24 @@ func (d *Dict) AppendBinary(b []byte) ([]byte, error) {
 		one = wire.AppendUint(one, 4, uint64(c.Unit))
 		b = wire.AppendMessage(b, 2, one)
 	}
-	return b, nil
+	return b
+}
+
+// AppendPacked appends the dictionary deflated, when that is smaller, as the
+// fields 1, or 2 and 3, of a message that may have others, from 5 on.
+func (d *Dict) AppendPacked(b []byte) []byte {
+	e := encoders.Get().(*encoder) //nolint:forcetypeassert // the pool holds nothing else
+	defer encoders.Put(e)
+	return e.appendPacked(b, d.append(nil))
+}
+
+// ParsePackedDict reads what AppendPacked appended. Other fields are skipped.
+func ParsePackedDict(b []byte) (*Dict, error) {
+	p, _, err := parsePacked(b)
+	if err != nil {
+		return nil, fmt.Errorf("dictionary: %w: %w", ErrCorrupt, err)
+	}
+	return ParseDict(p)
 }
 
 // ParseDict reads a dictionary. Fields that it does not know are skipped.

@@ -55,8 +55,8 @@ func (e *encoder) number(rows []meter.Row, d *Dict, grow bool) error {
 
 func (e *encoder) row(at int) int { return int(e.order[at] & 0xFFFF) }
 
-// columns makes the columns message in e.out.
-func (e *encoder) columns(rows []meter.Row, d *Dict) {
+// columns makes the columns message in e.out, with or without the lanes.
+func (e *encoder) columns(rows []meter.Row, d *Dict, lanes bool) {
 	n := len(rows)
 	e.noise.reset()
 	e.out = wire.AppendUint(e.out[:0], colRows, uint64(n))
@@ -66,7 +66,9 @@ func (e *encoder) columns(rows []meter.Row, d *Dict) {
 	e.data(rows)
 	inOrder := func(i int) *meter.Row { return &rows[e.row(i)] }
 	e.runs(colQualities, n, func(i int) uint64 { return uint64(inOrder(i).Quality) })
-	e.runs(colLanes, n, func(i int) uint64 { return uint64(inOrder(i).Lane) })
+	if lanes {
+		e.runs(colLanes, n, func(i int) uint64 { return uint64(inOrder(i).Lane) })
+	}
 	e.runs(colPeriods, n, func(i int) uint64 { return uint64(inOrder(i).Period) })
 	e.runs(colOccurrences, n, func(i int) uint64 { return uint64(inOrder(i).Occurrence) })
 	e.runs(colStatuses, n, func(i int) uint64 { return inOrder(i).Status })

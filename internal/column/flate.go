@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
+
+	"gridgate/internal/wire"
 )
 
 // A deflating writer takes 0.8 MB whatever its level, and 0.1 ms to make; one
@@ -20,6 +23,52 @@ const level = 6
 // inflateLimit is how large columns may be that are n bytes deflated. Columns
 // that would be larger are not deflated. It is part of the format.
 func inflateLimit(n int) uint64 { return 8<<10 + 32*uint64(n) }
+
+// appendPacked appends p as the fields of a body: deflated when that is smaller.
+func (e *encoder) appendPacked(dst, p []byte) []byte {
+	packed, ok := e.deflate(p)
+	if !ok {
+		return wire.AppendMessage(dst, bodyPlain, p)
+	}
+	dst = wire.AppendUint(dst, bodySize, uint64(len(p)))
+	return wire.AppendBytes(dst, bodyDeflated, packed)
+}
+
+// parsePacked gives what appendPacked appended, and the bits that may stand
+// beside it. What was not deflated aliases b. Other fields are skipped.
+func parsePacked(b []byte) (p, noise []byte, err error) {
+	var deflated []byte
+	var size uint64
+	for rest := b; len(rest) > 0; {
+		var f wire.Field
+		if f, rest, err = wire.Next(rest); err != nil {
+			return nil, nil, err
+		}
+		switch f.Num {
+		case bodyPlain:
+			p, err = f.Data, f.Want(wire.Bytes)
+		case bodySize:
+			size, err = f.Uint(math.MaxInt32)
+		case bodyDeflated:
+			deflated, err = f.Data, f.Want(wire.Bytes)
+		case bodyBits:
+			noise, err = f.Data, f.Want(wire.Bytes)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	switch {
+	case p != nil && deflated == nil:
+		return p, noise, nil
+	case p != nil || deflated == nil:
+		return nil, nil, errors.New("want a content, either plain or deflated")
+	case size > inflateLimit(len(deflated)):
+		return nil, nil, fmt.Errorf("%d bytes deflated to %d, at most %d", size, len(deflated), inflateLimit(len(deflated)))
+	}
+	p, err = inflate(deflated, int(size))
+	return p, noise, err
+}
 
 // deflate gives p deflated, if that is smaller and may be inflated again. What
 // it gives is good until the next call.

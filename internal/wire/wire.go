@@ -14,10 +14,10 @@ import (
 	"fmt"
 )
 
-// The wire types that are written. Fixed-width fields are skipped on reading.
+// The wire types that are written. Fields of four bytes are skipped on reading.
 const (
 	Varint = 0
-	fixed8 = 1
+	Fixed  = 1 // eight bytes, little endian
 	Bytes  = 2
 	fixed4 = 5
 )
@@ -39,15 +39,6 @@ func Unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
 // AppendVarint appends v.
 func AppendVarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
 
-// SizeVarint gives how many bytes AppendVarint appends: 1 to 10.
-func SizeVarint(v uint64) int {
-	n := 1
-	for ; v >= 0x80; v >>= 7 {
-		n++
-	}
-	return n
-}
-
 // AppendUint appends field num with v, and nothing when v is 0, the default.
 func AppendUint(b []byte, num int, v uint64) []byte {
 	if v == 0 {
@@ -59,6 +50,12 @@ func AppendUint(b []byte, num int, v uint64) []byte {
 
 // AppendSint appends field num with v in zig-zag form, and nothing when v is 0.
 func AppendSint(b []byte, num int, v int64) []byte { return AppendUint(b, num, Zigzag(v)) }
+
+// AppendFixed appends field num with v in eight bytes, also when v is 0.
+func AppendFixed(b []byte, num int, v uint64) []byte {
+	b = AppendVarint(b, uint64(num)<<3|Fixed)
+	return binary.LittleEndian.AppendUint64(b, v)
+}
 
 // AppendBytes appends field num with the bytes or text p, and nothing when p is
 // empty, the default.
@@ -96,13 +93,12 @@ func ReadVarint(b []byte) (v uint64, rest []byte, err error) {
 // Field is one field of a message. Data aliases the input.
 type Field struct {
 	Num   int
-	Type  int    // Varint, Bytes, or a fixed width
-	Value uint64 // of a Varint
+	Type  int    // Varint, Fixed, Bytes, or what is to be skipped
+	Value uint64 // of a Varint or Fixed
 	Data  []byte // of Bytes
 }
 
-// Next takes a field off the front of b. Fixed-width fields come with neither
-// value nor data, for the caller to skip.
+// Next takes a field off the front of b.
 func Next(b []byte) (f Field, rest []byte, err error) {
 	tag, rest, err := ReadVarint(b)
 	if err != nil {
@@ -124,16 +120,18 @@ func Next(b []byte) (f Field, rest []byte, err error) {
 		if err == nil {
 			f.Data, rest = rest[:n:n], rest[n:]
 		}
-	case fixed4, fixed8:
-		n := 4
-		if f.Type == fixed8 {
-			n = 8
-		}
-		if len(rest) < n {
+	case Fixed:
+		if len(rest) < 8 {
 			err = ErrTruncated
-		} else {
-			rest = rest[n:]
+			break
 		}
+		f.Value, rest = binary.LittleEndian.Uint64(rest), rest[8:]
+	case fixed4:
+		if len(rest) < 4 {
+			err = ErrTruncated
+			break
+		}
+		rest = rest[4:]
 	default:
 		err = fmt.Errorf("wire type %d is not in use", f.Type)
 	}
