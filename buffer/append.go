@@ -47,25 +47,28 @@ func (s *Store) append(ctx context.Context, a meter.Append) error {
 	}
 	do := func(w *writeTx) error { return w.append(a) }
 	err := s.commit(commitAlways, do)
-	if !errors.Is(err, ErrFull) || s.hotBytes() == 0 {
-		return err
+	for errors.Is(err, ErrFull) && s.canGiveUp() {
+		// The room of what is acknowledged is needed now.
+		giveUp := func(w *writeTx) error { w.hotLimit = 0; return nil }
+		if gerr := s.commit(commitAlways, giveUp); gerr != nil {
+			return errors.Join(err, gerr)
+		}
+		err = s.commit(commitAlways, do)
 	}
-	// The room of what is acknowledged is needed now.
-	giveUp := func(w *writeTx) error { w.hotLimit = 0; return nil }
-	if cerr := s.commit(commitAlways, giveUp); cerr != nil {
-		return errors.Join(err, cerr)
-	}
-	return s.commit(commitAlways, do)
+	return err
 }
 
-func (s *Store) hotBytes() uint64 {
+// canGiveUp says whether a commit would set acknowledged chunks free: each such
+// commit makes some of it untrue, so that asking again comes to an end.
+func (s *Store) canGiveUp() bool {
 	s.state.Lock()
 	defer s.state.Unlock()
-	var n uint64
-	for i := range s.lanes {
-		n += s.lanes[i].hotBytes
+	for i, l := range s.lanes {
+		if l.hotBytes > 0 || s.acked[i] > l.acked || l.acked-l.hot >= maxChunkRows {
+			return true
+		}
 	}
-	return n
+	return false
 }
 
 // storable says whether a row can be encoded. What cannot has names of more
@@ -181,7 +184,8 @@ func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
 		return nil, err
 	}
 	w.number++
-	w.room = uint64(max(0, s.opts.MaxSize-tx.Size()-allocSize)) + uint64(s.db.Stats().FreePageN)*pageSize
+	stats := s.db.Stats()
+	w.room = uint64(max(0, s.opts.MaxSize-tx.Size()-allocSize)) + uint64(stats.FreePageN+stats.PendingPageN)*pageSize
 	if s.begun {
 		w.boot = s.Boot()
 		return w, nil

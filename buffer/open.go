@@ -35,7 +35,7 @@ const keepAside = 3
 func Open(dir string, o Options) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("buffer: %w", err)
+		return nil, openError(path, err)
 	}
 	if err := regular(path); err != nil {
 		return nil, fmt.Errorf("buffer: %w", err)
@@ -153,7 +153,6 @@ func (s *Store) openBolt() error {
 		FreelistType: bolt.FreelistMapType,
 		PageSize:     pageSize,
 		MaxSize:      int(s.opts.MaxSize),
-		NoSync:       s.opts.noSync,
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
 			f, err = os.OpenFile(name, flag, mode)
 			s.file = f

@@ -35,9 +35,6 @@ type Options struct {
 	// Now gives the date that a damaged file's new name carries; default
 	// time.Now.
 	Now func() time.Time
-
-	// noSync leaves out every sync: for the negative control of tests.
-	noSync bool
 }
 
 const (
