@@ -21,6 +21,7 @@
 package batch
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -63,7 +64,9 @@ var (
 // catalogue is there. Parse gives the header with it.
 type UnknownCatalogueError struct{ Hash Hash }
 
-func (e *UnknownCatalogueError) Error() string { return fmt.Sprintf("catalogue %s is not known", e.Hash) }
+func (e *UnknownCatalogueError) Error() string {
+	return fmt.Sprintf("catalogue %s is not known", e.Hash)
+}
 
 // FormatError says that a batch or catalogue is of a newer format.
 type FormatError struct{ Format uint64 }
@@ -156,9 +159,12 @@ func check(h Header, span Span) error {
 }
 
 // checkNumbers says whether runs and holes rise, lie apart and have a number
-// for each row, and gives the highest number.
+// for each row, and gives the highest number. There must be one at least.
 func checkNumbers(span Span) (highest uint64, err error) {
 	runs, holes, rows := span.Runs, span.Holes, uint64(0)
+	if len(runs) == 0 && len(holes) == 0 {
+		return 0, errors.New("neither rows nor holes")
+	}
 	for len(runs) > 0 || len(holes) > 0 {
 		var first, last uint64
 		if len(holes) == 0 || len(runs) > 0 && runs[0].First < holes[0].First {

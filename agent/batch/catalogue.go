@@ -86,7 +86,7 @@ func (c *Catalogue) encode() {
 	if c.bytes != nil {
 		return
 	}
-	c.bytes = c.dict.AppendPacked(wire.AppendUint(nil, catalogueFormat, Format))
+	c.bytes = wire.AppendUint(c.dict.AppendPacked(nil), catalogueFormat, Format)
 	c.hash = HashOf(c.bytes)
 }
 
