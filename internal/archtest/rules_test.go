@@ -1,0 +1,145 @@
+package archtest
+
+// drawing is the graph of the project: a line a package, with the packages of
+// the project that its code (not its tests) may import. Imports point down:
+//
+//	cmd > agent > configs > {drivers, buffer, agent/*} > dlms > internal
+//
+// A path that ends in /... means everything below it, and itself.
+const drawing = `
+cmd/gridgate:        agent agent/status buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/cli internal/meter internal/sys
+cmd/gridfog:         agent/batch internal/cli internal/meter internal/mqtt internal/backoff
+cmd/metersim:        dlms/... drivers/drivertest internal/cli internal/meter
+
+agent:               agent/... buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
+configs:             drivers/address drivers/modbus internal/meter
+
+agent/poll:          internal/backoff internal/meter
+agent/intake:        internal/meter
+agent/validate:      internal/meter
+agent/batch:         internal/column internal/meter internal/wire
+agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
+agent/status:        internal/meter
+
+buffer:              internal/column internal/meter internal/sys internal/wire
+buffer/state:        internal/meter internal/sys internal/wire
+buffer/buffertest:   buffer internal/meter
+
+drivers:             drivers/address drivers/cosem drivers/line drivers/modbus internal/meter
+drivers/address:
+drivers/line:        internal/sys
+drivers/cosem:       dlms dlms/axdr dlms/obis dlms/wrapper drivers/line internal/meter
+drivers/modbus:      drivers/line internal/meter
+drivers/drivertest:  drivers/line
+
+dlms:                dlms/axdr dlms/obis
+dlms/axdr:           dlms/obis
+dlms/obis:
+dlms/wrapper:
+dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/wrapper
+
+internal/meter:      dlms/obis
+internal/wire:
+internal/column:     internal/meter internal/wire
+internal/backoff:
+internal/sys:
+internal/cli:
+internal/mqtt:       internal/backoff internal/meter
+internal/mqtt/mqtttest:
+internal/linktest:
+internal/proctest:
+internal/archtest:
+`
+
+// stages exchange the vocabulary and never import one another, whatever the
+// drawing says: a path stands for itself and everything below it.
+func stages() []string {
+	return []string{
+		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
+		"agent/batch", "agent/uplink", "agent/status",
+	}
+}
+
+// betweenStages are the edges between stages that there are all the same.
+func betweenStages() map[edge]string {
+	return map[edge]string{
+		{"agent/uplink", "agent/batch"}: "what is sent is a batch",
+	}
+}
+
+// layers are the heights of the tree, the highest first. Not even a test looks
+// up.
+func layers() [][]string {
+	return [][]string{
+		{"cmd"},
+		{"agent"},
+		{"configs"},
+		stages(),
+		{"dlms"},
+		{"internal", "dlms/obis"},
+	}
+}
+
+// owners says which packages may import a module from elsewhere; none means
+// tests only. In tests every module of this list may be used.
+func owners() map[string][]string {
+	return map[string][]string{
+		"github.com/eclipse/paho.mqtt.golang": {"internal/mqtt", "internal/mqtt/mqtttest"},
+		"go.etcd.io/bbolt":                    {"buffer", "buffer/state", "buffer/buffertest"},
+		"github.com/goburrow/modbus":          {"drivers/modbus"},
+		"go.bug.st/serial":                    {"drivers/line"},
+		"go.yaml.in/yaml/v4":                  {"configs"},
+		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
+		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
+		"golang.org/x/sys":                    {"drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
+		"google.golang.org/protobuf":          {},
+		"github.com/google/go-cmp":            {},
+		"github.com/rogpeppe/go-internal":     {},
+		"go.uber.org/goleak":                  {},
+		"pgregory.net/rapid":                  {},
+	}
+}
+
+// forbidden says which packages of the standard library a package and all
+// below it do without, and why.
+func forbidden() []ban {
+	return []ban{
+		{"dlms", []string{"log", "log/slog", "net", "os", "reflect", "unsafe"}, "the client is a pure protocol: its caller has the line, the clock and the log"},
+		{"agent/batch", []string{"log/slog", "net", "os", "reflect", "unsafe"}, "fog developers import it"},
+		{"agent/validate", []string{"log/slog", "net", "os"}, "it is pure"},
+		{"drivers/address", []string{"net", "os"}, "it is pure: it looks nothing up"},
+		{"internal/meter", []string{"log/slog", "net", "os", "reflect"}, "the vocabulary is values only"},
+		{"internal/column", []string{"log/slog", "net", "os", "reflect", "unsafe"}, "it is a codec"},
+		{"internal/wire", []string{"log/slog", "net", "os", "reflect", "unsafe"}, "it is a codec"},
+	}
+}
+
+// notInFirmware are the packages that no package of ours in cmd/gridgate
+// imports: they are large, slow, or do what an agent has no business with.
+func notInFirmware() []string {
+	return []string{
+		"encoding/gob", "expvar", "html/template", "log", "net/http", "os/exec", "plugin", "reflect",
+		"regexp", "testing", "text/template", "unsafe",
+	}
+}
+
+// inFirmwareAllTheSame are the exceptions to notInFirmware.
+func inFirmwareAllTheSame() map[edge]string {
+	return map[edge]string{}
+}
+
+// notLinked must not be reachable from cmd/gridgate at all, through modules
+// from elsewhere neither. A path stands for itself and everything below it.
+func notLinked() []string {
+	return []string{
+		"github.com/mochi-mqtt/server/v2", "google.golang.org/protobuf", "github.com/google/go-cmp",
+		"testing", "net/http/pprof", "expvar", "html/template", "text/template",
+		module + "/cmd/gridfog", module + "/cmd/metersim",
+	}
+}
+
+// mayUseTestPackages are the commands whose business is to play a meter.
+func mayUseTestPackages() []string { return []string{"cmd/metersim"} }
+
+// maxLines bounds a file that was written by hand.
+const maxLines = 500
