@@ -103,6 +103,14 @@ func (in *Intake) SetWindow(d time.Duration) {
 	in.wake()
 }
 
+// SetMaxWaiting changes the bound of waiting rows, in bytes.
+func (in *Intake) SetMaxWaiting(bytes int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.cfg.MaxWaiting = bytes
+	in.shed()
+}
+
 // Submit takes a round: rows, and the cursors that they advance, which are
 // stored together or not at all. It never blocks on the store, and keeps the
 // slices.
