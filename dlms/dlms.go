@@ -1,0 +1,131 @@
+// Package dlms is a client for DLMS/COSEM meters (IEC 62056-5-3 and 62056-6-2):
+// it opens an association with a logical device, reads attributes and runs
+// methods by logical-name referencing.
+//
+//	Client     associations and services              this package
+//	axdr       the data of attributes                 dlms/axdr
+//	Transport  carries APDUs: wrapper over TCP, …     dlms/wrapper
+//	obis       the names of objects                   dlms/obis
+//
+// A conversation:
+//
+//	AARQ  →            who wants to talk, with what password, what for
+//	      ←  AARE      granted or refused, the services and APDU size granted
+//	GET   →
+//	      ←  response  data, or why not; or the first of several blocks
+//	NEXT  →
+//	      ←  block     until the last
+//	RLRQ  →
+//	      ←  RLRE
+//
+// The package opens no connection, keeps no time and logs nothing: the
+// Transport has the deadlines. What it decodes aliases no buffer.
+package dlms
+
+import (
+	"context"
+	"fmt"
+
+	"gridgate/dlms/obis"
+)
+
+// Transport carries APDUs between the client and one logical device. The
+// client sends, then receives until it has its answer.
+type Transport interface {
+	// Send sends one APDU.
+	Send(ctx context.Context, apdu []byte) error
+	// Receive waits for the next APDU from the logical device and appends it
+	// to b. It gives up by itself when nothing comes within its time-out.
+	Receive(ctx context.Context, b []byte) ([]byte, error)
+}
+
+// Mechanism is how the client shows who it is (IEC 62056-5-3, 7.2.4).
+type Mechanism uint8
+
+// The mechanisms.
+const (
+	NoAuthentication Mechanism = 0 // lowest level: nothing shown
+	LLS              Mechanism = 1 // low level: a password in the clear
+)
+
+// Conformance is a set of services, as proposed and as granted (IEC 62056-5-3,
+// 9.4.6.1). The bit that the standard numbers 0 is the highest of the 24.
+type Conformance uint32
+
+// The services.
+const (
+	GeneralProtection    Conformance = 1 << (23 - 1)
+	GeneralBlockTransfer Conformance = 1 << (23 - 2)
+	Attribute0Set        Conformance = 1 << (23 - 8)
+	PriorityManagement   Conformance = 1 << (23 - 9)
+	Attribute0Get        Conformance = 1 << (23 - 10)
+	BlockTransferGet     Conformance = 1 << (23 - 11)
+	BlockTransferSet     Conformance = 1 << (23 - 12)
+	BlockTransferAction  Conformance = 1 << (23 - 13)
+	MultipleReferences   Conformance = 1 << (23 - 14)
+	DataNotification     Conformance = 1 << (23 - 16)
+	Access               Conformance = 1 << (23 - 17)
+	Get                  Conformance = 1 << (23 - 19)
+	Set                  Conformance = 1 << (23 - 20)
+	SelectiveAccess      Conformance = 1 << (23 - 21)
+	EventNotification    Conformance = 1 << (23 - 22)
+	Action               Conformance = 1 << (23 - 23)
+)
+
+// Has says whether all services of s are in c.
+func (c Conformance) Has(s Conformance) bool { return c&s == s }
+
+// Attribute names an attribute of a COSEM object, or a method of one.
+type Attribute struct {
+	Class uint16
+	Code  obis.Code
+	ID    int8
+}
+
+// String gives the name as readings carry it: 1-0:1.8.0*255/3:2.
+func (a Attribute) String() string { return fmt.Sprintf("%v/%d:%d", a.Code, a.Class, a.ID) }
+
+// Range selects the rows of a profile generic by time (IEC 62056-6-2, 4.3.6,
+// selective access, range_descriptor), all columns, both ends included.
+type Range struct {
+	// Clock is the column that From and To are compared with; the zero value
+	// is the time of the clock, 0-0:1.0.0*255/8:2.
+	Clock    Attribute
+	From, To DateTime
+}
+
+// Options is what an association is asked for. The zero value asks for an
+// association without authentication.
+type Options struct {
+	Mechanism Mechanism
+	Password  []byte // for LLS; kept, not copied
+	// Conformance is the services proposed; 0 is DefaultConformance.
+	Conformance Conformance
+	// MaxPDU is the longest APDU that the client takes, in octets; 0 is 4096.
+	MaxPDU uint16
+	// InvokeID is the invoke id of every request, 1 to 15, as some clients
+	// do. 0 counts, so that an answer that comes late is told from the one
+	// that is waited for.
+	InvokeID uint8
+	// MaxAnswer is how long an answer of several blocks may become, in
+	// octets; 0 is 1 MiB.
+	MaxAnswer int
+}
+
+// DefaultConformance is what a client that reads proposes.
+const DefaultConformance = BlockTransferGet | Get | SelectiveAccess | MultipleReferences |
+	PriorityManagement | Attribute0Get | Set | Action | BlockTransferSet | BlockTransferAction
+
+const (
+	defaultMaxPDU    = 4096
+	defaultMaxAnswer = 1 << 20
+)
+
+// Association is what the meter granted.
+type Association struct {
+	Conformance Conformance
+	// MaxPDU is the longest APDU that the meter takes, in octets; 0 is no limit.
+	MaxPDU uint16
+	// VAA is the base name: 0007 for logical-name referencing.
+	VAA uint16
+}
