@@ -30,7 +30,7 @@ func readURL(r *reader, at string, n *yaml.Node, m *rawMeter) {
 		return
 	}
 	a, err := address.Parse(s)
-	if joined, many := err.(interface{ Unwrap() []error }); many { //nolint:errorlint // this is what errors.Join gives
+	if joined, many := err.(interface{ Unwrap() []error }); many {
 		for _, e := range joined.Unwrap() {
 			r.fail(at, n, "", "%s", addressProblem(e))
 		}

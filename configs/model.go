@@ -16,7 +16,7 @@ import (
 )
 
 //go:embed models/*.yaml
-var models embed.FS //nolint:gochecknoglobals // embedded files
+var models embed.FS
 
 // maxRegisters bounds the register map of one model.
 const maxRegisters = 500

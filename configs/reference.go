@@ -3,10 +3,10 @@ package configs
 import _ "embed" // for the documents below
 
 //go:embed reference.yaml
-var reference []byte //nolint:gochecknoglobals // an embedded file
+var reference []byte
 
 //go:embed demo.yaml
-var demo []byte //nolint:gochecknoglobals // an embedded file
+var demo []byte
 
 // Reference gives the document that explains every key and shows its default.
 func Reference() []byte { return append([]byte(nil), reference...) }

@@ -1,0 +1,36 @@
+# Each target is one line over a script; `make help` lists them.
+.PHONY: help build build-arm test lint demo bench soak fuzz vuln clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
+
+build: ## gridgate, gridfog and metersim for this machine, in bin/
+	scripts/build.sh
+
+build-arm: ## the same for ARMv7 and arm64, in bin/armv7/ and bin/arm64/
+	scripts/build.sh armv7 && scripts/build.sh arm64
+
+test: ## install what the tests need, and run all of them but the soak
+	scripts/setup.sh && scripts/test.sh
+
+lint: ## every check that does not run the code
+	scripts/lint.sh
+
+demo: build ## meters, a broker, a gateway and a fog watcher; DEMO_SECONDS=20 ends by itself, DEMO_OUTAGE=1 cuts the broker off
+	@scripts/demo.sh
+
+bench: ## benchmarks, with allocations
+	go test -run '^$$' -bench . -benchmem ./...
+
+soak: ## the long tests
+	go test -tags soak -run Soak -timeout 0 -v ./...
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (20) seconds
+	scripts/fuzz.sh
+
+vuln: ## known vulnerabilities, for machines that reach vuln.go.dev
+	scripts/tool.sh govulncheck ./...
+
+clean: ## remove what the other targets made
+	rm -rf bin dist demo-run

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs every test but the soak. Needs what scripts/setup.sh installs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export GOFLAGS=-buildvcs=false
+
+step() { echo "== $*"; }
+
+step "go vet"
+go vet ./...
+
+step "size of the ARMv7 firmware"
+scripts/size.sh
+
+step "tests"
+go test -timeout 15m ./...
+
+step "tests with the race detector, where goroutines meet"
+go test -race -timeout 15m ./agent/... ./buffer/... ./drivers/... ./internal/mqtt/... ./internal/linktest/...
+
+step "tests as ARMv7"
+GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 go test -exec qemu-arm-static -short -timeout 15m \
+	./agent/batch/... ./buffer/... ./dlms/... ./internal/column/... ./internal/meter/... ./internal/wire/...
