@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
+
+	"gridgate/internal/meter"
 )
 
 // MakeNewer makes a store of the next format.
@@ -22,4 +24,16 @@ func MakeNewer(t *testing.T, dir string) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// PayloadOf is the length of the chunks of rows.
+func PayloadOf(rows []meter.Row) (n int) {
+	for len(rows) > 0 {
+		chunk, taken, err := cutChunk(nil, rows[0].Lane, 1, 1, rows)
+		if err != nil {
+			panic(err)
+		}
+		n, rows = n+len(chunk), rows[taken:]
+	}
+	return n
 }
