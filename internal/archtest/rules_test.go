@@ -8,7 +8,8 @@ package archtest
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
 cmd/gridgate:        agent agent/status buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/cli internal/meter internal/sys
-cmd/gridfog:         agent/batch internal/cli internal/meter internal/mqtt internal/backoff
+cmd/gridfog:         cmd/gridfog/track agent/batch internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/metersim:        dlms/... drivers/drivertest internal/cli internal/meter
 
 agent:               agent/... buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
