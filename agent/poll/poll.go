@@ -45,7 +45,7 @@ type sink interface {
 // lockouts counts refused authentications over restarts, by meter and by the
 // fingerprint of its configuration.
 type lockouts interface {
-	AuthFailures(id meter.ID, fingerprint string) (int, error)
+	AuthFailures(id meter.ID, fingerprint string) int
 	SetAuthFailures(id meter.ID, fingerprint string, n int) error
 }
 
@@ -141,14 +141,11 @@ func (p *Poller) Status() []Status {
 	return all
 }
 
-// Run visits meters until ctx ends, then closes their sessions. It gives an
-// error only when the lock-out counts cannot be read: without them it could
-// lock a meter.
+// Run visits meters until ctx ends, then closes their sessions. It gives no
+// error: what goes wrong is a meter's, and in its status.
 func (p *Poller) Run(ctx context.Context) error {
 	defer p.close()
-	if err := p.recallLockouts(); err != nil {
-		return err
-	}
+	p.recallLockouts()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

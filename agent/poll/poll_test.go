@@ -56,7 +56,7 @@ func (s *sinkhole) Cursor(id meter.ID, serial string, profile meter.Channel) (me
 
 type counts map[string]int
 
-func (c counts) AuthFailures(id meter.ID, fp string) (int, error) { return c[string(id)+fp], nil }
+func (c counts) AuthFailures(id meter.ID, fp string) int { return c[string(id)+fp] }
 
 func (c counts) SetAuthFailures(id meter.ID, fp string, n int) error {
 	c[string(id)+fp] = n

@@ -14,17 +14,12 @@ import (
 // the configured one; its value says in text which was found.
 const AlarmExchanged meter.Channel = "event.meter-exchanged"
 
-func (p *Poller) recallLockouts() error {
+func (p *Poller) recallLockouts() {
 	for _, m := range p.meters {
-		n, err := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint)
-		if err != nil {
-			return fmt.Errorf("line %s: meter %s: %w", p.cfg.Line, m.ID, err)
-		}
-		if n >= authLimit {
+		if p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) >= authLimit {
 			p.lock(m, errors.New("it refused our credentials before this start"))
 		}
 	}
-	return nil
 }
 
 // visit visits m for all its groups that are due.
@@ -164,11 +159,8 @@ func (p *Poller) failed(m *meterState, err error) {
 		p.become(m, Failing, err.Error())
 		return
 	}
-	n, countErr := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint)
-	if countErr == nil {
-		n++
-		countErr = p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, n)
-	}
+	n := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) + 1
+	countErr := p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, n)
 	if n >= authLimit || countErr != nil { // a refusal that cannot be counted is the last one
 		p.lock(m, err)
 		return
@@ -183,11 +175,10 @@ func (p *Poller) lock(m *meterState, err error) {
 
 // forgive clears the count of refusals after a session that was accepted.
 func (p *Poller) forgive(m *meterState) {
-	n, err := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint)
-	if err == nil && n > 0 {
-		err = p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, 0)
+	if p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) == 0 {
+		return
 	}
-	if err != nil {
+	if err := p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, 0); err != nil {
 		p.cfg.Log.Error("the count of refused authentications cannot be kept", "meter", string(m.ID), "error", err)
 	}
 }

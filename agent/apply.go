@@ -1,0 +1,186 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"gridgate/agent/poll"
+	"gridgate/agent/status"
+	"gridgate/configs"
+	"gridgate/drivers"
+	"gridgate/drivers/address"
+	"gridgate/drivers/line"
+	"gridgate/drivers/modbus"
+	"gridgate/internal/meter"
+)
+
+// runningLine is a line with its poller.
+type runningLine struct {
+	line   *line.Line
+	poller *poll.Poller
+	task   *task
+	broken []poll.Status // meters that could not be opened
+	// secrets dates the files that the meters' passwords were read from.
+	secrets string
+}
+
+func (l *runningLine) stop() {
+	l.task.stop()
+	_ = l.line.Close() // the poller has ended: nothing is lost
+}
+
+// Apply changes the running configuration to next. Only what differs is
+// restarted: an unchanged line misses no poll. What cannot change while the
+// agent runs is refused whole, and the old configuration goes on.
+func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lines == nil {
+		return errors.New("the agent is stopping")
+	}
+	diff := configs.Compare(a.cfg, next)
+	if len(diff.Restart) > 0 {
+		return fmt.Errorf("configuration not applied: %s can only change with a restart of gridgate", strings.Join(diff.Restart, ", "))
+	}
+	gone := slices.Concat(diff.LinesRemoved, diff.LinesChanged, a.newSecrets(next, diff))
+	for _, key := range gone {
+		a.lines[key].stop()
+		delete(a.lines, key)
+	}
+	for _, l := range next.Lines() {
+		if _, runs := a.lines[l.Key]; !runs {
+			a.startLine(ctx, next, l)
+		}
+	}
+	if diff.Intake {
+		a.intake.SetWindow(next.Intake.Window)
+		a.intake.SetMaxWaiting(int(next.Intake.MaxWaiting))
+	}
+	if diff.Uplink || a.uplink.err != nil || a.uplink.secrets != uplinkDates(next.Uplink) {
+		a.uplink.stop()
+		a.startUplink(ctx, next)
+	}
+	a.cfg = next
+	a.log.Info("configuration applied", "lines_added", len(diff.LinesAdded), "lines_removed", len(diff.LinesRemoved),
+		"lines_changed", len(gone)-len(diff.LinesRemoved), "uplink_changed", diff.Uplink)
+	return a.state.SetConfigHash(configHash(next))
+}
+
+// newSecrets gives the lines that the configuration leaves as they are, but
+// whose password files are others than when they were read.
+func (a *Agent) newSecrets(next *configs.Config, diff configs.Diff) []string {
+	var keys []string
+	for _, l := range next.Lines() {
+		r, runs := a.lines[l.Key]
+		if runs && !slices.Contains(diff.LinesChanged, l.Key) && r.secrets != secretDates(l) {
+			keys = append(keys, l.Key)
+		}
+	}
+	return keys
+}
+
+func secretDates(l configs.Line) string {
+	var b strings.Builder
+	for _, m := range l.Meters {
+		b.WriteString(secretDate(m.Address.Password) + ";")
+	}
+	return b.String()
+}
+
+// secretDate tells one content of a password file from another without
+// telling anything of the content.
+func secretDate(s address.Secret) string {
+	path, ok := strings.CutPrefix(s.String(), "file:")
+	if !ok {
+		return ""
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "none"
+	}
+	return info.ModTime().UTC().Format(time.RFC3339Nano)
+}
+
+// startLine opens the meters of a line and starts its poller. A meter that
+// cannot be opened (a secret that is not there) is told and left out; the
+// others go on. mu is held.
+func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Line) {
+	r := &runningLine{
+		line:    drivers.OpenLine(l.Meters[0].Address, line.Options{Program: "gridgate run"}),
+		secrets: secretDates(l),
+	}
+	var meters []poll.Meter
+	for _, m := range l.Meters {
+		v, err := a.openMeter(cfg, m, r.line)
+		if err != nil {
+			a.log.Error("meter cannot be opened", "line", l.Key, "meter", string(m.ID), "error", err)
+			r.broken = append(r.broken, poll.Status{Meter: m.ID, Line: l.Key, State: poll.Failing, Err: err.Error()})
+			continue
+		}
+		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Fingerprint: fmt.Sprintf("%x %s", m.Fingerprint(), secretDate(m.Address.Password)), Visitor: v}
+		for _, g := range m.Groups {
+			pm.Groups = append(pm.Groups, poll.Group{
+				Name: string(g.Name), Lane: g.Lane, Every: g.Every, Align: g.Align,
+				Channels: g.Channels, Profile: g.Profile,
+			})
+		}
+		meters = append(meters, pm)
+	}
+	r.poller = poll.New(poll.Config{
+		Line: l.Key, Meters: meters, Sink: a.intake, Lockouts: a.state,
+		Now: a.now, TimeZone: cfg.TimeZone, Log: a.log,
+	})
+	r.task = a.start(ctx, "line "+l.Key, r.poller.Run)
+	a.lines[l.Key] = r
+}
+
+func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (meter.Visitor, error) {
+	password, err := m.Address.Password.Resolve(a.opts.Getenv, os.ReadFile)
+	if err != nil {
+		return nil, fmt.Errorf("password: %w", err)
+	}
+	var model *modbus.Model
+	if m.Address.Scheme.IsModbus() {
+		if model, err = configs.Model(m.Address.Model); err != nil {
+			return nil, err
+		}
+	}
+	return drivers.Open(drivers.Config{
+		ID: m.ID, Serial: m.Serial, Address: m.Address, Password: password,
+		Model: model, TimeZone: cfg.TimeZone, Now: a.now,
+	}, l)
+}
+
+// lend keeps the agent off a line until giveBack is called.
+func (a *Agent) lend(ctx context.Context, name string) (giveBack func(), err error) {
+	a.mu.Lock()
+	r, ok := a.lines[a.lineKey(name)]
+	a.mu.Unlock()
+	if !ok {
+		return nil, fmt.Errorf("line %s: %w", name, status.ErrUnused)
+	}
+	return r.line.Lend(ctx)
+}
+
+// lineKey finds the line that name means: its key, or another path of the same
+// serial port. mu is held.
+func (a *Agent) lineKey(name string) string {
+	if _, ok := a.lines[name]; ok {
+		return name
+	}
+	want, err := os.Stat(name)
+	if err != nil {
+		return name
+	}
+	for key := range a.lines {
+		if have, err := os.Stat(key); err == nil && os.SameFile(want, have) {
+			return key
+		}
+	}
+	return name
+}

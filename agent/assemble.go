@@ -1,0 +1,264 @@
+// Package agent is the conductor: the only importer of every stage. It opens
+// the stores, starts a poller for each line, the intake, the uplink and the
+// control socket, and stops them in the order that loses nothing:
+//
+//	pollers ──> intake ──> buffer ──> uplink ──> broker
+//	   1           2          4          3
+//
+// Start reading at New and Run.
+package agent
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"gridgate/agent/intake"
+	"gridgate/agent/status"
+	"gridgate/agent/uplink"
+	"gridgate/agent/validate"
+	"gridgate/buffer"
+	"gridgate/buffer/state"
+	"gridgate/configs"
+	"gridgate/internal/meter"
+	"gridgate/internal/sys"
+)
+
+// Options are what an agent gets from its process.
+type Options struct {
+	Version string
+	Log     *slog.Logger
+	Getenv  func(string) string // resolves env: secrets
+}
+
+// Agent is a running gateway. Make one with New; Run does the work, and Apply
+// changes the configuration meanwhile.
+type Agent struct {
+	opts      Options
+	log       *slog.Logger
+	started   time.Time
+	store     *buffer.Store
+	state     *state.State
+	intake    *intake.Intake
+	control   *status.Control
+	committed chan struct{}
+	failed    chan error // holds the first fatal error
+
+	// uplinkStore is what the uplink sees of the store; a test replaces it to
+	// show what an early removal does.
+	uplinkStore uplinkStore
+
+	mu     sync.Mutex
+	cfg    *configs.Config
+	lines  map[string]*runningLine
+	uplink *runningUplink
+	notes  []string // what to tell an operator, beside meters and uplink
+}
+
+// uplinkStore is the uplink's view of the store.
+type uplinkStore interface {
+	Epoch() uint64
+	Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error)
+	Ack(lane meter.Lane, through uint64) error
+	Acked(lane meter.Lane) uint64
+	Catalogue() ([]byte, error)
+	SaveCatalogue(ctx context.Context, b []byte) error
+}
+
+// New opens the stores and the control socket. It polls nothing yet. Close
+// them with Run, which every Agent that New gave must be given to.
+func New(cfg *configs.Config, o Options) (*Agent, error) {
+	boot, err := sys.BootID()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Buffer.Path, 0o750); err != nil {
+		return nil, fmt.Errorf("buffer.path: %w", err)
+	}
+	a := &Agent{
+		opts: o, log: o.Log, started: time.Now(), cfg: cfg,
+		committed: make(chan struct{}, 1), failed: make(chan error, 1),
+		lines: make(map[string]*runningLine),
+	}
+	if a.store, err = buffer.Open(cfg.Buffer.Path, buffer.Options{BootID: boot}); err != nil {
+		return nil, err
+	}
+	if r := a.store.Recovered(); r != nil {
+		a.log.Error("the buffer was damaged and began anew", "reason", r.Reason, "kept_as", r.Path)
+		a.notes = append(a.notes, fmt.Sprintf("buffer: began anew at this start: %v; the damaged file is kept as %s", r.Reason, r.Path))
+	}
+	if err := a.openState(cfg.Buffer.Path); err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
+	a.control, err = status.Listen(status.Config{Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Log: o.Log})
+	if err != nil {
+		return nil, errors.Join(err, a.state.Close(), a.store.Close())
+	}
+	a.uplinkStore = a.store
+	a.intake = intake.New(intake.Config{
+		Store: a.store, Validator: &validate.Validator{}, Log: o.Log,
+		Window: cfg.Intake.Window, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
+	})
+	return a, nil
+}
+
+// openState opens the small second file. When both its copies are lost the
+// gateway reads on: what it must not forget is told as lost.
+func (a *Agent) openState(dir string) (err error) {
+	a.state, err = state.Open(dir)
+	if !errors.Is(err, state.ErrLost) {
+		return err
+	}
+	a.log.Error("the state is lost and begins anew", "error", err)
+	a.notes = append(a.notes, "state: "+err.Error())
+	a.state, err = state.Renew(dir, time.Now())
+	return err
+}
+
+// Run polls, stores and sends until ctx ends, or until a stage cannot go on.
+// It stops within 5 s, in order, and everything that was read is stored then.
+func (a *Agent) Run(ctx context.Context) error {
+	control := a.start(ctx, "control", a.control.Run)
+	taker := a.start(ctx, "intake", a.intake.Run)
+	flusher := a.start(ctx, "flush", a.flushAcks)
+	a.mu.Lock()
+	cfg := a.cfg
+	a.startUplink(ctx, cfg)
+	for _, l := range cfg.Lines() {
+		a.startLine(ctx, cfg, l)
+	}
+	err := a.state.SetConfigHash(configHash(cfg))
+	a.mu.Unlock()
+	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
+		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-a.failed:
+		}
+	}
+	return errors.Join(err, a.shutdown(control, taker, flusher))
+}
+
+// shutdown stops the stages in the order that loses nothing.
+func (a *Agent) shutdown(control, taker, flusher *task) error {
+	a.mu.Lock()
+	lines, up := a.lines, a.uplink
+	a.lines = nil // nothing is lent or changed from here on
+	a.mu.Unlock()
+	for _, l := range lines {
+		l.task.cancel() // all at once: each may have to interrupt an exchange
+	}
+	for _, l := range lines {
+		l.stop()
+	}
+	taker.stop()
+	a.drain(up)
+	up.stop()
+	flusher.stop()
+	control.stop()
+	var err error
+	select {
+	case err = <-a.failed: // a stage that could not end well
+	default:
+	}
+	err = errors.Join(err, a.store.Close(), a.state.Close())
+	s := a.intake.Stats()
+	a.log.Info("gridgate stopped", "rows_read", s.Read, "rows_stored", s.Stored, "rows_dropped", s.Dropped, "rows_reread", s.Reread)
+	return err
+}
+
+// drainMost is how long a stop waits for the last rows to reach the broker.
+// What does not reach it stays in the store.
+const drainMost = 1500 * time.Millisecond
+
+func (a *Agent) drain(up *runningUplink) {
+	if up == nil || up.uplink == nil {
+		return
+	}
+	deadline := time.NewTimer(drainMost)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for up.uplink.Stats().Connected && a.pending() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return
+		}
+	}
+}
+
+// pending says whether rows wait for the fog.
+func (a *Agent) pending() bool {
+	for _, lane := range meter.Lanes() {
+		if a.store.Acked(lane) < a.store.Last(lane) {
+			return true
+		}
+	}
+	return false
+}
+
+// configHash is the document's hash as the state keeps it.
+func configHash(cfg *configs.Config) (h state.Hash) {
+	_, _ = hex.Decode(h[:], []byte(cfg.Hash())) // configs made it of a SHA-256
+	return h
+}
+
+// fatal ends the agent with the first error of a stage.
+func (a *Agent) fatal(stage string, err error) {
+	select {
+	case a.failed <- fmt.Errorf("%s: %w", stage, err):
+	default:
+		a.log.Error("stage ended", "stage", stage, "error", err)
+	}
+}
+
+// ackIdle is how long an acknowledgement may wait for a commit to ride on.
+const ackIdle = 5 * time.Minute
+
+// flushAcks writes acknowledgements that found no commit to ride on.
+func (a *Agent) flushAcks(ctx context.Context) error {
+	tick := time.NewTicker(ackIdle)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := a.store.Flush(ctx); err != nil && ctx.Err() == nil {
+				a.log.Warn("acknowledgements cannot be stored", "error", err)
+			}
+		}
+	}
+}
+
+// now gives the stamp of this moment.
+func (a *Agent) now() meter.Stamp {
+	s := meter.Stamp{Time: time.Now().UnixMilli(), Boot: a.store.Boot(), Mono: sys.Uptime().Milliseconds(), Bound: meter.UnknownBound}
+	if bound, ok := sys.ClockError(); ok {
+		s.Bound = uint32(bound.Milliseconds())
+	}
+	return s
+}
+
+// runningUplink is the uplink with its task.
+type runningUplink struct {
+	cfg    configs.Uplink
+	uplink *uplink.Uplink // nil when it could not be made
+	err    error          // why
+	task   *task
+	// secrets dates the files that the connection's secrets were read from.
+	secrets string
+}
+
+func (u *runningUplink) stop() {
+	if u != nil {
+		u.task.stop()
+	}
+}

@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"gridgate/agent/uplink"
+	"gridgate/configs"
+	"gridgate/internal/mqtt"
+)
+
+// stopGrace is how long a stop waits for PUBACKs, after drain.
+const stopGrace = time.Second
+
+// startUplink starts the way to the fog. An uplink whose secret or certificate
+// cannot be read is told and not started: readings wait in the buffer until
+// the configuration is applied anew. mu is held.
+func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
+	u := &runningUplink{cfg: cfg.Uplink, secrets: uplinkDates(cfg.Uplink)}
+	a.uplink = u
+	options, err := a.mqttOptions(cfg.Uplink)
+	if err != nil {
+		u.err = err
+		a.log.Error("the uplink cannot start; readings wait in the buffer", "error", err)
+		return
+	}
+	u.uplink = uplink.New(uplink.Config{
+		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options,
+		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
+		StopGrace: stopGrace, Log: a.log,
+	})
+	u.task = a.start(ctx, "uplink", u.uplink.Run)
+}
+
+func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, error) {
+	address, secure, err := mqtt.ParseURL(c.Broker)
+	if err != nil {
+		return mqtt.Options{}, fmt.Errorf("uplink.broker: %w", err)
+	}
+	o := mqtt.Options{Address: address, ClientID: c.ClientID, Username: c.Username, KeepAlive: c.KeepAlive}
+	if o.Password, err = c.Password.Resolve(a.opts.Getenv, os.ReadFile); err != nil {
+		return o, fmt.Errorf("uplink.password: %w", err)
+	}
+	if secure {
+		if o.TLS, err = (mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}).Config(); err != nil {
+			return o, fmt.Errorf("uplink: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// uplinkDates tells one state of the uplink's secret files from another.
+func uplinkDates(c configs.Uplink) string {
+	s := secretDate(c.Password)
+	for _, path := range []string{c.CA, c.Certificate, c.Key} {
+		if info, err := os.Stat(path); err == nil {
+			s += info.ModTime().UTC().Format(time.RFC3339Nano)
+		}
+	}
+	return s
+}

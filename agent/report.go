@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"gridgate/agent/poll"
+	"gridgate/agent/status"
+	"gridgate/internal/meter"
+)
+
+// Report tells how the agent does.
+func (a *Agent) Report() status.Report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := status.Report{
+		Version: a.opts.Version, Site: string(a.cfg.Site), Gateway: string(a.cfg.Gateway),
+		PID: os.Getpid(), Started: a.started, Epoch: fmt.Sprintf("%016x", a.store.Epoch()),
+		Notes: slices.Clone(a.notes), Meters: []status.Meter{},
+	}
+	in := a.intake.Stats()
+	r.Intake = status.Intake{
+		Read: in.Read, Stored: in.Stored, Waiting: in.Waiting, Dropped: in.Dropped,
+		Commits: in.Commits, Failed: in.Failed, Error: text(in.Err),
+	}
+	for _, lane := range meter.Lanes() {
+		r.Lanes = append(r.Lanes, status.Lane{Lane: lane.String(), Last: a.store.Last(lane), Acked: a.store.Acked(lane)})
+	}
+	r.Uplink = a.reportUplink()
+	for _, l := range a.cfg.Lines() { // in the order of the configuration
+		if running, ok := a.lines[l.Key]; ok {
+			for _, s := range append(running.poller.Status(), running.broken...) {
+				r.Meters = append(r.Meters, reportMeter(s))
+			}
+		}
+	}
+	return r
+}
+
+func reportMeter(s poll.Status) status.Meter {
+	m := status.Meter{
+		Meter: string(s.Meter), Line: s.Line, Serial: s.Serial, State: string(s.State),
+		Error: s.Err, Visits: s.Visits, Rows: s.Rows,
+	}
+	if !s.Since.IsZero() {
+		m.Good = &s.Since
+	}
+	return m
+}
+
+func (a *Agent) reportUplink() status.Uplink {
+	u := a.uplink
+	if u == nil {
+		return status.Uplink{}
+	}
+	out := status.Uplink{Broker: u.cfg.Broker, Error: text(u.err)}
+	if u.uplink != nil {
+		s := u.uplink.Stats()
+		out.Connected, out.Batches, out.Rows, out.Bytes = s.Connected, s.Batches, s.Rows, s.Bytes
+		out.Reconnects, out.Error = s.Reconnects, text(s.Err)
+	}
+	return out
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

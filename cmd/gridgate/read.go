@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"gridgate/agent/status"
+	"gridgate/configs"
+	"gridgate/drivers"
+	"gridgate/drivers/address"
+	"gridgate/drivers/line"
+	"gridgate/drivers/modbus"
+	"gridgate/internal/cli"
+	"gridgate/internal/meter"
+	"gridgate/internal/sys"
+)
+
+const defaultControl = "/run/gridgate/control.sock"
+
+// readFlags are the flags of read.
+type readFlags struct {
+	config, meter, control, serial string
+	json                           bool
+}
+
+func readVerb() cli.Verb {
+	return cli.Verb{
+		Name: "read", Summary: "read meters once, by address or by configuration", Args: "URL [OBIS…]",
+		Example: []string{
+			"gridgate read 'dlms+wrapper://10.0.0.7:4059?client=17&auth=lls&password=12345678' 1-0:1.8.0 1-0:32.7.0",
+			"gridgate read 'modbus+rtu:///dev/ttyS1?baud=9600&unit=7&model=eastron-sdm630' -json",
+			"gridgate read -config /etc/gridgate/gridgate.yaml -meter house-01",
+		},
+		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
+			var f readFlags
+			fs.StringVar(&f.config, "config", "", "read the meters of this configuration `FILE`")
+			fs.StringVar(&f.meter, "meter", "", "with -config: only the meter of this `ID`")
+			fs.StringVar(&f.control, "control", "", "the control `SOCKET` of a running agent that the line is borrowed from\n(default: that of -config, or "+defaultControl+")")
+			fs.StringVar(&f.serial, "serial", "", "with URL: the serial `NUMBER` that the meter must show")
+			fs.BoolVar(&f.json, "json", false, "print one JSON object a value")
+			return func(ctx context.Context, env cli.Env, args []string) error {
+				targets, err := f.targets(args)
+				if err != nil {
+					return err
+				}
+				return readAll(ctx, env, f, targets)
+			}
+		},
+	}
+}
+
+// target is one meter to read.
+type target struct {
+	id       meter.ID
+	serial   string
+	addr     address.Address
+	zone     *time.Location
+	control  string
+	groups   []meter.Group
+	guessing bool // the channels are a guess: what the meter lacks is no error
+}
+
+func (f readFlags) targets(args []string) ([]target, error) {
+	if f.config == "" {
+		return f.addressed(args)
+	}
+	if len(args) > 0 {
+		return nil, cli.Usagef("read: want a URL or -config, not both")
+	}
+	cfg, err := configs.Load(f.config)
+	if err != nil {
+		return nil, err
+	}
+	var all []target
+	for _, m := range cfg.Meters {
+		if f.meter != "" && string(m.ID) != f.meter {
+			continue
+		}
+		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket}
+		for _, g := range m.Groups {
+			if g.Profile == "" {
+				t.groups = append(t.groups, meter.Group{Name: string(g.Name), Lane: g.Lane, Channels: g.Channels})
+			}
+		}
+		all = append(all, t)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("read: %s has no meter %q", f.config, f.meter)
+	}
+	return all, nil
+}
+
+// addressed gives the target of a URL, with the channels named behind it or
+// those that such a meter should have.
+func (f readFlags) addressed(args []string) ([]target, error) {
+	if len(args) == 0 {
+		return nil, cli.Usagef("read: want a URL or -config FILE; `gridgate read -h` shows examples")
+	}
+	addr, err := address.Parse(args[0])
+	if err != nil {
+		return nil, cli.Usagef("read: address: %v", err)
+	}
+	t := target{id: "meter", serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl}
+	group := meter.Group{Name: "read", Lane: meter.Instant}
+	for _, arg := range args[1:] {
+		c, err := meter.ParseChannel(arg)
+		if err != nil {
+			return nil, cli.Usagef("read: %v", err)
+		}
+		group.Channels = append(group.Channels, c)
+	}
+	if len(group.Channels) == 0 {
+		t.guessing = true
+		if group.Channels, err = usualChannels(addr); err != nil {
+			return nil, err
+		}
+	}
+	t.groups = []meter.Group{group}
+	return []target{t}, nil
+}
+
+// usualChannels gives what to read of a meter when nobody says: all registers
+// of a Modbus model; of a DLMS meter what nearly every meter has.
+func usualChannels(addr address.Address) ([]meter.Channel, error) {
+	var channels []meter.Channel
+	if addr.Scheme.IsModbus() {
+		model, err := configs.Model(addr.Model)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range model.Registers {
+			channels = append(channels, r.Channel)
+		}
+		return channels, nil
+	}
+	for _, code := range []string{
+		"0-0:1.0.0", "0-0:96.1.0", "1-0:1.8.0", "1-0:2.8.0", "1-0:3.8.0", "1-0:4.8.0", "1-0:1.7.0", "1-0:2.7.0",
+		"1-0:31.7.0", "1-0:32.7.0", "1-0:51.7.0", "1-0:52.7.0", "1-0:71.7.0", "1-0:72.7.0", "1-0:14.7.0",
+	} {
+		c, err := meter.ParseChannel(code)
+		if err != nil {
+			return nil, err
+		}
+		channels = append(channels, c)
+	}
+	return channels, nil
+}
+
+// readAll reads the targets one after another; one that fails is told and the
+// others are read.
+func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) error {
+	out := newRowPrinter(env.Stdout, f.json)
+	failed := 0
+	for _, t := range targets {
+		if f.control != "" {
+			t.control = f.control
+		}
+		got, err := readOne(ctx, env, t)
+		for _, row := range got.Rows {
+			out.print(row)
+		}
+		if err := out.flush(); err != nil {
+			return err
+		}
+		if got.Identity.Exchanged() {
+			err = errors.Join(err, fmt.Errorf("another meter answers: configured serial %s, found %s", t.serial, got.Identity.Found))
+		}
+		for _, failure := range got.Failures {
+			if t.guessing && len(got.Rows) > 0 {
+				continue
+			}
+			err = errors.Join(err, failure)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			failed++
+			fmt.Fprintf(env.Stderr, "gridgate: read: meter %s at %s: %v\n", t.id, t.addr.Line, err)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("read: %d of %d meters not read in full", failed, len(targets))
+	}
+	return nil
+}
+
+// readOne visits one meter once, on a line borrowed from the agent where one
+// runs.
+func readOne(ctx context.Context, env cli.Env, t target) (got meter.Got, err error) {
+	giveBack, err := borrow(ctx, t.control, t.addr.Line)
+	if err != nil {
+		return got, err
+	}
+	defer giveBack()
+	password, err := t.addr.Password.Resolve(env.Getenv, os.ReadFile)
+	if err != nil {
+		return got, fmt.Errorf("password: %w", err)
+	}
+	var model *modbus.Model
+	if t.addr.Scheme.IsModbus() {
+		if model, err = configs.Model(t.addr.Model); err != nil {
+			return got, err
+		}
+	}
+	l := drivers.OpenLine(t.addr, line.Options{Program: "gridgate read"})
+	defer func() { err = errors.Join(err, l.Close()) }()
+	v, err := drivers.Open(drivers.Config{
+		ID: t.id, Serial: t.serial, Address: t.addr, Password: password, Model: model, TimeZone: t.zone, Now: now,
+	}, l)
+	if err != nil {
+		return got, err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	return v.Visit(ctx, meter.Ask{Groups: slices.Clone(t.groups)})
+}
+
+// borrow borrows the line from the agent that serves the socket; where there
+// is nothing to borrow the line is free.
+func borrow(ctx context.Context, socket, name string) (giveBack func(), err error) {
+	giveBack, err = status.Borrow(ctx, socket, name)
+	if errors.Is(err, status.ErrNoAgent) || errors.Is(err, status.ErrUnused) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("borrowing the line from the running agent: %w", err)
+	}
+	return giveBack, nil
+}
+
+func now() meter.Stamp {
+	s := meter.Stamp{Time: time.Now().UnixMilli(), Mono: sys.Uptime().Milliseconds(), Bound: meter.UnknownBound}
+	if bound, ok := sys.ClockError(); ok {
+		s.Bound = uint32(bound.Milliseconds())
+	}
+	return s
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"gridgate/agent"
+	"gridgate/configs"
+	"gridgate/internal/cli"
+)
+
+func runVerb() cli.Verb {
+	return cli.Verb{
+		Name: "run", Summary: "poll the meters of a configuration until SIGTERM",
+		Example: []string{
+			"gridgate run -config /etc/gridgate/gridgate.yaml",
+			"kill -HUP $(pidof gridgate)   # apply what changed in the file",
+		},
+		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
+			path := fs.String("config", "/etc/gridgate/gridgate.yaml", "the configuration `FILE`")
+			debug := fs.Bool("debug", false, "log more")
+			return func(ctx context.Context, env cli.Env, args []string) error {
+				if len(args) > 0 {
+					return cli.Usagef("run: takes no arguments: %q", args)
+				}
+				level := slog.LevelInfo
+				if *debug {
+					level = slog.LevelDebug
+				}
+				log := slog.New(slog.NewJSONHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
+				return run(ctx, *path, agent.Options{Version: version, Log: log, Getenv: env.Getenv})
+			}
+		},
+	}
+}
+
+// run runs the agent until ctx ends. SIGHUP reads the configuration again and
+// applies the difference; one that is wrong is refused and the old one goes on.
+func run(ctx context.Context, path string, o agent.Options) error {
+	cfg, err := configs.Load(path)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(cfg, o)
+	if err != nil {
+		return err
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	reloaded := make(chan struct{})
+	go func() {
+		defer close(reloaded)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				reload(ctx, a, path, o.Log)
+			}
+		}
+	}()
+	err = a.Run(ctx)
+	cancel()
+	signal.Stop(hangups)
+	<-reloaded
+	return err
+}
+
+func reload(ctx context.Context, a *agent.Agent, path string, log *slog.Logger) {
+	next, err := configs.Load(path)
+	if err == nil {
+		err = a.Apply(ctx, next)
+	}
+	if err != nil {
+		log.Error("the new configuration is refused; the old one goes on", "error", err)
+	}
+}

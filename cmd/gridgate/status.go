@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"gridgate/agent/status"
+	"gridgate/configs"
+	"gridgate/internal/cli"
+)
+
+func statusVerb() cli.Verb {
+	return cli.Verb{
+		Name: "status", Summary: "show how the running agent, its meters and its uplink do",
+		Example: []string{"gridgate status", "gridgate status -config configs/demo.yaml -json"},
+		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
+			socket := fs.String("control", "", "the control `SOCKET` (default: that of -config)")
+			path := fs.String("config", "/etc/gridgate/gridgate.yaml", "the agent's configuration `FILE`")
+			asJSON := fs.Bool("json", false, "print one JSON object")
+			return func(ctx context.Context, env cli.Env, args []string) error {
+				if len(args) > 0 {
+					return cli.Usagef("status: takes no arguments: %q", args)
+				}
+				at, err := controlSocket(*socket, *path)
+				if err != nil {
+					return err
+				}
+				r, err := status.Ask(ctx, at)
+				if errors.Is(err, status.ErrNoAgent) {
+					return fmt.Errorf("%w; start one with `gridgate run`, or name its socket with -control", err)
+				}
+				if err != nil {
+					return err
+				}
+				if *asJSON {
+					return json.NewEncoder(env.Stdout).Encode(r)
+				}
+				return printStatus(env.Stdout, r, time.Now())
+			}
+		},
+	}
+}
+
+// controlSocket gives the socket that a flag or a configuration names.
+func controlSocket(flagged, config string) (string, error) {
+	if flagged != "" {
+		return flagged, nil
+	}
+	cfg, err := configs.Load(config)
+	if err != nil {
+		return "", err
+	}
+	return cfg.Control.Socket, nil
+}
+
+func printStatus(out io.Writer, r status.Report, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "gridgate %s\tsite %s, gateway %s, pid %d, up %s\n", r.Version, r.Site, r.Gateway, r.PID, now.Sub(r.Started).Round(time.Second))
+	fmt.Fprintf(w, "read\t%d rows, %d stored, %d waiting, %d dropped, %d commits%s\n",
+		r.Intake.Read, r.Intake.Stored, r.Intake.Waiting, r.Intake.Dropped, r.Intake.Commits, problem(r.Intake.Error))
+	up := "down"
+	if r.Uplink.Connected {
+		up = "up"
+	}
+	fmt.Fprintf(w, "uplink\t%s %s, %d batches, %d rows, %d bytes%s\n", r.Uplink.Broker, up, r.Uplink.Batches, r.Uplink.Rows, r.Uplink.Bytes, problem(r.Uplink.Error))
+	for _, l := range r.Lanes {
+		fmt.Fprintf(w, "%s\t%d of %d delivered\n", l.Lane, l.Acked, l.Last)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "note\t%s\n", n)
+	}
+	fmt.Fprintln(w, "\nMETER\tSERIAL\tSTATE\tVISITS\tROWS\tLAST GOOD\tLINE")
+	for _, m := range r.Meters {
+		last := "never"
+		if m.Good != nil {
+			last = now.Sub(*m.Good).Round(time.Second).String() + " ago"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", m.Meter, m.Serial, m.State, m.Visits, m.Rows, last, m.Line)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, m := range r.Meters {
+		if m.Error != "" {
+			if _, err := fmt.Fprintf(out, "%s: %s\n", m.Meter, m.Error); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func problem(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}
