@@ -41,6 +41,13 @@ type matcher struct {
 	unit    uint8
 	want    shape
 	buf     []byte
+	found
+	settled found // of the bytes that need not be looked at again
+}
+
+// found is what a scan saw up to a place in the buffer.
+type found struct {
+	at int
 	// late has the shapes of our unit's whole answers that were skipped.
 	late []shape
 	// strange says that there were bytes that belong to no whole frame.
@@ -61,30 +68,42 @@ func newMatcher(request []byte) *matcher {
 // bytes have come, or have not: final says that nothing more will come.
 func (m *matcher) feed(b []byte, final bool) (answer []byte, missing int) {
 	m.buf = append(m.buf, b...)
-	m.late, m.strange = m.late[:0], false
-	for at := 0; at < len(m.buf); {
-		rest := m.buf[at:]
-		if bytes.HasPrefix(rest, m.request) { // our own, by a transceiver that hears itself
-			at += requestLen
-			continue
-		}
+	m.found = m.settled
+	settled := true
+	for m.at < len(m.buf) {
+		rest := m.buf[m.at:]
 		if n := m.answers(rest); n > 0 {
 			if missing > 0 && !final {
 				return nil, missing
 			}
 			return rest[:n], 0
 		}
-		n, more := wholeFrame(rest)
-		if n > 0 {
-			m.skip(rest[:n])
-			at += n
-			continue
+		n, more := m.frame(rest)
+		if n == 0 {
+			missing = max(missing, more)
+			settled = settled && more == 0 && len(rest) >= requestLen
+			m.strange = true
+			n = 1
 		}
-		missing = max(missing, more)
-		m.strange = true
-		at++
+		m.at += n
+		if settled {
+			m.settled = m.found
+		}
 	}
 	return nil, 0
+}
+
+// frame is wholeFrame, and knows our own request, by a transceiver that hears
+// itself.
+func (m *matcher) frame(b []byte) (n, missing int) {
+	if bytes.HasPrefix(b, m.request) {
+		return requestLen, 0
+	}
+	n, missing = wholeFrame(b)
+	if s, ok := readAnswer(b[:n]); ok && b[0] == m.unit {
+		m.late = append(m.late[:len(m.late):len(m.late)], s)
+	}
+	return n, missing
 }
 
 // answers gives the length of the answer that b begins with, or 0.
@@ -103,12 +122,6 @@ func (m *matcher) answers(b []byte) int {
 		return 0
 	}
 	return n
-}
-
-func (m *matcher) skip(frame []byte) {
-	if s, ok := readAnswer(frame); ok && frame[0] == m.unit {
-		m.late = append(m.late, s)
-	}
 }
 
 // readAnswer gives the shape of a whole answer to a read of registers.
