@@ -168,6 +168,7 @@ func (s *rtuServer) answer(ctx context.Context, w io.Writer, request []byte) err
 	}
 	answer := addCRC(append([]byte{request[0]}, s.meters[unit-1].answer(request[1:requestSize-2])...))
 	parts, keep := s.faults.spoil(s.faults.next(), request, answer, s.held, framing{
+		weak:    3,
 		refusal: func(request []byte) []byte { return addCRC([]byte{request[0], request[1] | 0x80, deviceFailure}) },
 		foreign: func(answer []byte) []byte {
 			other := append([]byte{answer[0] + 100}, answer[1:len(answer)-2]...)
@@ -307,6 +308,7 @@ func (s *tcpServer) talk(ctx context.Context, conn io.ReadWriter) error {
 		}
 		request := append(head, body...) //nolint:gocritic // head is not used as a slice again
 		parts, keep := s.faults.spoil(s.faults.next(), request, frame(s.meter.answer(body)), held, framing{
+			weak:    2,
 			refusal: func(request []byte) []byte { return frame([]byte{request[7] | 0x80, deviceFailure}) },
 			foreign: func(answer []byte) []byte {
 				other := append([]byte{answer[0] ^ 0x40}, answer[1:]...)

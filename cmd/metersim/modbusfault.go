@@ -23,7 +23,7 @@ foreign    another unit's answer comes first (TCP: another transaction's)
 exception  "device failure" instead of the answer, in two parts
 echo       the question comes back before the answer
 silence    no answer
-garbage    the answer with a byte changed`
+garbage    the answer with a byte changed (TCP: of its header)`
 }
 
 // faults takes turns at spoiling answers. It is safe for concurrent use.
@@ -87,6 +87,9 @@ const splitPause = 30 * time.Millisecond
 type framing struct {
 	refusal func(request []byte) []byte // "device failure" in answer to request
 	foreign func(answer []byte) []byte  // the same, of somebody else
+	// weak is the byte whose change a client can see: any with a CRC, the
+	// protocol's number without.
+	weak int
 }
 
 // spoil makes of an answer what the fault has be sent. held is an answer kept
@@ -118,7 +121,7 @@ func (f *faults) spoil(kind string, request, answer, held []byte, fr framing) (p
 		add(0, answer)
 	case "garbage":
 		bad := slices.Clone(answer)
-		bad[len(bad)/2] ^= 0x5A
+		bad[fr.weak] ^= 0x5A
 		add(0, bad)
 	default:
 		add(0, answer)
