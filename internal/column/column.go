@@ -106,7 +106,7 @@ func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool) ([]byte, error)
 	if len(rows) > MaxRows {
 		return nil, fmt.Errorf("%d rows: %w", len(rows), ErrTooMany)
 	}
-	e := encoders.Get().(*encoder) //nolint:forcetypeassert // the pool holds nothing else
+	e := encoders.Get().(*encoder)
 	defer encoders.Put(e)
 	if err := e.number(rows, d, own); err != nil {
 		return nil, err

@@ -168,7 +168,7 @@ func (d *Dict) append(b []byte) []byte {
 // AppendPacked appends the dictionary deflated, when that is smaller, as the
 // fields 1, or 2 and 3, of a message that may have others, from 5 on.
 func (d *Dict) AppendPacked(b []byte) []byte {
-	e := encoders.Get().(*encoder) //nolint:forcetypeassert // the pool holds nothing else
+	e := encoders.Get().(*encoder)
 	defer encoders.Put(e)
 	return e.appendPacked(b, d.append(nil))
 }

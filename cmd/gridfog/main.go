@@ -1,0 +1,15 @@
+// Command gridfog is the fog side's tool: it shows, decodes and serves what
+// gateways send. One file a verb.
+package main
+
+import "gridgate/internal/cli"
+
+func main() { program().Main() }
+
+func program() cli.Program {
+	return cli.Program{
+		Name:    "gridfog",
+		Summary: "takes what gridgate gateways send",
+		Verbs:   []cli.Verb{brokerVerb(), watchVerb(), decodeVerb()},
+	}
+}

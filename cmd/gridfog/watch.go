@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"gridgate/cmd/gridfog/track"
+	"gridgate/internal/backoff"
+	"gridgate/internal/cli"
+	"gridgate/internal/meter"
+	"gridgate/internal/mqtt"
+)
+
+func watchVerb() cli.Verb {
+	return cli.Verb{
+		Name:    "watch",
+		Summary: "show readings as they arrive at a broker, and count what is missing",
+		Example: []string{
+			"gridfog watch -broker mqtt://127.0.0.1:1883",
+			"gridfog watch -broker mqtts://broker.example:8883 -ca ca.pem -cert fog.pem -key fog.key -site north -json",
+			"gridfog watch -broker mqtt://127.0.0.1:1883 -session count -from-start -quiet -for 1h -summary summary.json",
+		},
+		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
+			w := &watch{}
+			fs.StringVar(&w.broker, "broker", "mqtt://127.0.0.1:1883", "the broker's `URL`: mqtt:// (or tcp://), or mqtts:// for TLS")
+			fs.StringVar(&w.tls.CAFile, "ca", "", "trust these authorities only: a PEM `FILE`")
+			fs.StringVar(&w.tls.CertFile, "cert", "", "client certificate, a PEM `FILE`")
+			fs.StringVar(&w.tls.KeyFile, "key", "", "its key, a PEM `FILE`")
+			fs.StringVar(&w.user, "user", "", "user `NAME` at the broker")
+			fs.StringVar(&w.passwordFile, "password-file", "", "`FILE` with the user's password")
+			fs.StringVar(&w.site, "site", "", "this `SITE` only")
+			fs.StringVar(&w.gateway, "gateway", "", "this `GATEWAY` only")
+			fs.StringVar(&w.session, "session", "", "keep a session of this `NAME` at the broker, so that nothing is missed while away")
+			fs.BoolVar(&w.table, "table", false, "a live table, also when the output is no terminal")
+			fs.BoolVar(&w.json, "json", false, "a JSON object a row")
+			fs.BoolVar(&w.quiet, "quiet", false, "no rows, only the line at the end")
+			fs.BoolVar(&w.fromStart, "from-start", false, "count numbers below the first that comes as missing too: the gateway's store was new")
+			fs.StringVar(&w.summary, "summary", "", "at the end write the counts as JSON to this `FILE`")
+			fs.StringVar(&w.record, "record", "", "keep every message as a file in this `DIR`, for decode")
+			fs.DurationVar(&w.limit, "for", 0, "end by itself after this `TIME`, as 90s or 2h")
+			return w.run
+		},
+	}
+}
+
+// watch is one run of the verb.
+type watch struct {
+	broker, user, passwordFile, site, gateway, session, summary, record string
+	table, json, quiet, fromStart                                       bool
+	limit                                                               time.Duration
+	tls                                                                 mqtt.TLS
+
+	options mqtt.Options
+	stop    context.CancelFunc // ends the run
+
+	mu       sync.Mutex // guards what follows: the handler and the table use it
+	receiver *track.Receiver
+	show     shower
+	messages int
+	problem  error // of show or record
+}
+
+// shower shows readings.
+type shower interface {
+	reading(r track.Reading) error
+	// note shows what goes on with the connection and with messages.
+	note(text string)
+	// end leaves the output as it should stay.
+	end() error
+}
+
+func (w *watch) run(ctx context.Context, env cli.Env, args []string) error {
+	if len(args) > 0 {
+		return cli.Usagef("watch: %q: it takes flags only", args[0])
+	}
+	if err := w.prepare(); err != nil {
+		return err
+	}
+	if w.limit > 0 {
+		var release context.CancelFunc
+		ctx, release = context.WithTimeout(ctx, w.limit)
+		defer release()
+	}
+	ctx, w.stop = context.WithCancel(ctx)
+	defer w.stop()
+	w.receiver = track.NewReceiver(track.New(track.Options{FromStart: w.fromStart}))
+	var redraw sync.WaitGroup
+	switch {
+	case w.quiet:
+		w.show = &lines{out: bufio.NewWriter(io.Discard), notes: env.Stderr}
+	case w.json:
+		w.show = &lines{out: bufio.NewWriter(env.Stdout), notes: env.Stderr, json: true}
+	case w.table || isTerminal(env.Stdout):
+		t := newTable(env.Stdout)
+		w.show = t
+		redraw.Go(func() { w.redraw(ctx, t) })
+	default:
+		w.show = &lines{out: bufio.NewWriter(env.Stdout), notes: env.Stderr}
+	}
+	w.follow(ctx)
+	w.stop()
+	redraw.Wait()
+	return w.finish(env)
+}
+
+// prepare checks the flags.
+func (w *watch) prepare() error {
+	if w.json && w.table {
+		return cli.Usagef("watch: -json and -table exclude one another")
+	}
+	address, secure, err := mqtt.ParseURL(strings.Replace(w.broker, "tcp://", "mqtt://", 1))
+	if err != nil {
+		return cli.Usagef("watch: -broker: %v", err)
+	}
+	for name, id := range map[string]string{"site": w.site, "gateway": w.gateway, "session": w.session} {
+		if _, err := meter.ParseID(id); id != "" && err != nil {
+			return cli.Usagef("watch: -%s: %v", name, err)
+		}
+	}
+	w.options = mqtt.Options{Address: address, Username: w.user, KeepAlive: time.Minute, MaxInbound: maxMessage, Handler: w.take}
+	w.options.ClientID = fmt.Sprintf("gridfog-watch-%08x", rand.Uint32())
+	if w.session != "" {
+		w.options.ClientID, w.options.Persistent = "gridfog-watch-"+w.session, true
+	}
+	if secure {
+		var config *tls.Config
+		if config, err = w.tls.Config(); err != nil {
+			return fmt.Errorf("broker %s: %w", address, err)
+		}
+		w.options.TLS = config
+	} else if w.tls != (mqtt.TLS{}) {
+		return cli.Usagef("watch: -ca, -cert and -key go with an mqtts:// broker")
+	}
+	if w.passwordFile != "" {
+		b, err := os.ReadFile(w.passwordFile)
+		if err != nil {
+			return fmt.Errorf("password: %w", err)
+		}
+		w.options.Password = []byte(strings.TrimRight(string(b), "\r\n"))
+	}
+	if w.record != "" {
+		if err := os.MkdirAll(w.record, 0o755); err != nil {
+			return fmt.Errorf("record: %w", err)
+		}
+	}
+	return nil
+}
+
+// follow keeps a connection to the broker until ctx ends.
+func (w *watch) follow(ctx context.Context) {
+	pause := &backoff.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second}
+	said := ""
+	for ctx.Err() == nil {
+		err := w.connect(ctx, func() {
+			pause.Reset()
+			said = ""
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && err.Error() != said { // what goes on is said once
+			said = err.Error()
+			w.note(said + "; trying again")
+		}
+		_ = pause.Wait(ctx) // the loop looks at ctx
+	}
+}
+
+// connect is one connection, from dialing until it is lost or ctx ends.
+func (w *watch) connect(ctx context.Context, connected func()) error {
+	conn, err := mqtt.Dial(ctx, w.options)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.Subscribe(ctx, mqtt.UpFilter(meter.ID(w.site), meter.ID(w.gateway)), w.take); err != nil {
+		return err
+	}
+	connected()
+	w.note("broker " + w.options.Address + ": connected")
+	select {
+	case <-ctx.Done():
+		w.drain(conn)
+		return nil
+	case <-conn.Done():
+		return conn.Err()
+	}
+}
+
+// drain takes what is on its way when the run ends: until nothing has come for
+// a while, and not for long.
+func (w *watch) drain(conn *mqtt.Conn) {
+	for range 8 {
+		before := w.count()
+		quiet := time.NewTimer(250 * time.Millisecond)
+		select {
+		case <-quiet.C:
+		case <-conn.Done():
+			return
+		}
+		if w.count() == before {
+			return
+		}
+	}
+}
+
+func (w *watch) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.messages
+}
+
+func (w *watch) note(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.show.note(text)
+}
+
+// take takes a message of the broker.
+func (w *watch) take(m mqtt.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.messages++
+	if w.problem == nil {
+		w.problem = w.keep(m)
+	}
+	fresh, err := w.receiver.Take(m.Topic, m.Payload)
+	if err != nil {
+		w.show.note(err.Error())
+	}
+	for _, r := range fresh {
+		if w.problem == nil {
+			w.problem = w.show.reading(r)
+		}
+	}
+	if w.problem != nil {
+		w.stop()
+	}
+}
+
+// keep writes a message into the directory of -record.
+func (w *watch) keep(m mqtt.Message) error {
+	if w.record == "" || len(m.Payload) == 0 {
+		return nil
+	}
+	topic, err := mqtt.ParseTopic(m.Topic)
+	if err != nil || topic.Kind == mqtt.State {
+		return nil //nolint:nilerr // nothing that decode reads
+	}
+	name := strings.NewReplacer("gridgate/1/", "", "/up/", "-", "/", "-").Replace(m.Topic)
+	if err := os.WriteFile(filepath.Join(w.record, fmt.Sprintf("%08d-%s", w.messages, name)), m.Payload, 0o644); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	return nil
+}
+
+// finish says what came of it.
+func (w *watch) finish(env cli.Env) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	errs := []error{w.problem, w.show.end()}
+	s := w.receiver.Summary()
+	if w.summary != "" {
+		b, err := json.Marshal(s)
+		if err == nil {
+			err = os.WriteFile(w.summary, append(b, '\n'), 0o644)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("summary: %w", err))
+		}
+	}
+	to := env.Stdout
+	if w.json {
+		to = env.Stderr
+	}
+	_, err := fmt.Fprintf(to, "delivered %d rows in %d batches from %d gateways: %d missing, %d duplicates, %d conflicts, %d out of order, %d messages undecoded\n",
+		s.Delivered, s.Batches, w.receiver.Tracker.Gateways(), s.Missing, s.Duplicates, s.Conflicts, s.OutOfOrder, s.Undecoded)
+	errs = append(errs, err)
+	if s.Conflicts > 0 {
+		errs = append(errs, fmt.Errorf("%d rows came with the number of another row", s.Conflicts))
+	}
+	return errors.Join(errs...)
+}
+
+// lines shows a line a reading.
+type lines struct {
+	out   *bufio.Writer
+	notes io.Writer
+	json  bool
+}
+
+func (l *lines) reading(r track.Reading) error {
+	if l.json {
+		_, _ = l.out.Write(append(r.AppendJSON(l.out.AvailableBuffer()), '\n')) // Flush tells
+	} else {
+		row := &r.Row
+		fmt.Fprintf(l.out, "%s  %-8s %8d  %-16s %-14s %16s %-4s %s\n", row.Stamp.UTC().Format("2006-01-02T15:04:05Z"),
+			r.Lane, r.Sequence, row.Meter, row.Channel.Short(), row.Value, row.Unit, row.Quality)
+	}
+	if err := l.out.Flush(); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	return nil
+}
+
+func (l *lines) note(text string) { fmt.Fprintln(l.notes, "gridfog watch:", text) }
+
+func (l *lines) end() error { return nil }
