@@ -1,0 +1,149 @@
+// Package cosem reads DLMS/COSEM meters over a line: it turns what a gateway
+// asks for into conversations of dlms, and what the meter says into rows.
+//
+//	visit:  connect → associate → who is it? → registers → profiles → clock
+//
+// The association stays open between visits; one that broke meanwhile is
+// opened anew, once a visit. Scalers, units and the columns of profiles are
+// read once and then daily; they are forgotten when another meter answers.
+package cosem
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gridgate/dlms"
+	"gridgate/drivers/line"
+	"gridgate/internal/meter"
+)
+
+// The ways to authenticate, as addresses name them.
+const (
+	AuthNone = "none"
+	AuthLLS  = "lls"
+)
+
+// DefaultTimeout is how long an answer may take.
+const DefaultTimeout = 5 * time.Second
+
+const (
+	// closeTimeout is how long a meter may take to let go of an association.
+	closeTimeout = time.Second
+	// maxAPDU is the longest answer in one piece that is taken, in octets. It
+	// is above what we propose: meters round up.
+	maxAPDU = 16 << 10
+)
+
+// Config is one meter.
+type Config struct {
+	ID       meter.ID
+	Serial   string        // the expected serial number; empty when none is configured
+	Client   uint16        // wPort of the client; 0 is 16, the public client
+	Server   uint16        // wPort of the logical device; 0 is 1, the management device
+	Auth     string        // AuthNone or AuthLLS; empty is AuthNone
+	Password []byte        // of AuthLLS
+	Timeout  time.Duration // for each answer; 0 is DefaultTimeout
+	Now      meter.Now
+	// TimeZone is the zone of meters that do not tell how far their time is
+	// from UTC; nil is UTC.
+	TimeZone *time.Location
+	// Release ends the association after every visit, for meters that serve
+	// one client at a time.
+	Release bool
+}
+
+// Meter reads one meter; it implements meter.Visitor. Make it with New. It is
+// not safe for concurrent use; its line is.
+type Meter struct {
+	cfg  Config
+	line *line.Line
+
+	// The session: the association and the connection it is on.
+	client *dlms.Client
+	link   *link
+	opened uint64 // which opening of the line the session is on
+	serial string
+	known  bool // the serial number was asked for in this session
+
+	cache cache
+	last  context.Context //nolint:containedctx // of the last visit: Close has none of its own
+}
+
+// New gives the driver of a meter on a line. It sends nothing.
+func New(cfg Config, l *line.Line) *Meter {
+	if cfg.Client == 0 {
+		cfg.Client = 16
+	}
+	if cfg.Server == 0 {
+		cfg.Server = 1
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.TimeZone == nil {
+		cfg.TimeZone = time.UTC
+	}
+	return &Meter{cfg: cfg, line: l}
+}
+
+// Visit reads what ask says. See meter.Visitor. Errors are
+// meter.ErrAuthentication, meter.ErrNoAnswer and meter.ErrGarbled where they
+// are that.
+func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+	m.last = ctx
+	got := meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
+	err := m.turn(ctx, ask, &got)
+	if errors.Is(err, errStale) {
+		// The association of the visit before is gone, and nothing was read.
+		got = meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
+		err = m.turn(ctx, ask, &got)
+	}
+	return got, err
+}
+
+// turn is a visit on the session that there is, or on a new one. It is
+// errStale when the session that there was turned out to be gone.
+func (m *Meter) turn(ctx context.Context, ask meter.Ask, got *meter.Got) error {
+	began := false
+	err := m.line.Do(ctx, line.Settings{}, func(ctx context.Context, port line.Port) error {
+		began = true
+		kept, err := m.session(ctx, port)
+		if err == nil {
+			v := visit{Meter: m, got: got, untried: kept}
+			err = v.run(ctx, ask)
+		}
+		if err != nil {
+			m.end(port)
+			return m.explain(err)
+		}
+		if m.cfg.Release {
+			m.release(ctx, port)
+		}
+		return nil
+	})
+	if err != nil && !began {
+		return unreachable(err)
+	}
+	return err
+}
+
+// Close ends the association.
+func (m *Meter) Close() error {
+	if m.client == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.last), closeTimeout)
+	defer cancel()
+	// What goes wrong does not matter: the meter ends the association itself
+	// when the connection ends.
+	_ = m.line.Do(ctx, line.Settings{}, func(ctx context.Context, port line.Port) error {
+		if m.opened == m.line.Opened() {
+			m.link.use(port)
+			m.release(ctx, port)
+		}
+		return nil
+	})
+	m.client = nil
+	return nil
+}

@@ -1,0 +1,227 @@
+package cosem
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gridgate/dlms"
+	"gridgate/dlms/axdr"
+	"gridgate/dlms/obis"
+	"gridgate/internal/meter"
+)
+
+// ErrNotCOSEM says that a channel is not an attribute of a COSEM object.
+var ErrNotCOSEM = errors.New("not an attribute of a COSEM object")
+
+// visit is one turn with the meter.
+type visit struct {
+	*Meter
+	got *meter.Got
+	// untried says that the association is of an earlier visit, and that the
+	// meter has not answered on it in this one.
+	untried bool
+}
+
+func (v *visit) run(ctx context.Context, ask meter.Ask) error {
+	if err := v.identify(ctx); err != nil {
+		return err
+	}
+	for _, g := range ask.Groups {
+		for _, c := range g.Channels {
+			if err := v.channel(ctx, g.Lane, c); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range ask.Profiles {
+		if err := v.profile(ctx, p); err != nil {
+			return err
+		}
+	}
+	if ask.Clock {
+		return v.clock(ctx)
+	}
+	return nil
+}
+
+// get reads an attribute.
+func (v *visit) get(ctx context.Context, a dlms.Attribute) (axdr.Value, error) {
+	value, err := v.client.Get(ctx, a)
+	return value, v.tried(err)
+}
+
+// getRange reads rows of a profile.
+func (v *visit) getRange(ctx context.Context, a dlms.Attribute, r dlms.Range) (axdr.Value, error) {
+	value, err := v.client.GetRange(ctx, a, r)
+	return value, v.tried(err)
+}
+
+// tried makes the first failure on an association that was kept errStale, when
+// it looks as if the meter had forgotten the association.
+func (v *visit) tried(err error) error {
+	if v.untried && isForgotten(err) {
+		return fmt.Errorf("%w: %w", errStale, err)
+	}
+	v.untried = false
+	return err
+}
+
+// isRefusal says whether err is about one attribute: the meter answered, and
+// the next question makes sense.
+func isRefusal(err error) bool {
+	var access dlms.AccessError
+	var exception *dlms.ExceptionError
+	var service *dlms.ServiceError
+	return !errors.Is(err, errStale) && (errors.As(err, &access) || errors.As(err, &exception) ||
+		errors.As(err, &service) || errors.Is(err, dlms.ErrNotGranted))
+}
+
+// failed notes what went wrong with a channel, and gives what stops the visit.
+func (v *visit) failed(c meter.Channel, err error) error {
+	switch {
+	case errors.Is(err, errNotScalar), errors.Is(err, dlms.ErrNoMoment), isRefusal(err):
+	case errors.Is(err, dlms.ErrMalformed), errors.Is(err, dlms.ErrTooLarge):
+		err = fmt.Errorf("%w: %w", meter.ErrGarbled, err)
+	default:
+		return err
+	}
+	v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c, Err: err})
+	return nil
+}
+
+// serialNumbers are the objects that may hold the serial number, the first
+// that has it counts: device id 1, and the logical device name.
+func serialNumbers() []dlms.Attribute {
+	return []dlms.Attribute{
+		{Class: meter.ClassData, Code: obis.Code{0, 0, 96, 1, 0, 255}, ID: 2},
+		{Class: meter.ClassData, Code: obis.Code{0, 0, 42, 0, 0, 255}, ID: 2},
+	}
+}
+
+// identify reads the serial number, once a session. Of a kept session nothing
+// is asked: the connection has one meter at its end.
+func (v *visit) identify(ctx context.Context) error {
+	if !v.known {
+		for _, a := range serialNumbers() {
+			value, err := v.get(ctx, a)
+			if err != nil && !isRefusal(err) {
+				return fmt.Errorf("serial number: %w", err)
+			}
+			if v.serial = serialText(value); v.serial != "" {
+				break
+			}
+		}
+		if strings.EqualFold(v.serial, v.cfg.Serial) {
+			v.serial = v.cfg.Serial // hexadecimal digits of either case
+		}
+		v.known = true
+	}
+	v.got.Identity = meter.Identity{
+		Want: v.cfg.Serial, Found: v.serial,
+		Proven: v.serial != "" && (v.cfg.Serial == "" || v.cfg.Serial == v.serial),
+	}
+	if v.cache.serial != v.serial || v.serial == "" && v.cache.opened != v.opened {
+		v.cache = cache{serial: v.serial, opened: v.opened}
+	}
+	return nil
+}
+
+// serialText gives a serial number as people read it: text where it is text,
+// else hexadecimal digits; "" for what is none.
+func serialText(v axdr.Value) string {
+	switch v.Tag { //nolint:exhaustive // what serial numbers come as
+	case axdr.TagOctetString, axdr.TagVisibleString, axdr.TagUTF8String:
+		if s := strings.Trim(v.Str, " \x00"); isPrintable(s) {
+			return s
+		}
+		return hex.EncodeToString([]byte(v.Str))
+	}
+	if n, ok := v.Uint64(); ok {
+		return fmt.Sprint(n)
+	}
+	return ""
+}
+
+// channel reads one channel into a lane. A channel that fails does not stop
+// the visit.
+func (v *visit) channel(ctx context.Context, lane meter.Lane, c meter.Channel) error {
+	code, class, id, ok := c.Attribute()
+	if !ok {
+		v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c, Err: ErrNotCOSEM})
+		return nil
+	}
+	a := dlms.Attribute{Class: class, Code: code, ID: id}
+	scale, err := v.scale(ctx, a)
+	if err != nil {
+		return v.failed(c, err)
+	}
+	data, err := v.get(ctx, a)
+	if err != nil {
+		return v.failed(c, err)
+	}
+	stamp := v.cfg.Now()
+	value, quality, err := toValue(data, a, scale.Scaler)
+	if err != nil {
+		return v.failed(c, err)
+	}
+	v.got.Rows = append(v.got.Rows, meter.Row{
+		Meter: v.cfg.ID, Serial: v.serial, Channel: c, Stamp: stamp, Lane: lane,
+		Value: value, Unit: meter.Unit(scale.Unit), Quality: quality | v.quality(),
+	})
+	return nil
+}
+
+// quality is what is held against every row of the visit.
+func (v *visit) quality() meter.Quality {
+	if v.serial == "" {
+		return meter.IdentityNotProven
+	}
+	return 0
+}
+
+func clockTime() dlms.Attribute {
+	return dlms.Attribute{Class: meter.ClassClock, Code: obis.Code{0, 0, 1, 0, 0, 255}, ID: 2}
+}
+
+// clock compares the meter's clock with the gateway's.
+func (v *visit) clock(ctx context.Context) error {
+	a := clockTime()
+	c := meter.ChannelOf(a.Code, a.Class, a.ID)
+	before := v.cfg.Now()
+	d, err := v.readClock(ctx)
+	if err != nil {
+		return v.failed(c, err)
+	}
+	after := v.cfg.Now()
+	at, err := d.Time(v.cfg.TimeZone)
+	if err != nil {
+		return v.failed(c, err)
+	}
+	turn := time.Duration(after.Mono-before.Mono) * time.Millisecond
+	middle := time.UnixMilli(after.Time).Add(-turn / 2)
+	resolution := time.Second // most clocks give no hundredths, and 0 for them
+	if d.Hundredths != 0 && d.Hundredths != 0xFF {
+		resolution = 10 * time.Millisecond
+	}
+	v.got.Clock = &meter.ClockOffset{
+		Offset: at.Sub(middle), Uncertainty: turn/2 + resolution, Valid: !d.Has(dlms.StatusInvalid),
+	}
+	return nil
+}
+
+func (v *visit) readClock(ctx context.Context) (dlms.DateTime, error) {
+	data, err := v.get(ctx, clockTime())
+	if err != nil {
+		return dlms.DateTime{}, err
+	}
+	d, err := dlms.ParseDateTime(data.Str)
+	if err != nil {
+		return dlms.DateTime{}, err
+	}
+	v.cache.localTime, v.cache.clockRead = d.Deviation == dlms.NoDeviation, true
+	return d, nil
+}
