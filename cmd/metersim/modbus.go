@@ -87,7 +87,7 @@ func servePty(ctx context.Context, out io.Writer, meters []*modbusMeter, f *faul
 	if err != nil {
 		return err
 	}
-	defer tty.Close()
+	defer func() { _ = tty.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = tty.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	path := tty.Path
@@ -277,7 +277,7 @@ func (s *tcpServer) serve(ctx context.Context, ln net.Listener) error {
 		conns.Go(func() error {
 			hangUp := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 			defer hangUp()
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			_ = s.talk(ctx, conn) // a client that went away is no news
 			return nil
 		})
@@ -306,7 +306,7 @@ func (s *tcpServer) talk(ctx context.Context, conn io.ReadWriter) error {
 		frame := func(pdu []byte) []byte {
 			return append([]byte{head[0], head[1], 0, 0, 0, byte(1 + len(pdu)), head[6]}, pdu...)
 		}
-		request := append(head, body...) //nolint:gocritic // head is not used as a slice again
+		request := append(head, body...) // head is not used as a slice again
 		parts, keep := s.faults.spoil(s.faults.next(), request, frame(s.meter.answer(body)), held, framing{
 			weak:    2,
 			refusal: func(request []byte) []byte { return frame([]byte{request[7] | 0x80, deviceFailure}) },

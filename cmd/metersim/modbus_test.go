@@ -186,6 +186,7 @@ func readMeter(t *testing.T, m *modbus.Meter, model *modbus.Model, faults bool) 
 				if v < 220 || v > 240 {
 					t.Errorf("%v V", v)
 				}
+			default:
 			}
 			last[row.Channel] = v
 			if row.Quality != 0 {

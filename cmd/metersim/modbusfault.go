@@ -37,7 +37,7 @@ type faults struct {
 }
 
 func parseFaults(list string, every int) (*faults, error) {
-	f := &faults{every: every, rng: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // noise that comes out alike each time
+	f := &faults{every: every, rng: rand.New(rand.NewPCG(1, 2))} // noise that comes out alike each time
 	if every < 1 {
 		return nil, fmt.Errorf("-every %d: want 1 or more", every)
 	}

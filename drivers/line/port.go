@@ -32,7 +32,7 @@ type Port interface {
 type held struct {
 	line   *Line
 	medium Medium
-	ctx    context.Context //nolint:containedctx // the exchange's, for the cause of an interruption
+	ctx    context.Context // the exchange's, for the cause of an interruption
 
 	mu          sync.Mutex
 	interrupted bool

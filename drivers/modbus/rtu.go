@@ -48,7 +48,7 @@ type rtu struct {
 	open []late // requests whose answer may still come
 
 	// Of the exchange in progress.
-	ctx    context.Context //nolint:containedctx // the library's interface has none
+	ctx    context.Context // the library's interface has none
 	line   *line.Line
 	port   line.Port
 	others []uint16 // see block.others

@@ -34,7 +34,7 @@ type mbap struct {
 	where   string
 
 	// Of the exchange in progress.
-	ctx  context.Context //nolint:containedctx // the library's interface has none
+	ctx  context.Context // the library's interface has none
 	port line.Port
 }
 
