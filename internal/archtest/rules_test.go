@@ -92,7 +92,7 @@ func owners() map[string][]string {
 		"go.yaml.in/yaml/v4":                  {"configs"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
-		"golang.org/x/sys":                    {"drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
+		"golang.org/x/sys":                    {"cmd/gridfog", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/rogpeppe/go-internal":     {},
