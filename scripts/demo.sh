@@ -54,7 +54,7 @@ await() { # await NAME TEXT: until the process has printed TEXT
 
 start dlms bin/metersim dlms -listen 127.0.0.1:14059 -count 10 -password "$GRIDGATE_DEMO_PASSWORD"
 start modbus bin/metersim modbus -listen 127.0.0.1:15020 -count 5 -model eastron-sdm630
-start rs485 bin/metersim modbus -pty -link "$run/rs485" -count 5 -model eastron-sdm120
+start rs485 bin/metersim modbus -pty -link "$run/rs485" -count 5 -model eastron-sdm120 -serial 20270001
 broker=(bin/gridfog broker -listen 127.0.0.1:11883)
 [ "$outage" = 0 ] || broker+=(-outage-after 6s -outage-for 5s)
 start broker "${broker[@]}"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gridgate/agent/status"
+	"gridgate/agent/validate"
 	"gridgate/configs"
 	"gridgate/drivers"
 	"gridgate/drivers/address"
@@ -161,6 +162,7 @@ func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) er
 			t.control = f.control
 		}
 		got, err := readOne(ctx, env, t)
+		(&validate.Validator{}).Check(got.Rows)
 		for _, row := range got.Rows {
 			out.print(row)
 		}
