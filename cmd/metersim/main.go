@@ -9,6 +9,6 @@ func main() {
 	cli.Program{
 		Name:    "metersim",
 		Summary: "simulated meters on TCP and pseudo-terminals",
-		Verbs:   []cli.Verb{modbusVerb()},
+		Verbs:   []cli.Verb{dlmsVerb(), modbusVerb(), replayVerb()},
 	}.Main()
 }
