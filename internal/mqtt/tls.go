@@ -64,7 +64,7 @@ func (t TLS) certificate() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// ParseURL reads a broker's URL: mqtt://host:1883 or mqtts://host:8883; the
+// ParseURL reads a broker's URL: mqtt://host:1883 or mqtts://host:8883 (or tcp and ssl, the older names); the
 // port may be left out. User name and password have no place in it. The error
 // never quotes what might be a password.
 func ParseURL(s string) (address string, secure bool, err error) {
@@ -74,8 +74,8 @@ func ParseURL(s string) (address string, secure bool, err error) {
 	}
 	port := "1883"
 	switch u.Scheme {
-	case "mqtt":
-	case "mqtts":
+	case "mqtt", "tcp":
+	case "mqtts", "ssl":
 		port, secure = "8883", true
 	default:
 		return "", false, fmt.Errorf("broker: scheme %q: want mqtt://host:1883 or mqtts://host:8883", u.Scheme)
