@@ -1,0 +1,283 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gridgate/agent/batch"
+	"gridgate/internal/mqtt"
+)
+
+// laneRetry is how long a lane that cannot be read is left alone.
+const laneRetry = time.Minute
+
+// session is one connection.
+type session struct {
+	u         *Uplink
+	conn      *mqtt.Conn
+	pace      pace
+	flight    []sent              // published, without PUBACK, in order
+	announced map[batch.Hash]bool // catalogues that the broker has from this session
+	up        bool                // a PUBACK has come
+	retry     time.Time           // when to look again at lanes with a fault
+}
+
+// sent is a message under way.
+type sent struct {
+	*message
+	token mqtt.Token
+	mark  mark
+}
+
+// run sends until the connection ends, which gives why, or until ctx is
+// cancelled, which gives nil.
+func (s *session) run(ctx context.Context) error {
+	err := s.loop(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.conn.Abort(err)
+		<-s.conn.Done()
+	} else {
+		err = s.stop(ctx)
+	}
+	lost := make(map[*lane][]*message)
+	for _, m := range s.flight {
+		if m.lane != nil {
+			lost[m.lane] = append(lost[m.lane], m.message)
+		}
+	}
+	for _, l := range s.u.lanes {
+		l.again(lost[l], s.u.cfg.Store.Acked(l.id), s.u.catalogue.Hash())
+	}
+	return err
+}
+
+// loop sends and collects PUBACKs.
+func (s *session) loop(ctx context.Context) error {
+	if err := s.publish(ctx, s.state(s.u.online())); err != nil {
+		return err
+	}
+	if !s.u.catalogue.Empty() { // the broker may have lost what it retained
+		if err := s.announce(ctx); err != nil {
+			return err
+		}
+	}
+	for {
+		if err := s.fill(ctx); err != nil {
+			return err
+		}
+		if err := s.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// wait waits for whatever comes next and deals with it.
+func (s *session) wait(ctx context.Context) error {
+	var oldest <-chan struct{}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	if len(s.flight) > 0 {
+		oldest = s.flight[0].token.Done()
+		timer.Reset(time.Until(s.pace.lastAck.Add(s.pace.patience())))
+	} else if slices.ContainsFunc(s.u.lanes, func(l *lane) bool { return l.fault != nil }) {
+		timer.Reset(time.Until(s.retry))
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.conn.Done():
+		return s.conn.Err()
+	case <-oldest:
+		return s.collect()
+	case <-s.u.cfg.Wake:
+		for _, l := range s.u.lanes {
+			l.empty = false
+		}
+	case now := <-timer.C:
+		if len(s.flight) > 0 {
+			return fmt.Errorf("no PUBACK for %v", now.Sub(s.pace.lastAck).Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// fill publishes as much as may be under way.
+func (s *session) fill(ctx context.Context) error {
+	for {
+		m, err := s.next(ctx)
+		if err != nil || m == nil {
+			return err
+		}
+		if err := s.publish(ctx, m); err != nil {
+			return err
+		}
+		m.lane.ready = m.lane.ready[1:]
+	}
+}
+
+// next gives the message to send now, nil when there is none or the window is
+// full. It stays at the head of its lane's ready list.
+func (s *session) next(ctx context.Context) (*message, error) {
+	for i, l := range s.u.lanes {
+		room := s.pace.window() - s.pace.flight
+		if i == 0 {
+			room += minMessage // the most important lane need not wait for a PUBACK
+		}
+		if room <= 0 {
+			continue
+		}
+		if len(l.ready) == 0 {
+			s.prepare(l)
+		}
+		if len(l.ready) == 0 {
+			continue
+		}
+		m := l.ready[0]
+		if !s.announced[m.catalogue] {
+			// The PUBACK of the catalogue comes first; a lane below would name
+			// the same one.
+			return nil, s.announce(ctx)
+		}
+		return m, nil
+	}
+	return nil, nil
+}
+
+// prepare cuts a lane's next message. A lane that cannot be read does not stop
+// the others.
+func (s *session) prepare(l *lane) {
+	if l.empty || l.fault != nil && time.Now().Before(s.retry) {
+		return
+	}
+	m, err := s.u.cut(l, s.pace.message(s.u.cfg.MaxMessage))
+	switch {
+	case err != nil:
+		if l.fault == nil {
+			s.u.cfg.Log.Error("lane cannot be sent", "lane", l.id.String(), "error", err)
+		}
+		s.retry = time.Now().Add(laneRetry)
+	case m == nil:
+		l.empty = true
+	default:
+		l.ready = append(l.ready, m)
+	}
+	if (err == nil) != (l.fault == nil) {
+		s.u.faults(l, err)
+	}
+}
+
+// announce publishes the current catalogue, once a session. Batches that name
+// it wait for its PUBACK.
+func (s *session) announce(ctx context.Context) error {
+	u := s.u
+	hash := u.catalogue.Hash()
+	if slices.ContainsFunc(s.flight, func(f sent) bool { return f.kind == mqtt.Catalogue && f.catalogue == hash }) {
+		return nil
+	}
+	if err := u.save(ctx); err != nil {
+		return err
+	}
+	b, _ := u.catalogue.AppendBinary(nil) // never fails
+	return s.publish(ctx, &message{
+		kind: mqtt.Catalogue, topic: mqtt.CatalogueTopic(u.cfg.Site, u.cfg.Gateway, hash), payload: b, retained: true, catalogue: hash,
+	})
+}
+
+func (s *session) state(payload []byte) *message {
+	return &message{kind: mqtt.State, topic: mqtt.StateTopic(s.u.cfg.Site, s.u.cfg.Gateway), payload: payload, retained: true}
+}
+
+func (s *session) publish(ctx context.Context, m *message) error {
+	mark := s.pace.sent(time.Now(), m.size())
+	token, err := s.conn.Publish(ctx, m.topic, m.retained, m.payload)
+	if err != nil {
+		s.pace.flight -= m.size()
+		return err
+	}
+	m.tries++
+	s.flight = append(s.flight, sent{m, token, mark})
+	s.u.count(func(st *Stats) {
+		st.Bytes += uint64(m.size())
+		if m.kind == mqtt.Readings {
+			st.Batches++
+		}
+	})
+	return nil
+}
+
+// collect takes the PUBACKs that have come, from the oldest message on, so that
+// what is removed from the store is always a prefix of its lane. (Brokers
+// acknowledge in order; one that does not only delays the removal.)
+func (s *session) collect() error {
+	for len(s.flight) > 0 {
+		f := s.flight[0]
+		select {
+		case <-f.token.Done():
+		default:
+			return nil
+		}
+		if err := f.token.Err(); err != nil {
+			return err
+		}
+		s.pace.acked(time.Now(), f.mark)
+		s.flight = s.flight[1:]
+		if err := s.confirmed(f.message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// confirmed does what a PUBACK means.
+func (s *session) confirmed(m *message) error {
+	if !s.up {
+		s.up = true
+		s.u.up()
+	}
+	switch m.kind {
+	case mqtt.Readings:
+		if err := s.u.cfg.Store.Ack(m.lane.id, m.last); err != nil {
+			return fmt.Errorf("%w: lane %s: %w", errStore, m.lane.id, err)
+		}
+	case mqtt.Catalogue:
+		s.announced[m.catalogue] = true
+	case mqtt.State:
+	}
+	s.u.count(func(st *Stats) {
+		st.Rows += uint64(m.rows)
+		st.Window, st.Rate, st.Puback = s.pace.window(), s.pace.rate(), s.pace.smoothed
+	})
+	return nil
+}
+
+var errStopped = errors.New("stopped")
+
+// stop ends the connection in order: PUBACKs of what is under way, offline on
+// the state topic, DISCONNECT. When that takes longer than StopGrace the
+// connection is cut, and the broker publishes the will.
+func (s *session) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.u.cfg.StopGrace)
+	defer cancel()
+	err := s.publish(ctx, s.state(offline(errStopped.Error())))
+	for err == nil && len(s.flight) > 0 {
+		select {
+		case <-s.flight[0].token.Done():
+			err = s.collect()
+		case <-s.conn.Done():
+			err = s.conn.Err()
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		s.conn.Abort(errStopped)
+		<-s.conn.Done()
+		s.u.cfg.Log.Warn("uplink stopped with messages under way", "messages", len(s.flight), "error", err)
+		return nil
+	}
+	s.conn.Close()
+	return nil
+}

@@ -1,0 +1,247 @@
+// Package uplink carries rows from the store to the broker: MQTT with QoS 1,
+// the most important lane first, strictly in order within a lane.
+//
+//	store ── Peek ──> cut ──> ready ──> under way ── PUBACK ──> Ack ──> store
+//	                            ^           │
+//	                            └───────────┘ the connection was lost
+//
+// A row leaves the store's queue after the PUBACK of the message that holds
+// it, and of all before it in its lane. What was under way when a connection
+// ended is sent again over the next one, with the same sequence numbers; so
+// the fog may get a row twice, under one number, and never misses one.
+//
+// How much is under way, and how long a message may be, follows the measured
+// link (see pace), so that an alarm finds a short queue before it.
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gridgate/agent/batch"
+	"gridgate/internal/backoff"
+	"gridgate/internal/meter"
+	"gridgate/internal/mqtt"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxMessage = 16 << 10
+	DefaultStopGrace  = 2 * time.Second
+	DefaultMinPause   = time.Second
+	DefaultMaxPause   = 2 * time.Minute
+)
+
+// store is what the uplink needs of the buffer.
+type store interface {
+	Epoch() uint64
+	Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error)
+	Ack(lane meter.Lane, through uint64) error
+	Acked(lane meter.Lane) uint64
+	Catalogue() ([]byte, error)
+	SaveCatalogue(ctx context.Context, b []byte) error
+}
+
+// Config is what an Uplink works with. Site, Gateway, MQTT.Address, Store and
+// Log are needed.
+type Config struct {
+	Site    meter.ID
+	Gateway meter.ID
+	Version string // of the program, for the state topic
+	// MQTT says how to connect. Will is set here, and ClientID when empty.
+	MQTT  mqtt.Options
+	Store store
+	// Wake tells that rows were stored. What was there before is found anyway.
+	Wake       <-chan struct{}
+	MaxMessage int           // longest batch in bytes; 0 is DefaultMaxMessage
+	StopGrace  time.Duration // how long a stop waits for PUBACKs
+	MinPause   time.Duration // between attempts to connect; jittered, doubling
+	MaxPause   time.Duration
+	Log        *slog.Logger
+}
+
+// Stats counts since the start.
+type Stats struct {
+	Connected  bool   // a PUBACK has come over the present connection
+	Batches    uint64 // batches sent, repetitions included
+	Rows       uint64 // rows acknowledged
+	Bytes      uint64 // bytes published, with topics and MQTT's headers
+	Reconnects uint64 // connections after the first
+	// Err is why there is no connection, or why a lane cannot be sent over it;
+	// nil when all is well.
+	Err    error
+	Window int           // bytes that may be under way
+	Rate   float64       // of the link as measured, bytes a second; 0 is not known
+	Puback time.Duration // from publishing to PUBACK, smoothed
+}
+
+// Uplink is the task. Make one with New; Run may be called once. Stats may be
+// called from everywhere.
+type Uplink struct {
+	cfg       Config
+	lanes     []*lane
+	catalogue *batch.Catalogue
+	saved     batch.Hash // of the catalogue as the store has it
+	backoff   backoff.Backoff
+	connects  int
+	kind      error // of the error that was logged last, nil while up
+
+	mu    sync.Mutex
+	stats Stats
+}
+
+// New gives an uplink that has done nothing yet.
+func New(c Config) *Uplink {
+	def(&c.MaxMessage, DefaultMaxMessage)
+	def(&c.StopGrace, DefaultStopGrace)
+	def(&c.MinPause, DefaultMinPause)
+	def(&c.MaxPause, DefaultMaxPause)
+	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
+	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
+	u := &Uplink{cfg: c, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
+	for _, id := range meter.Lanes() {
+		u.lanes = append(u.lanes, &lane{id: id})
+	}
+	return u
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Stats gives the counts.
+func (u *Uplink) Stats() Stats {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.stats
+}
+
+func (u *Uplink) count(f func(*Stats)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f(&u.stats)
+}
+
+// Run connects, sends, and connects again, until ctx is cancelled. Then it
+// sends no further row, waits StopGrace at most for what is under way, says
+// offline on the state topic, and returns nil.
+func (u *Uplink) Run(ctx context.Context) error {
+	u.load()
+	for {
+		err := u.once(ctx)
+		if ctx.Err() != nil {
+			u.count(func(s *Stats) { s.Connected = false })
+			return nil
+		}
+		u.down(err)
+		if u.backoff.Wait(ctx) != nil {
+			return nil
+		}
+	}
+}
+
+// load takes the catalogue from the store, and the place in each lane.
+func (u *Uplink) load() {
+	u.catalogue = batch.NewCatalogue()
+	stored, err := u.cfg.Store.Catalogue()
+	if err == nil && len(stored) > 0 {
+		var c *batch.Catalogue
+		if c, err = batch.ParseCatalogue(stored); err == nil {
+			u.catalogue, u.saved = c, c.Hash()
+		}
+	}
+	if err != nil {
+		// A new one has another hash, so nothing is read with the wrong one.
+		u.cfg.Log.Warn("stored catalogue is unreadable, beginning a new one", "error", err)
+	}
+	for _, l := range u.lanes {
+		l.taken = u.cfg.Store.Acked(l.id)
+	}
+}
+
+// once is one connection, from dialing to its end.
+func (u *Uplink) once(ctx context.Context) error {
+	conn, err := mqtt.Dial(ctx, u.cfg.MQTT)
+	if err != nil {
+		return err
+	}
+	u.connects++
+	if u.connects > 1 {
+		u.count(func(s *Stats) { s.Reconnects++ })
+	}
+	s := &session{u: u, conn: conn, announced: map[batch.Hash]bool{}}
+	return s.run(ctx)
+}
+
+// up tells that the connection works: a PUBACK has come.
+func (u *Uplink) up() {
+	u.backoff.Reset()
+	u.kind = nil
+	u.count(func(s *Stats) { s.Connected, s.Err = true, nil })
+	u.cfg.Log.Info("uplink up", "broker", u.cfg.MQTT.Address)
+}
+
+// down tells that there is no connection: once, and again when the kind of
+// trouble is another one.
+func (u *Uplink) down(err error) {
+	u.count(func(s *Stats) { s.Connected, s.Err = false, err })
+	kind := errStore
+	for _, k := range []error{mqtt.ErrUnreachable, mqtt.ErrTLS, mqtt.ErrRefused, mqtt.ErrLost} {
+		if errors.Is(err, k) {
+			kind = k
+			break
+		}
+	}
+	if kind != u.kind {
+		u.cfg.Log.Warn("uplink down", "error", err)
+		u.kind = kind
+	}
+}
+
+// faults notes that a lane can no longer be read, or can again.
+func (u *Uplink) faults(l *lane, err error) {
+	l.fault = err
+	var all []error
+	for _, l := range u.lanes {
+		if l.fault != nil {
+			all = append(all, l.fault)
+		}
+	}
+	u.count(func(s *Stats) { s.Err = errors.Join(all...) })
+}
+
+// errStore stands for all trouble on this side of the connection.
+var errStore = errors.New("store")
+
+// save stores the catalogue if the store has another one. It comes before any
+// use: a batch that names a catalogue that a restart forgets cannot be read.
+func (u *Uplink) save(ctx context.Context) error {
+	hash := u.catalogue.Hash()
+	if hash == u.saved {
+		return nil
+	}
+	b, _ := u.catalogue.AppendBinary(nil) // never fails
+	if err := u.cfg.Store.SaveCatalogue(ctx, b); err != nil {
+		return fmt.Errorf("%w: catalogue: %w", errStore, err)
+	}
+	u.saved = hash
+	return nil
+}
+
+// online is the state while connected; the fields are part of the contract.
+func (u *Uplink) online() []byte {
+	b := append([]byte(nil), `{"state":"online","version":`...)
+	b = meter.AppendJSONString(b, u.cfg.Version)
+	return fmt.Appendf(b, `,"epoch":"%016x"}`, u.cfg.Store.Epoch())
+}
+
+func offline(reason string) []byte {
+	return append(meter.AppendJSONString([]byte(`{"state":"offline","reason":`), reason), '}')
+}
