@@ -1,11 +1,11 @@
 package configs
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // Fingerprint identifies what a poller works with; equal fingerprints mean
@@ -18,15 +18,14 @@ type Fingerprint [16]byte
 // spoken with: id, address, secret reference and serial number, but not what
 // is read of it. Attempts that a meter refused are counted against it.
 func (m Meter) Fingerprint() Fingerprint {
-	h := sha256.New()
-	m.identify(h)
-	return Fingerprint(h.Sum(nil)[:16])
+	h := sha256.Sum256([]byte(m.identity()))
+	return Fingerprint(h[:16])
 }
 
-// identify writes what Fingerprint is made of, each part quoted so that parts
+// identity is what Fingerprint is made of, each part quoted so that parts
 // cannot run into one another.
-func (m Meter) identify(w io.Writer) {
-	fmt.Fprintf(w, "meter %q %q %q\n", m.ID, m.Address, m.Serial)
+func (m Meter) identity() string {
+	return fmt.Sprintf("meter %q %q %q\n", m.ID, m.Address, m.Serial)
 }
 
 // fingerprint identifies everything that the poller of a line uses. The order
@@ -34,12 +33,17 @@ func (m Meter) identify(w io.Writer) {
 func (c *Config) fingerprint(l Line) Fingerprint {
 	h := sha256.New()
 	fmt.Fprintf(h, "line %q %q\n", l.Key, c.TimeZone)
-	for _, m := range slices.SortedFunc(slices.Values(l.Meters), func(a, b Meter) int { return cmp.Compare(a.ID, b.ID) }) {
-		m.identify(h)
-		for _, g := range slices.SortedFunc(slices.Values(m.Groups), func(a, b Group) int { return cmp.Compare(a.Name, b.Name) }) {
-			fmt.Fprintf(h, "group %q %v %v %v %q %q\n", g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile)
+	meters := make([]string, len(l.Meters))
+	for i, m := range l.Meters {
+		groups := make([]string, len(m.Groups))
+		for j, g := range m.Groups {
+			groups[j] = fmt.Sprintf("group %q %v %v %v %q %q\n", g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile)
 		}
+		slices.Sort(groups)
+		meters[i] = m.identity() + strings.Join(groups, "")
 	}
+	slices.Sort(meters)
+	_, _ = io.WriteString(h, strings.Join(meters, "")) // a hash takes everything
 	return Fingerprint(h.Sum(nil)[:16])
 }
 

@@ -114,34 +114,31 @@ const (
 // String gives the address in canonical form, every key written out. A literal
 // password is shown as ***; apart from that Parse gives a back.
 func (a Address) String() string {
+	var keys [][2]string
+	if a.Scheme.IsSerial() {
+		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)},
+			[2]string{"format", strconv.Itoa(a.DataBits) + string(rune(a.Parity)) + strconv.Itoa(a.StopBits)})
+	}
+	if a.Scheme.IsDLMS() {
+		keys = append(keys, [2]string{"client", strconv.Itoa(int(a.Client))}, [2]string{"server", strconv.Itoa(int(a.Server))},
+			[2]string{"auth", string(a.Auth)}, [2]string{"password", a.Password.String()}, [2]string{"ref", a.Ref})
+	}
+	if a.Scheme.IsModbus() {
+		keys = append(keys, [2]string{"unit", strconv.Itoa(int(a.Unit))}, [2]string{"model", a.Model})
+	}
+	if a.Timeout != 0 {
+		keys = append(keys, [2]string{"timeout", a.Timeout.String()})
+	}
 	b := append([]byte(a.Scheme), "://"...)
 	b = escape(b, a.Line)
 	sep := byte('?')
-	key := func(name, value string) {
-		b = append(b, sep)
-		b = append(append(b, name...), '=')
-		b = escape(b, value)
-		sep = '&'
-	}
-	if a.Scheme.IsSerial() {
-		key("baud", strconv.Itoa(a.Baud))
-		key("format", strconv.Itoa(a.DataBits)+string(rune(a.Parity))+strconv.Itoa(a.StopBits))
-	}
-	if a.Scheme.IsDLMS() {
-		key("client", strconv.Itoa(int(a.Client)))
-		key("server", strconv.Itoa(int(a.Server)))
-		key("auth", string(a.Auth))
-		if !a.Password.IsZero() {
-			key("password", a.Password.String())
+	for _, k := range keys {
+		if k[1] == "" {
+			continue
 		}
-		key("ref", a.Ref)
-	}
-	if a.Scheme.IsModbus() {
-		key("unit", strconv.Itoa(int(a.Unit)))
-		key("model", a.Model)
-	}
-	if a.Timeout != 0 {
-		key("timeout", a.Timeout.String())
+		b = append(append(append(b, sep), k[0]...), '=')
+		b = escape(b, k[1])
+		sep = '&'
 	}
 	return string(b)
 }
