@@ -89,9 +89,9 @@ const quarter = 900_000
 
 // shapes are the bodies that batches and chunks are made of.
 func shapes() []shape {
-	const epoch = 1_700_000_100_000
+	const epoch = int64(1_700_000_100_000)
 	snapshot := func(meters int, value func(meter.Channel, float64, int8) meter.Value) []meter.Row {
-		w, at := newWalk(meters), int64(epoch)
+		w, at := newWalk(meters), epoch
 		var rows []meter.Row
 		for i := range meters {
 			at += 200 + w.rand.Int64N(700)
@@ -114,7 +114,7 @@ func shapes() []shape {
 		w := newWalk(meters)
 		var rows []meter.Row
 		for k := range times {
-			at := int64(epoch + k*quarter)
+			at := epoch + int64(k)*quarter
 			for i := range meters {
 				at += 200 + w.rand.Int64N(700)
 				rows = append(rows, w.reading(i, meter.Stamp{Time: at, Mono: at - epoch, Boot: 3, Bound: 40}, meter.Instant, asInt)...)
