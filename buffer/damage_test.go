@@ -28,9 +28,9 @@ func fillStore(t *testing.T, dir string) (file []byte, rows uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 12 {
+	for i := range 6 {
 		for _, lane := range meter.Lanes() {
-			n := 20 + 1900*(i%2)
+			n := 20 + 700*(i%2)
 			appendN(t, s, lane, n)
 			rows += uint64(n)
 		}

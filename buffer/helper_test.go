@@ -2,6 +2,7 @@ package buffer_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,6 +46,31 @@ func rowsOf(lane meter.Lane, first uint64, n int) []meter.Row {
 		rows[i] = rowOf(lane, first+uint64(i))
 	}
 	return rows
+}
+
+// fatRows gives n rows of 3,000 octets each that do not deflate, to fill a store
+// quickly.
+func fatRows(lane meter.Lane, n int) []meter.Row {
+	rows := rowsOf(lane, 1, n)
+	b := make([]byte, 3000)
+	random := rand.NewChaCha8([32]byte{byte(n)})
+	for i := range rows {
+		_, _ = random.Read(b) // never fails
+		rows[i].Value = meter.OctetsValue(b)
+	}
+	return rows
+}
+
+// countLane peeks through a lane and counts its rows.
+func countLane(s *buffer.Store, lane meter.Lane) (rows uint64, err error) {
+	for after := uint64(0); ; {
+		span, err := s.Peek(lane, after, 1000)
+		if err != nil || span.Last == 0 {
+			return rows, err
+		}
+		after = span.Last
+		rows += uint64(len(span.Rows))
+	}
 }
 
 // appendN appends the next n rows of a lane.
