@@ -71,10 +71,12 @@ func (g *rig) serve(rw io.ReadWriter) {
 	}
 }
 
+const pauseTime = 40 * time.Millisecond
+
 // pause is longer than the silence between frames, and than a client that
 // computes how long an answer takes waits for one.
 func pause() {
-	t := time.NewTimer(20 * time.Millisecond)
+	t := time.NewTimer(pauseTime)
 	defer t.Stop()
 	<-t.C
 }
