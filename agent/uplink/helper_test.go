@@ -145,6 +145,7 @@ type fog struct {
 	last       [4]uint64
 	dups       int
 	longest    int
+	live       bool                                // it is a subscriber: what comes is not marked as retained
 	first      map[meter.Lane]map[uint64]time.Time // when a number came first
 }
 
@@ -167,7 +168,7 @@ func (f *fog) take(r mqtttest.Received) error {
 		return nil
 	case mqtt.Catalogue:
 		c, err := batch.ParseCatalogue(r.Payload)
-		if err != nil || c.Hash() != batch.Hash(topic.Hash) || !r.Retained {
+		if err != nil || c.Hash() != batch.Hash(topic.Hash) || r.Retained == f.live {
 			return fmt.Errorf("catalogue %x: %w, retained %v", topic.Hash, err, r.Retained)
 		}
 		f.catalogues[c.Hash()] = c
