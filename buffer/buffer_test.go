@@ -200,7 +200,7 @@ func TestHotStoreIsBounded(t *testing.T) {
 
 func TestFullAtMaxSize(t *testing.T) {
 	t.Parallel()
-	s := buffertest.Open(t, buffer.Options{MaxSize: 6 << 20, HotBytes: -1})
+	s := buffertest.Open(t, buffer.Options{MaxSize: 5 << 20, HotBytes: -1})
 	fill := func() (n int) {
 		for {
 			err := s.Append(t.Context(), meter.Append{Rows: fatRows(meter.Interval, 20)})
@@ -222,7 +222,7 @@ func TestFullAtMaxSize(t *testing.T) {
 		t.Fatalf("%d rows of %d: %v", rows, last, err)
 	}
 	// Acknowledgements always go through, and make room.
-	for range 200 {
+	for range 50 {
 		if err := s.Ack(meter.Interval, s.Acked(meter.Interval)+1); err != nil {
 			t.Fatal(err)
 		}

@@ -147,6 +147,10 @@ func (s *Store) inspect() error {
 	return err
 }
 
+// The free list is written with every commit. Without it a commit of 1,000 rows
+// writes 20 KB instead of 23, and 23 instead of 55 in a file whose 24 MiB have
+// been drained; but bbolt then rebuilds it at Open in a goroutine of its own,
+// where a panic over a damaged page kills the process.
 func (s *Store) openBolt() error {
 	o := &bolt.Options{
 		Timeout:      s.opts.Timeout,
