@@ -281,6 +281,9 @@ func (l *Link) wait(d time.Duration, done <-chan struct{}, cause func() error) e
 func (l *Link) send(way int, p []byte) (arrival time.Duration) {
 	d := &l.wire[way]
 	size := len(p) + l.config.Overhead
+	if l.outage != Up {
+		d.free = max(d.free, l.now()+1) // even on a perfect link: not before the outage ends
+	}
 	for tries := 0; ; tries++ {
 		d.free = max(d.free, l.now()) + l.wireTime(size)
 		d.stats.Wire += uint64(size)
