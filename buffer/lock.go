@@ -16,16 +16,19 @@ import (
 type lockFile struct{ f *os.File }
 
 // takeLock locks the store whose file is path. It does not wait: another
-// holder is an *InUseError. readOnly is for a look at a store whose directory
-// this process may not write: it makes no file and leaves no name.
+// holder is an *InUseError. readOnly is for a look at a store that may belong
+// to another user: it makes no file that this user could not open later.
 func takeLock(path string, readOnly bool) (*lockFile, error) {
-	name := path + ".lock"
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil && readOnly {
+	name, flag := path+".lock", os.O_RDWR|os.O_CREATE
+	if readOnly {
+		flag = os.O_RDWR
+	}
+	f, err := os.OpenFile(name, flag, 0o600)
+	if readOnly && errors.Is(err, fs.ErrNotExist) {
+		return &lockFile{}, nil // nobody ever had the store open for writing
+	}
+	if readOnly && err != nil {
 		f, err = os.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return &lockFile{}, nil // nobody ever had the store open for writing
-		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock file: %w", err)
