@@ -153,7 +153,9 @@ func (r *rtu) transfer(m *matcher) ([]byte, error) {
 	if err := r.port.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	if _, err := r.port.Write(m.request); err != nil {
+	if _, err := r.port.Write(m.request); errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("%w: the line took no bytes within %v", meter.ErrNoAnswer, r.timeout)
+	} else if err != nil {
 		return nil, fmt.Errorf("send: %w", lost(r.ctx, err))
 	}
 	var buf [512]byte

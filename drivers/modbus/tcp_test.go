@@ -83,7 +83,7 @@ func TestTCPFaults(t *testing.T) {
 				return silent
 			}
 			return [][]byte{a}
-		}, 1, nil, "", 300 * time.Millisecond},
+		}, 1, nil, "", 2 * time.Second},
 		{"busy once", func(n int, r, a []byte) [][]byte {
 			if n == 0 {
 				return [][]byte{slices.Concat(r[:5], []byte{3, r[6], r[7] | exceptionBit, 6})}

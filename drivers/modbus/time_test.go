@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,12 +25,14 @@ func (pipe) Stale() bool               { return false }
 func simulated(t *testing.T, g *rig, cfg Config) *Meter {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	go g.serve(theirs)
+	var wg sync.WaitGroup
+	wg.Go(func() { g.serve(theirs) })
 	l := line.Of("wire", func(context.Context, line.Settings) (line.Medium, error) { return pipe{ours}, nil })
 	t.Cleanup(func() {
 		if err := errors.Join(l.Close(), theirs.Close()); err != nil {
 			t.Error(err)
 		}
+		wg.Wait()
 	})
 	cfg.ID, cfg.Unit, cfg.Transport, cfg.Now = "m", 1, RTU, clock()
 	return New(cfg, l)
@@ -52,6 +56,34 @@ func TestTimeOfADeadMeter(t *testing.T) {
 			if got, most := time.Since(begin), 500*time.Millisecond+wire+4*char; got > most {
 				t.Errorf("took %v, want at most %v", got, most)
 			}
+		}
+	})
+}
+
+// A dead meter costs its line one time-out a visit, however often it is asked,
+// and is asked for another quantity each time.
+func TestADeadMeterCostsOneTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &rig{spoil: func(int, []byte, []byte) [][]byte { return nil }}
+		model := modelOf(100, 200, 300)
+		model.Serial = &Register{Function: 3, Address: 0xFC00, Type: U32}
+		m := simulated(t, g, Config{Model: model, Settings: settings})
+		for i := range 10 {
+			_, err := m.Visit(t.Context(), ask())
+			if !errors.Is(err, meter.ErrNoAnswer) || !strings.Contains(err.Error(), "is it unit 1 at 19200 8N1?") {
+				t.Fatalf("got %v", err)
+			}
+			if n := len(g.asked()); n != i+1 {
+				t.Fatalf("%d requests in %d visits", n, i+1)
+			}
+		}
+		seen := map[shape]bool{}
+		for _, s := range g.asked() {
+			if seen[s] {
+				t.Errorf("%v was asked twice while an answer may still come", s)
+			}
+			seen[s] = true
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gridgate/internal/meter"
@@ -131,71 +132,52 @@ func TestARegisterTheMeterHasNotIsAFailure(t *testing.T) {
 	}
 }
 
-// A dead meter costs its line one time-out a visit, however often it is asked.
-func TestADeadMeterCostsOneTimeout(t *testing.T) {
-	t.Parallel()
-	g := &rig{spoil: func(int, []byte, []byte) [][]byte { return nil }}
-	model := modelOf(100, 200, 300)
-	model.Serial = &Register{Function: 3, Address: 0xFC00, Type: U32}
-	m := onRTU(t, g, Config{Model: model, Timeout: 20 * time.Millisecond})
-	for i := range 10 {
-		_, err := m.Visit(t.Context(), ask())
-		if !errors.Is(err, meter.ErrNoAnswer) || !strings.Contains(err.Error(), "is it unit 1 at 19200 8N1?") {
-			t.Fatalf("got %v", err)
-		}
-		if n := len(g.asked()); n != i+1 {
-			t.Fatalf("%d requests in %d visits", n, i+1)
-		}
-	}
-	seen := map[shape]bool{}
-	for _, s := range g.asked() {
-		if seen[s] {
-			t.Errorf("%v was asked twice while an answer may still come", s)
-		}
-		seen[s] = true
-	}
-}
-
 func TestGarbledAnswers(t *testing.T) {
 	t.Parallel()
-	g := &rig{spoil: func(_ int, _, answer []byte) [][]byte {
-		answer[3] ^= 1
-		return [][]byte{answer}
-	}}
-	_, err := onRTU(t, g, Config{Model: modelOf(1), Timeout: 50 * time.Millisecond}).Visit(t.Context(), ask())
-	if !errors.Is(err, meter.ErrGarbled) || !strings.HasPrefix(err.Error(), "line /dev/pts/") || !strings.Contains(err.Error(), "is it unit 1 at 19200 8N1") {
-		t.Fatalf("got %v", err)
-	}
-	if n := len(g.asked()); n != 1+maxRetries {
-		t.Errorf("%d requests", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g := &rig{spoil: func(_ int, _, answer []byte) [][]byte {
+			answer[3] ^= 1
+			return [][]byte{answer}
+		}}
+		_, err := simulated(t, g, Config{Model: modelOf(1), Settings: settings}).Visit(t.Context(), ask())
+		if !errors.Is(err, meter.ErrGarbled) || !strings.HasPrefix(err.Error(), "line wire: ") || !strings.Contains(err.Error(), "is it unit 1 at 19200 8N1") {
+			t.Fatalf("got %v", err)
+		}
+		if n := len(g.asked()); n != 1+maxRetries {
+			t.Errorf("%d requests", n)
+		}
+	})
 }
 
 func TestALineThatIsNeverSilent(t *testing.T) {
 	t.Parallel()
-	g := &rig{spoil: func(int, []byte, []byte) [][]byte {
-		return slices.Repeat([][]byte{{0x55}}, 40)
-	}}
-	_, err := onRTU(t, g, Config{Model: modelOf(1), Timeout: 60 * time.Millisecond}).Visit(t.Context(), ask())
-	if !errors.Is(err, meter.ErrGarbled) {
-		t.Fatalf("got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g := &rig{spoil: func(int, []byte, []byte) [][]byte { return slices.Repeat([][]byte{{0x55}}, 200) }}
+		model := modelOf(1)
+		model.Turnaround = 2 * pauseTime
+		_, err := simulated(t, g, Config{Model: model}).Visit(t.Context(), ask())
+		if !errors.Is(err, meter.ErrGarbled) || !strings.Contains(err.Error(), "the line does not fall silent") {
+			t.Fatalf("got %v", err)
+		}
+	})
 }
 
 // What was read before the meter fell silent is given.
 func TestRowsBeforeAnError(t *testing.T) {
 	t.Parallel()
-	g := &rig{spoil: func(n int, _, answer []byte) [][]byte {
-		if n > 0 {
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		g := &rig{spoil: func(n int, _, answer []byte) [][]byte {
+			if n > 0 {
+				return nil
+			}
+			return [][]byte{answer}
+		}}
+		model := modelOf(100, 200)
+		got, err := simulated(t, g, Config{Model: model}).Visit(t.Context(), ask())
+		if right, wrong := count(model, got.Rows); !errors.Is(err, meter.ErrNoAnswer) || right != 1 || wrong != 0 {
+			t.Fatalf("%d right, %d wrong, %v", right, wrong, err)
 		}
-		return [][]byte{answer}
-	}}
-	model := modelOf(100, 200)
-	got, err := onRTU(t, g, Config{Model: model, Timeout: 50 * time.Millisecond}).Visit(t.Context(), ask())
-	if right, wrong := count(model, got.Rows); !errors.Is(err, meter.ErrNoAnswer) || right != 1 || wrong != 0 {
-		t.Fatalf("%d right, %d wrong, %v", right, wrong, err)
-	}
+	})
 }
 
 func TestCancelledVisit(t *testing.T) {
