@@ -40,7 +40,12 @@ const meterPassword = "12345678"
 
 func newRig(t *testing.T, bin string, control bool) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), bin: bin, control: control, link: linktest.New(linktest.Config{})}
+	dir, err := os.MkdirTemp("", "gg") // t.TempDir is too long for a Unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	r := &rig{t: t, dir: dir, bin: bin, control: control, link: linktest.New(linktest.Config{})}
 	dlms, modbus := proctest.FreePorts(t, 10), proctest.FreePorts(t, 5)
 	sim := filepath.Join(bin, "metersim")
 	pty := filepath.Join(r.dir, "rs485")
@@ -173,6 +178,7 @@ func (r *rig) outageAndKill() {
 	r.link.Set(linktest.BlackHole)
 	r.storeMore(100)
 	r.agent.Kill()
+	r.link.Set(linktest.Cut) // what was on its way is gone
 	r.link.Set(linktest.Up)
 }
 

@@ -45,6 +45,7 @@ type Control struct {
 const (
 	requestMost = 4096
 	requestTime = 5 * time.Second
+	pathMost    = 107 // sockaddr_un, with its final 0
 )
 
 type request struct {
@@ -61,6 +62,9 @@ type reply struct {
 // Listen opens the socket. A socket that a dead agent left is replaced; one
 // that a living agent serves is an error.
 func Listen(cfg Config) (*Control, error) {
+	if len(cfg.Path) > pathMost {
+		return nil, fmt.Errorf("control socket %s: the path has %d bytes, a Unix socket's at most %d: want a shorter control.socket", cfg.Path, len(cfg.Path), pathMost)
+	}
 	if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o755); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}

@@ -162,6 +162,9 @@ func TestListen(t *testing.T) {
 		t.Fatalf("a dead agent's socket: %v", err)
 	}
 	_ = c.listener.Close()
+	if _, err := Listen(Config{Path: "/tmp/" + strings.Repeat("x", 200)}); err == nil || !strings.Contains(err.Error(), "shorter") {
+		t.Errorf("a path that is too long: %v", err)
+	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("keep"), 0o600); err != nil {
 		t.Fatal(err)
