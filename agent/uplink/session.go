@@ -39,6 +39,9 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		s.conn.Abort(err)
 		<-s.conn.Done()
+		if !errors.Is(err, errStore) {
+			err = s.conn.Err() // the same with the broker's address
+		}
 	} else {
 		err = s.stop(ctx)
 	}

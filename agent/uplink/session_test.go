@@ -116,7 +116,7 @@ func TestABrokerThatStopsAcknowledgingIsLeft(t *testing.T) {
 		if s.store.left() != 2000 {
 			t.Error("rows were removed without a PUBACK")
 		}
-		if st := s.up.Stats(); !strings.Contains(s.log.String(), "no PUBACK for 20s") {
+		if st := s.up.Stats(); !strings.Contains(s.log.String(), "broker broker:1883: connection lost: no PUBACK for 20s") {
 			t.Errorf("%+v", st)
 		}
 		answers.Store(true)

@@ -262,3 +262,24 @@ func TestNamesThatDoNotResolve(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A gateway that reconnects while the broker still holds its dead connection:
+// the will of the old one must not overwrite the state that the new one sets.
+func TestTheWillOfAConnectionThatIsTakenOverComesFirst(t *testing.T) {
+	t.Parallel()
+	b := mqtttest.Mosquitto(t, mqtttest.Config{})
+	in := subscribe(t, dial(t, mqtt.Options{Address: b.Address, ClientID: "fog"}), "state")
+	o := mqtt.Options{Address: b.Address, ClientID: "gateway", Will: &mqtt.Message{Topic: "state", Payload: []byte("offline"), Retained: true}}
+	for range 10 {
+		old := dial(t, o)
+		publish(t, old, "state", true, "online")
+		publish(t, dial(t, o), "state", true, "online again")
+		await(t, old.Done(), "the old connection")
+		for _, want := range []string{"online", "offline", "online again"} {
+			if m := next(t, in); string(m.Payload) != want {
+				t.Fatalf("%q came where %q belongs", m.Payload, want)
+			}
+		}
+		o.ClientID += "x"
+	}
+}

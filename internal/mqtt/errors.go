@@ -125,8 +125,11 @@ func refused(address string, code byte, err error) error {
 	return &brokerError{address, ErrUnreachable, detail, err}
 }
 
-// lost says why a connection ended.
+// lost says why a connection ended. An error that says so already stays.
 func lost(address string, err error) error {
+	if errors.Is(err, ErrLost) {
+		return err
+	}
 	detail := err.Error()
 	switch {
 	case errors.Is(err, io.EOF):
