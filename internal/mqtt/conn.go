@@ -43,12 +43,9 @@ func (c *Conn) Close() {
 func (c *Conn) end(err error) {
 	c.once.Do(func() {
 		if err != nil {
-			if reason := c.socket.reason(); reason != nil {
-				err = reason
-			}
 			c.socket.abort(err)
 			<-c.socket.stopped
-			c.err = lost(c.address, err)
+			c.err = c.failed(err)
 		}
 		close(c.done)
 	})
@@ -56,8 +53,8 @@ func (c *Conn) end(err error) {
 
 // Token is a message on its way to the broker.
 type Token struct {
-	token   paho.Token
-	address string
+	token paho.Token
+	conn  *Conn
 }
 
 // Done is closed when the broker's PUBACK is there, or when it cannot come any
@@ -67,10 +64,7 @@ func (t Token) Done() <-chan struct{} { return t.token.Done() }
 
 // Err is nil after a PUBACK. It is valid when Done is closed.
 func (t Token) Err() error {
-	if err := t.token.Error(); err != nil {
-		return lost(t.address, err)
-	}
-	return nil
+	return t.conn.failed(t.token.Error())
 }
 
 // Publish sends a message with QoS 1 and gives its token. Messages go out in
@@ -93,7 +87,7 @@ func (c *Conn) Publish(ctx context.Context, topic string, retained bool, payload
 			return Token{}, fmt.Errorf("broker %s: publish: %w", c.address, ctx.Err())
 		}
 	}
-	t := Token{c.client.Publish(topic, 1, retained, payload), c.address}
+	t := Token{c.client.Publish(topic, 1, retained, payload), c}
 	select {
 	case <-t.Done():
 		return t, t.Err()
@@ -115,8 +109,8 @@ func (c *Conn) Subscribe(ctx context.Context, filter string, handler func(Messag
 	case <-ctx.Done():
 		return fmt.Errorf("broker %s: subscribe to %s: %w", c.address, filter, ctx.Err())
 	}
-	if err := token.Error(); err != nil {
-		return lost(c.address, err)
+	if err := c.failed(token.Error()); err != nil {
+		return err
 	}
 	if sub, ok := token.(*paho.SubscribeToken); ok {
 		if code, granted := sub.Result()[filter]; !granted || code > 2 {
@@ -124,6 +118,18 @@ func (c *Conn) Subscribe(ctx context.Context, filter string, handler func(Messag
 		}
 	}
 	return nil
+}
+
+// failed makes an ErrLost of the library's error, nil of none. What the socket
+// knows is nearer to the cause.
+func (c *Conn) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	if reason := c.socket.reason(); reason != nil {
+		err = reason
+	}
+	return lost(c.address, err)
 }
 
 // ended is why a call on an ended connection fails.
