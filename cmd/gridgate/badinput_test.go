@@ -120,7 +120,7 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		"no address":      {[]string{"read"}, 2, "want a URL"},
-		"unknown scheme":  {[]string{"read", "dlsm://h"}, 2, "dlsm"},
+		"unknown scheme":  {[]string{"read", "dlsm://h"}, 2, "unknown scheme: want one of dlms+wrapper"},
 		"unknown key":     {[]string{"read", "modbus+tcp://127.0.0.1?unti=1&model=eastron-sdm630"}, 2, "unti"},
 		"unknown model":   {[]string{"read", "modbus+tcp://127.0.0.1?unit=1&model=nope"}, 1, "eastron-sdm630"},
 		"bad OBIS":        {[]string{"read", "dlms+wrapper://127.0.0.1", "1-0:1.8"}, 2, "1-0:1.8"},
@@ -128,7 +128,7 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 		"no such port":    {[]string{"read", "modbus+rtu:///dev/ttyNONE?unit=1&model=eastron-sdm120"}, 1, "no such port"},
 		"no such file":    {[]string{"read", "-config", "/nonexistent.yaml"}, 1, "/nonexistent.yaml"},
 		"no such meter":   {[]string{"read", "-config", write(t, "s.yaml", wellFormed), "-meter", "m9"}, 1, `no meter "m9"`},
-		"a secret stays":  {[]string{"read", "dlms+wrapper://127.0.0.1?auth=lls&password=Hunter2&x=1"}, 2, "x"},
+		"a secret stays":  {[]string{"read", "dlms+wrapper://127.0.0.1?auth=lls&password=Hunter2&x=1"}, 2, "write '&' as %26"},
 		"no secret there": {[]string{"read", "dlms+wrapper://127.0.0.1?client=17&auth=lls&password=env:GRIDGATE_NOT_SET", "1-0:1.8.0"}, 1, "GRIDGATE_NOT_SET"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestTroubleOnSomeLinesLeavesTheOthers(t *testing.T) {
 		p := proctest.Start(t, nil, sim, append([]string{"dlms", "-listen", at(i), "-count", "1"}, args...)...)
 		p.Await(at(i))
 	}
-	garbled := proctest.Start(t, nil, sim, "modbus", "-listen", at(4), "-count", "1", "-model", "eastron-sdm630", "-faults", "garbage")
+	garbled := proctest.Start(t, nil, sim, "modbus", "-listen", at(4), "-count", "1", "-model", "eastron-sdm630", "-faults", "garbage", "-every", "1")
 	garbled.Await(at(4))
 	dir := t.TempDir()
 	text := fmt.Sprintf(`version: 1
@@ -196,6 +196,13 @@ meters:
 		"no-secret":      {"failing", "/nonexistent"},
 	}
 	var report status.Report
+	defer func() {
+		for _, m := range report.Meters {
+			if m.State != want[m.Meter].state {
+				t.Logf("%s is %s (%s)", m.Meter, m.State, m.Error)
+			}
+		}
+	}()
 	proctest.Until(t, "every meter is in its state", func() bool {
 		var err error
 		if report, err = status.Ask(t.Context(), socket); err != nil {
