@@ -17,6 +17,7 @@ import (
 	"gridgate/internal/linktest"
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
+	"gridgate/internal/mqtt/mqtttest"
 	"gridgate/internal/proctest"
 )
 
@@ -26,8 +27,7 @@ type rig struct {
 	t       *testing.T
 	dir     string
 	bin     string
-	broker  int // port
-	mosq    *proctest.Process
+	mosq    *mqtttest.Broker
 	link    *linktest.Link
 	fog     *fog
 	config  string
@@ -56,28 +56,23 @@ func newRig(t *testing.T, bin string, control bool) *rig {
 	m.Await(fmt.Sprintf(":%d", modbus+4))
 	s.Await(pty)
 
-	r.broker = proctest.FreePorts(t, 1)
-	r.startBroker()
+	r.mosq = mqtttest.Mosquitto(t, mqtttest.Config{Persistent: true, Lines: []string{"max_queued_messages 0"}})
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	proxied := make(chan error, 1)
-	go func() { proxied <- r.link.Proxy(ctx, front, fmt.Sprintf("127.0.0.1:%d", r.broker)) }()
+	go func() { proxied <- r.link.Proxy(ctx, front, r.mosq.Address) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-proxied; err != nil {
 			t.Error(err)
 		}
 	})
-	r.fog = startFog(t, r.broker)
+	r.fog = startFog(t, r.mosq.Address)
 	r.writeConfig(front.Addr().String(), dlms, modbus, pty)
 	return r
-}
-
-func (r *rig) startBroker() {
-	r.mosq = proctest.Mosquitto(r.t, r.dir, r.broker, "allow_anonymous true")
 }
 
 func (r *rig) writeConfig(broker string, dlms, modbus int, pty string) {
@@ -232,15 +227,13 @@ func TestNoCommittedRowIsLost(t *testing.T) {
 		r.outageAndKill()
 		r.startAgent()
 		r.deliverMore(200)
-		if code := r.mosq.Stop(); code != 0 {
-			t.Fatalf("mosquitto ended with %d", code)
-		}
+		r.mosq.Stop()
 		select {
 		case <-time.After(10 * time.Second):
 		case <-t.Context().Done():
 		}
 		r.storeMore(100)
-		r.startBroker()
+		r.mosq.Start()
 		r.deliverMore(200)
 		r.agent.Kill()
 		r.startAgent()
@@ -283,7 +276,7 @@ type fog struct {
 
 // startFog subscribes with a persistent session and reconnects until the test
 // ends.
-func startFog(t *testing.T, port int) *fog {
+func startFog(t *testing.T, broker string) *fog {
 	t.Helper()
 	f := &fog{
 		rows: make(map[place]string), last: make(map[meter.Lane]uint64),
@@ -296,7 +289,7 @@ func startFog(t *testing.T, port int) *fog {
 		up := ready
 		for ctx.Err() == nil {
 			conn, err := mqtt.Dial(ctx, mqtt.Options{
-				Address: fmt.Sprintf("127.0.0.1:%d", port), ClientID: "fog", Persistent: true, Handler: f.take,
+				Address: broker, ClientID: "fog", Persistent: true, Handler: f.take,
 			})
 			if err != nil {
 				select {

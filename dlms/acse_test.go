@@ -24,13 +24,19 @@ func TestAARQ(t *testing.T) {
 		o    Options
 		want string
 	}{
-		"no authentication": {Options{Conformance: 0x007E1F, MaxPDU: 0x04B0},
-			"601DA109060760857405080101BE10040E01000000065F1F0400007E1F04B0"},
-		"password": {Options{Conformance: 0x007E1F, MaxPDU: 0x04B0, Mechanism: LLS, Password: []byte("12345678")},
-			"6036A1090607608574050801018A0207808B0760857405080201AC0A80083132333435363738BE10040E01000000065F1F0400007E1F04B0"},
-		"long password": {Options{Conformance: 0x007E1F, MaxPDU: 0x04B0, Mechanism: LLS, Password: []byte(long)},
+		"no authentication": {
+			Options{Conformance: 0x007E1F, MaxPDU: 0x04B0},
+			"601DA109060760857405080101BE10040E01000000065F1F0400007E1F04B0",
+		},
+		"password": {
+			Options{Conformance: 0x007E1F, MaxPDU: 0x04B0, Mechanism: LLS, Password: []byte("12345678")},
+			"6036A1090607608574050801018A0207808B0760857405080201AC0A80083132333435363738BE10040E01000000065F1F0400007E1F04B0",
+		},
+		"long password": {
+			Options{Conformance: 0x007E1F, MaxPDU: 0x04B0, Mechanism: LLS, Password: []byte(long)},
 			"6081F8 A109060760857405080101 8A020780 8B0760857405080201 AC81CB 8081C8" + hex.EncodeToString([]byte(long)) +
-				"BE10040E01000000065F1F0400007E1F04B0"},
+				"BE10040E01000000065F1F0400007E1F04B0",
+		},
 	} {
 		if got := appendAARQ(nil, c.o); !bytes.Equal(got, unhex(t, c.want)) {
 			t.Errorf("%s: %x, want %s", name, got, c.want)
@@ -48,16 +54,26 @@ func TestAARE(t *testing.T) {
 		want Association
 	}{
 		"trace 01": {granting, Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7}},
-		"conformance tag without 1F": {"6128 A109060760857405080101 A203020100 A305A103020100 BE0F040D 0800 065F0400 001218 0200 0007",
-			Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7}},
-		"quality of service": {"612A A109060760857405080101 A203020100 A305A103020100 BE11040F 080107 065F1F0400 001218 0200 0007",
-			Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7}},
-		"short names": {"6129 A109060760857405080102 A203020100 A305A103020100 BE10040E 0800 065F1F0400 1C0320 0400 FA00",
-			Association{Conformance: 0x1C0320, MaxPDU: 1024, VAA: 0xFA00}},
-		"without user information": {"6117 A109060760857405080101 A203020100 A305A103020100",
-			Association{Conformance: 0x00101D}},
-		"more than is needed": {"6136 8002 0780 A109060760857405080101 A203020100 A305A103020100 A40704054752583132 BE10040E 0800 065F1F0400 001218 0200 0007",
-			Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7}},
+		"conformance tag without 1F": {
+			"6128 A109060760857405080101 A203020100 A305A103020100 BE0F040D 0800 065F0400 001218 0200 0007",
+			Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7},
+		},
+		"quality of service": {
+			"612A A109060760857405080101 A203020100 A305A103020100 BE11040F 080107 065F1F0400 001218 0200 0007",
+			Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7},
+		},
+		"short names": {
+			"6129 A109060760857405080102 A203020100 A305A103020100 BE10040E 0800 065F1F0400 1C0320 0400 FA00",
+			Association{Conformance: 0x1C0320, MaxPDU: 1024, VAA: 0xFA00},
+		},
+		"without user information": {
+			"6117 A109060760857405080101 A203020100 A305A103020100",
+			Association{Conformance: 0x00101D},
+		},
+		"more than is needed": {
+			"6136 8002 0780 A109060760857405080101 A203020100 A305A103020100 A40704054752583132 BE10040E 0800 065F1F0400 001218 0200 0007",
+			Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7},
+		},
 	} {
 		if got, err := parseAARE(unhex(t, c.apdu), proposed); err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v, want %+v", name, got, err, c.want)

@@ -69,7 +69,7 @@ const (
 	Set                  Conformance = 1 << (23 - 20)
 	SelectiveAccess      Conformance = 1 << (23 - 21)
 	EventNotification    Conformance = 1 << (23 - 22)
-	Action               Conformance = 1 << (23 - 23)
+	Action               Conformance = 1 << 0
 )
 
 // Has says whether all services of s are in c.

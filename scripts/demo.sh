@@ -7,7 +7,6 @@
 #
 # Ctrl-C ends it and every process that it started.
 set -euo pipefail
-set -m # a process group each: Ctrl-C reaches this script alone, which stops them in order
 cd "$(dirname "$0")/.."
 
 seconds=${DEMO_SECONDS:-0}
@@ -37,9 +36,9 @@ interrupted=0
 start() { # start NAME COMMAND…: in the background, its output in a file
 	local name=$1
 	shift
-	"$@" >"$run/$name.log" 2>&1 &
+	# In a session of its own: Ctrl-C reaches this script alone, which stops them in order.
+	setsid "$@" >"$run/$name.log" 2>&1 &
 	pid[$name]=$!
-	disown -h "$!" 2>/dev/null || true
 }
 await() { # await NAME TEXT: until the process has printed TEXT
 	for _ in $(seq 200); do
@@ -65,7 +64,7 @@ await rs485 "demo-run/rs485"
 
 show=-table
 [ "$seconds" = 0 ] || show=-quiet
-bin/gridfog watch -broker tcp://127.0.0.1:11883 $show -summary "$run/summary.json" 2>"$run/watch.log" &
+setsid bin/gridfog watch -broker tcp://127.0.0.1:11883 -session demo -from-start $show -summary "$run/summary.json" 2>"$run/watch.log" &
 pid[watch]=$!
 start gateway bin/gridgate run -config configs/demo.yaml
 await gateway "gridgate runs"

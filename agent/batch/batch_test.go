@@ -44,10 +44,17 @@ func span() Span {
 func kinds() Span {
 	s := Span{Lane: Interval}
 	for i, v := range []Value{
-		{Kind: None}, {Kind: Int, Scale: -3, Bits: 1 << 63}, {Kind: Uint, Bits: math.MaxUint64}, {Kind: Bool, Bits: 1},
-		{Kind: Float32, Bits: uint64(math.Float32bits(230.1))}, {Kind: Float32, Bits: uint64(math.Float32bits(229.75))},
-		{Kind: Float64, Bits: math.Float64bits(-12.345)}, {Kind: Float64, Scale: 3, Bits: math.Float64bits(math.Pi)},
-		{Kind: Text, Data: "v1.2 \u00e4"}, {Kind: Octets, Data: "\x00\xff"}, {Kind: DateTime, Data: "\x07\xE4\x01\x01\xFF\x00\x03\x00\x00\xFF\x88\x00"},
+		{Kind: None},
+		{Kind: Int, Scale: -3, Bits: 1 << 63},
+		{Kind: Uint, Bits: math.MaxUint64},
+		{Kind: Bool, Bits: 1},
+		{Kind: Float32, Bits: uint64(math.Float32bits(230.1))},
+		{Kind: Float32, Bits: uint64(math.Float32bits(229.75))},
+		{Kind: Float64, Bits: math.Float64bits(-12.345)},
+		{Kind: Float64, Scale: 3, Bits: math.Float64bits(math.Pi)},
+		{Kind: Text, Data: "v1.2 \u00e4"},
+		{Kind: Octets, Data: "\x00\xff"},
+		{Kind: DateTime, Data: "\x07\xE4\x01\x01\xFF\x00\x03\x00\x00\xFF\x88\x00"},
 	} {
 		s.Rows = append(s.Rows, Row{Meter: "m", Channel: Channel(fmt.Sprint("x", v.Kind)), Value: v, Lane: Interval})
 		s.Rows[i].Stamp.Time = int64(i * i)

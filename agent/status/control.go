@@ -116,7 +116,7 @@ func (c *Control) Run(ctx context.Context) error {
 
 // serve answers one connection.
 func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetReadDeadline(time.Now().Add(requestTime))
@@ -190,7 +190,7 @@ func Ask(ctx context.Context, path string) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	var r Report
 	if err := json.Unmarshal(line, &r); err != nil {
 		return Report{}, fmt.Errorf("control socket %s: %w", path, err)

@@ -34,7 +34,6 @@ type memStore struct {
 	rows      [4][]meter.Row // row i has number i+1
 	acked     [4]uint64
 	peeked    [4]uint64
-	holes     map[meter.Lane][]meter.Hole
 	catalogue []byte
 	fail      error // of Peek on the instant lane
 }

@@ -36,7 +36,7 @@ type sent struct {
 // cancelled, which gives nil.
 func (s *session) run(ctx context.Context) error {
 	err := s.loop(ctx)
-	if err != nil && ctx.Err() == nil {
+	if ctx.Err() == nil {
 		s.conn.Abort(err)
 		<-s.conn.Done()
 		if !errors.Is(err, errStore) {

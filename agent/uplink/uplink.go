@@ -134,17 +134,14 @@ func (u *Uplink) count(f func(*Stats)) {
 // offline on the state topic, and returns nil.
 func (u *Uplink) Run(ctx context.Context) error {
 	u.load()
-	for {
-		err := u.once(ctx)
-		if ctx.Err() != nil {
-			u.count(func(s *Stats) { s.Connected = false })
-			return nil
-		}
-		u.down(err)
-		if u.backoff.Wait(ctx) != nil {
-			return nil
+	for ctx.Err() == nil {
+		if err := u.once(ctx); ctx.Err() == nil {
+			u.down(err)
+			_ = u.backoff.Wait(ctx) // the loop sees its only error
 		}
 	}
+	u.count(func(s *Stats) { s.Connected = false })
+	return nil
 }
 
 // load takes the catalogue from the store, and the place in each lane.
@@ -199,7 +196,7 @@ func (u *Uplink) down(err error) {
 			break
 		}
 	}
-	if kind != u.kind {
+	if !errors.Is(u.kind, kind) {
 		u.cfg.Log.Warn("uplink down", "error", err)
 		u.kind = kind
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Memory is a store in memory with the methods of buffer.Store. It keeps what
-// is acknowledged for ever. Err, when set, fails every method that can fail.
+// is acknowledged for ever.
 // The zero value is not usable; NewMemory makes one. It is safe for concurrent
 // use.
 type Memory struct {
@@ -20,8 +20,6 @@ type Memory struct {
 	lanes     map[meter.Lane]*memoryLane
 	cursors   map[cursorKey]meter.Cursor
 	catalogue []byte
-	err       error
-	appends   int
 }
 
 type memoryLane struct {
@@ -52,20 +50,6 @@ func NewMemory(epoch uint64) *Memory {
 	return m
 }
 
-// Fail makes every method that can fail return err, until Fail(nil).
-func (m *Memory) Fail(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.err = err
-}
-
-// Appends counts the appends that were stored.
-func (m *Memory) Appends() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.appends
-}
-
 // Epoch is what NewMemory was given.
 func (m *Memory) Epoch() uint64 { return m.epoch }
 
@@ -76,7 +60,7 @@ func (m *Memory) Boot() uint32 { return 1 }
 func (m *Memory) Append(ctx context.Context, a meter.Append) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.fails(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	for _, l := range a.Losses {
@@ -89,15 +73,7 @@ func (m *Memory) Append(ctx context.Context, a meter.Append) error {
 	for _, c := range a.Cursors {
 		m.cursors[cursorKey{c.Meter, c.Serial, c.Profile}] = c
 	}
-	m.appends++
 	return nil
-}
-
-// Lose declares one number of a lane as a hole, as an unclean stop does.
-func (m *Memory) Lose(lane meter.Lane, reason meter.Reason, count uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.lose(lane, reason, count)
 }
 
 func (m *Memory) lose(lane meter.Lane, reason meter.Reason, count uint64) {
@@ -105,21 +81,11 @@ func (m *Memory) lose(lane meter.Lane, reason meter.Reason, count uint64) {
 	l.slots = append(l.slots, slot{hole: true, reason: reason, count: count})
 }
 
-func (m *Memory) fails(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return m.err
-}
-
 // Peek gives what follows after, as buffer.Store does.
 func (m *Memory) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	span := meter.Span{Lane: lane}
-	if m.err != nil {
-		return span, m.err
-	}
 	l := m.lanes[lane]
 	for n := after + 1; n <= uint64(len(l.slots)) && len(span.Rows) < max(1, maxRows); n++ {
 		s := l.slots[n-1]
@@ -142,9 +108,6 @@ func (m *Memory) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, e
 func (m *Memory) Ack(lane meter.Lane, through uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
-		return m.err
-	}
 	l := m.lanes[lane]
 	if last := uint64(len(l.slots)); through > last {
 		return fmt.Errorf("acknowledge %d: %w %d", through, buffer.ErrBeyond, last)
@@ -172,33 +135,23 @@ func (m *Memory) Cursor(id meter.ID, serial string, profile meter.Channel) (mete
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c, ok := m.cursors[cursorKey{id, serial, profile}]
-	return c, ok, m.err
+	return c, ok, nil
 }
 
 // Catalogue gives what SaveCatalogue stored.
 func (m *Memory) Catalogue() ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.catalogue), m.err
+	return slices.Clone(m.catalogue), nil
 }
 
 // SaveCatalogue stores the uplink's catalogue.
 func (m *Memory) SaveCatalogue(ctx context.Context, catalogue []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.fails(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	m.catalogue = append([]byte{}, catalogue...)
 	return nil
 }
-
-// Flush does nothing.
-func (m *Memory) Flush(ctx context.Context) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.fails(ctx)
-}
-
-// Close does nothing.
-func (m *Memory) Close() error { return nil }

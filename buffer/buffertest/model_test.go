@@ -23,7 +23,6 @@ type store interface {
 	Last(meter.Lane) uint64
 	Cursor(meter.ID, string, meter.Channel) (meter.Cursor, bool, error)
 	Catalogue() ([]byte, error)
-	Close() error
 }
 
 var (

@@ -328,7 +328,7 @@ func readCopy(path string) (c copyFile, err error) {
 	c.there = true
 	b, err := io.ReadAll(io.LimitReader(f, header+maxRecords))
 	if err != nil {
-		return c, nil //nolint:nilerr // a sector that does not read is a damaged copy
+		return c, nil // a sector that does not read is a damaged copy
 	}
 	if len(b) < header || string(b[:4]) != magic {
 		return c, nil

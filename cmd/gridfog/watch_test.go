@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -89,12 +88,11 @@ func (g *gateway) send(n int, late bool) {
 
 // running is a run of gridfog whose output can be read while it runs.
 type running struct {
-	stop         context.CancelFunc
-	stdout       *bufio.Scanner
-	stderr       *bufio.Scanner
-	code         chan int
-	outR, errR   *io.PipeReader
-	drainStdouts sync.Once
+	stop       context.CancelFunc
+	stdout     *bufio.Scanner
+	stderr     *bufio.Scanner
+	code       chan int
+	outR, errR *io.PipeReader
 }
 
 func start(t *testing.T, args ...string) *running {

@@ -32,10 +32,14 @@ func bufferWithRows(t *testing.T) (dir string, s *buffer.Store) {
 		t.Fatal(err)
 	}
 	rows := []meter.Row{
-		{Meter: "m1", Serial: "S\"1", Channel: "1-0:1.8.0*255/3:2", Stamp: meter.Stamp{Time: 1_700_000_000_123, Boot: 1},
-			Value: meter.UintValue(18446744073709551615, -3), Unit: meter.WattHour, Lane: meter.Billing},
-		{Meter: "m1", Channel: "name", Stamp: meter.Stamp{Time: 1_700_000_001_000, Boot: 1},
-			Value: meter.TextValue("x\ny"), Quality: meter.Test, Lane: meter.Instant},
+		{
+			Meter: "m1", Serial: "S\"1", Channel: "1-0:1.8.0*255/3:2", Stamp: meter.Stamp{Time: 1_700_000_000_123, Boot: 1},
+			Value: meter.UintValue(18446744073709551615, -3), Unit: meter.WattHour, Lane: meter.Billing,
+		},
+		{
+			Meter: "m1", Channel: "name", Stamp: meter.Stamp{Time: 1_700_000_001_000, Boot: 1},
+			Value: meter.TextValue("x\ny"), Quality: meter.Test, Lane: meter.Instant,
+		},
 	}
 	err = s.Append(context.WithoutCancel(t.Context()), meter.Append{
 		Rows: rows, Losses: []meter.Loss{{Lane: meter.Instant, Reason: meter.MemoryFull, Count: 5}},

@@ -6,7 +6,7 @@ package main
 import "gridgate/internal/cli"
 
 // version is set by the linker.
-var version = "unreleased" //nolint:gochecknoglobals // -ldflags -X needs a variable
+var version = "unreleased"
 
 func main() { program().Main() }
 

@@ -56,12 +56,16 @@ func golden() map[string]struct {
 		"longest octet-string": {"09 84 00 01 00 00" + strings.Repeat("55", 65536), OctetString(strings.Repeat("U", 65536))},
 		"captured clock":       {"09 0C 07 EA 0B 16 07 08 28 17 00 00 00 00", OctetString("\x07\xEA\x0B\x16\x07\x08\x28\x17\x00\x00\x00\x00")},
 		"captured scaler_unit": {"02 02 0F FE 16 1E", Structure(Integer(-2), Enum(30))},
-		"captured row": {"02 02 09 0C 07 EA 0B 16 07 08 1E 00 00 00 00 00 12 06 81",
-			Structure(OctetString("\x07\xEA\x0B\x16\x07\x08\x1E\x00\x00\x00\x00\x00"), LongUnsigned(1665))},
-		"captured capture_objects": {"01 02 02 04 12 00 08 09 06 00 00 01 00 00 FF 0F 02 12 00 00 02 04 12 00 03 09 06 01 01 15 19 00 FF 0F 02 12 00 00",
+		"captured row": {
+			"02 02 09 0C 07 EA 0B 16 07 08 1E 00 00 00 00 00 12 06 81",
+			Structure(OctetString("\x07\xEA\x0B\x16\x07\x08\x1E\x00\x00\x00\x00\x00"), LongUnsigned(1665)),
+		},
+		"captured capture_objects": {
+			"01 02 02 04 12 00 08 09 06 00 00 01 00 00 FF 0F 02 12 00 00 02 04 12 00 03 09 06 01 01 15 19 00 FF 0F 02 12 00 00",
 			Array(
 				Structure(LongUnsigned(8), OctetString("\x00\x00\x01\x00\x00\xFF"), Integer(2), LongUnsigned(0)),
-				Structure(LongUnsigned(3), OctetString("\x01\x01\x15\x19\x00\xFF"), Integer(2), LongUnsigned(0)))},
+				Structure(LongUnsigned(3), OctetString("\x01\x01\x15\x19\x00\xFF"), Integer(2), LongUnsigned(0))),
+		},
 	}
 }
 

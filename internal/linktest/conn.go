@@ -18,7 +18,6 @@ type half struct {
 
 	inbox   []segment // what was sent to it, in order
 	unread  int       // bytes in inbox
-	eof     bool      // inbox ends with the end of the stream
 	closed  bool
 	shut    bool  // CloseWrite was called
 	broken  error // the connection was reset

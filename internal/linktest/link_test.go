@@ -295,7 +295,7 @@ func TestCloseIsSeenByThePeer(t *testing.T) {
 		if _, err := far.Write([]byte("early")); err != nil {
 			t.Errorf("before the news arrived: %v", err)
 		}
-		if n, err := far.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := far.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("read: %d, %v", n, err)
 		}
 		if _, err := far.Write([]byte("late")); !errors.Is(err, syscall.EPIPE) {

@@ -193,30 +193,6 @@ func consecutive(n int) (int, bool) {
 	return first, true
 }
 
-// Mosquitto writes a configuration for Debian's mosquitto with these lines
-// beside the listener's and starts it on port. The folder keeps its messages
-// from one start to the next.
-func Mosquitto(t testing.TB, dir string, port int, lines ...string) *Process {
-	t.Helper()
-	conf := filepath.Join(dir, "mosquitto.conf")
-	text := fmt.Sprintf("listener %d 127.0.0.1\nset_tcp_nodelay true\npersistence true\npersistence_location %s/\nuser root\nmax_queued_messages 0\n%s\n",
-		port, dir, strings.Join(lines, "\n"))
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := Start(t, nil, mosquittoPath(), "-c", conf, "-v")
-	p.Await("running")
-	return p
-}
-
-// mosquittoPath looks beside PATH too: Debian installs it in /usr/sbin.
-func mosquittoPath() string {
-	if path, err := exec.LookPath("mosquitto"); err == nil {
-		return path
-	}
-	return "/usr/sbin/mosquitto"
-}
-
 func tail(s string) string {
 	const most = 6000
 	if len(s) > most {

@@ -37,7 +37,6 @@ type Memory struct {
 	retained map[string][]byte
 	clients  map[string]net.Conn
 	connects int
-	change   chan struct{}
 }
 
 // Serve takes connections until l is closed and every connection has ended.
@@ -94,23 +93,6 @@ func (m *Memory) CloseAll() {
 	}
 }
 
-// Change gives a channel that is closed at the next message or connection.
-func (m *Memory) Change() <-chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.change == nil {
-		m.change = make(chan struct{})
-	}
-	return m.change
-}
-
-func (m *Memory) changed() {
-	if m.change != nil {
-		close(m.change)
-		m.change = nil
-	}
-}
-
 func (m *Memory) serve(c net.Conn) error {
 	first, err := packets.ReadPacket(c)
 	if err != nil {
@@ -151,7 +133,6 @@ func (m *Memory) enter(client string, c net.Conn) {
 	}
 	m.clients[client] = c
 	m.connects++
-	m.changed()
 }
 
 // session takes packets until DISCONNECT, which gives nil, or an error.
@@ -196,5 +177,4 @@ func (m *Memory) take(r Received) {
 		}
 		m.retained[r.Topic] = r.Payload
 	}
-	m.changed()
 }

@@ -100,9 +100,6 @@ func (b *Broker) Start() {
 // Stop ends the broker in order, as a service manager does.
 func (b *Broker) Stop() { b.end(syscall.SIGTERM) }
 
-// Kill ends the broker without a chance to save anything.
-func (b *Broker) Kill() { b.end(os.Kill) }
-
 func (b *Broker) end(s os.Signal) {
 	if b.process == nil {
 		return
