@@ -84,7 +84,7 @@ func (v *visit) readLayout(ctx context.Context, buffer dlms.Attribute) (layout, 
 	if l.clock < 0 {
 		return layout{}, fmt.Errorf("%w: %w", dlms.ErrMalformed, errNoClock)
 	}
-	if data, err = v.get(ctx, attribute(4)); err != nil {
+	if data, err = v.get(ctx, attribute(4)); err != nil && !isRefusal(err) {
 		return layout{}, err
 	}
 	if period, ok := data.Uint64(); ok && period <= 1<<32-1 {

@@ -155,15 +155,15 @@ func (v *visit) channel(ctx context.Context, lane meter.Lane, c meter.Channel) e
 		return nil
 	}
 	a := dlms.Attribute{Class: class, Code: code, ID: id}
-	scale, err := v.scale(ctx, a)
-	if err != nil {
-		return v.failed(c, err)
-	}
 	data, err := v.get(ctx, a)
 	if err != nil {
 		return v.failed(c, err)
 	}
 	stamp := v.cfg.Now()
+	scale, err := v.scale(ctx, a)
+	if err != nil {
+		return v.failed(c, err)
+	}
 	value, quality, err := toValue(data, a, scale.Scaler)
 	if err != nil {
 		return v.failed(c, err)
