@@ -266,13 +266,13 @@ func TestProfileThatWasSetUpAnew(t *testing.T) {
 	after := dlmstest.Profile(obisOf(load), columns(dlmstest.Column{Class: 3, Code: obisOf("1-0:16.7.0"), ID: 2}), 900,
 		given(row(when(start(), 0), axdr.Unsigned(0), units(77), axdr.DoubleLong(-5))))
 	var anew atomic.Bool
-	r := newRig(t, dlmstest.Options{Objects: append(objects("A1"), dlmstest.Object{Class: 7, Code: obisOf(load),
-		Read: func(id int8, rows *dlmstest.Selection) (axdr.Value, bool) {
-			if anew.Load() {
-				return after.Read(id, rows)
-			}
-			return before.Read(id, rows)
-		}})})
+	either := dlmstest.Object{Class: 7, Code: obisOf(load), Read: func(id int8, rows *dlmstest.Selection) (axdr.Value, bool) {
+		if anew.Load() {
+			return after.Read(id, rows)
+		}
+		return before.Read(id, rows)
+	}}
+	r := newRig(t, dlmstest.Options{Objects: append(objects("A1"), either)})
 	m := r.driver(t, Config{})
 	if got, err := m.Visit(t.Context(), since(t, start().Add(-time.Hour))); err != nil || len(got.Rows) != 3 {
 		t.Fatalf("%v, %s", err, describe(got))
