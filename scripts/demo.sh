@@ -70,13 +70,13 @@ start gateway bin/gridgate run -config configs/demo.yaml
 await gateway "gridgate runs"
 
 if [ "$seconds" = 0 ]; then
-	while [ "$interrupted" = 0 ] && kill -0 "${pid[gateway]}" 2>/dev/null; do sleep 0.2; done
+	while [ "$interrupted" = 0 ] && kill -0 "${pid[gateway]}" 2>/dev/null; do sleep 0.2 || true; done
 else
 	echo "demo: 20 meters for $seconds s$([ "$outage" = 0 ] || echo ', the broker is cut off after 6 s for 5 s')"
 	for _ in $(seq $((seconds * 5))); do
 		[ "$interrupted" = 0 ] || break
 		kill -0 "${pid[gateway]}" 2>/dev/null || break
-		sleep 0.2
+		sleep 0.2 || true
 	done
 fi
 
