@@ -85,6 +85,7 @@ func TestReceive(t *testing.T) {
 		"two in one segment":  {release + "0001 0001 0010 0003 D80202", []string{"6303800100", "D80202"}, io.EOF, ""},
 		"empty":               {"0001 0001 0010 0000 " + release, []string{"", "6303800100"}, io.EOF, ""},
 		"for others":          {foreign + foreign + release, []string{"6303800100"}, io.EOF, ""},
+		"of others":           {"0001 0002 0010 0003 D80202 " + release, []string{"6303800100"}, io.EOF, ""},
 		"only for others":     {foreign + foreign, nil, io.EOF, "2 frames for others came, the last from wPort 1 to 17; expected 1 to 16"},
 		"not a wrapper":       {nonsense, nil, ErrVersion, "does this port speak DLMS"},
 		"too long":            {"0001 0001 0010 0200", nil, ErrTooLong, "512 octets"},

@@ -313,6 +313,73 @@ func TestABrokenAssociationIsOpenedAnew(t *testing.T) {
 	}
 }
 
+func TestAFailureWithinAVisitIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, dlmstest.Options{Objects: objects("A1")})
+	m := r.driver(t, Config{Timeout: 100 * time.Millisecond})
+	ask := registers(t, "1-0:1.8.0", "1-0:2.8.0")
+	if _, err := m.Visit(t.Context(), ask); err != nil {
+		t.Fatal(err)
+	}
+	r.asked()
+	r.spoil(func(request, frame []byte) []byte {
+		if name(request) == "1-0:2.8.0*255/3:2" {
+			return nil
+		}
+		return frame
+	})
+	got, err := m.Visit(t.Context(), ask)
+	if !errors.Is(err, meter.ErrNoAnswer) || len(got.Rows) != 1 || got.Rows[0].Channel != energy {
+		t.Errorf("%v, %s", err, describe(got))
+	}
+	if asked := r.asked(); !isList(asked, "1-0:1.8.0*255/3:2", "1-0:2.8.0*255/3:2") {
+		t.Errorf("asked %q", asked)
+	}
+}
+
+// TestAnExchangedMeterIsReadWithItsOwnScalers changes the meter behind the
+// address between two visits.
+func TestAnExchangedMeterIsReadWithItsOwnScalers(t *testing.T) {
+	t.Parallel()
+	for title, serials := range map[string][2]string{"with serial numbers": {"A1", "B2"}, "without": {"", ""}} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, dlmstest.Options{Objects: objects(serials[0])})
+			m := r.driver(t, Config{Serial: serials[0]})
+			if got, err := m.Visit(t.Context(), registers(t, "1-0:1.8.0")); err != nil || got.Rows[0].Value.String() != "1234.5" {
+				t.Fatalf("%v, %s", err, describe(got))
+			}
+			other := objects(serials[1])
+			other[1] = dlmstest.Register(obisOf("1-0:1.8.0"), 3, 30, fixed(axdr.DoubleLongUnsigned(7)))
+			r.mu.Lock()
+			r.serve = dlmstest.NewMeter(dlmstest.Options{Objects: other}).Serve
+			r.mu.Unlock()
+			r.hangUp()
+			got, err := m.Visit(t.Context(), registers(t, "1-0:1.8.0"))
+			if err != nil || got.Rows[0].Value.String() != "7000" || got.Rows[0].Serial != serials[1] || got.Identity.Exchanged() != (serials[0] != "") {
+				t.Errorf("%v, %s", err, describe(got))
+			}
+		})
+	}
+}
+
+func TestCloseLeavesOthersConnectionsAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, dlmstest.Options{Objects: objects("A1")})
+	m := r.driver(t, Config{})
+	if _, err := m.Visit(t.Context(), meter.Ask{}); err != nil {
+		t.Fatal(err)
+	}
+	r.asked()
+	r.hangUp()
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if asked := r.asked(); len(asked) != 0 {
+		t.Errorf("on a connection without an association it sent %q", asked)
+	}
+}
+
 func TestCancelReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, dlmstest.Options{Objects: objects("A1")})

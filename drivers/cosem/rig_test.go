@@ -65,9 +65,10 @@ func (r *rig) listen(t *testing.T) {
 			}
 			r.mu.Lock()
 			r.conns = append(r.conns, conn)
+			serve := r.serve
 			r.mu.Unlock()
 			tasks.Go(func() {
-				_ = r.serve(conn)
+				_ = serve(conn)
 				_ = conn.Close()
 			})
 		}
