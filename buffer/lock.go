@@ -66,6 +66,8 @@ func (l *lockFile) release() {
 		return
 	}
 	_ = l.f.Truncate(0)
+	// Closing alone would leave the lock to a child between fork and exec.
+	_ = syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN)
 	_ = l.f.Close()
 	l.f = nil
 }

@@ -137,7 +137,7 @@ func open(dir string) (_ *State, err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = s.lock.Close()
+			_ = unlock(s.lock)
 		}
 	}()
 	var found [2]copyFile
@@ -170,6 +170,12 @@ func open(dir string) (_ *State, err error) {
 	return s, nil
 }
 
+// unlock lets go of the lock. Closing alone would leave it to a child between
+// fork and exec.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
 func takeLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -200,7 +206,7 @@ func (s *State) Close() error {
 		return nil
 	}
 	s.closed = true
-	return s.lock.Close()
+	return unlock(s.lock)
 }
 
 // get gives the value of a record, nil when there is none. Do not change it.
