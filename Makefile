@@ -23,7 +23,7 @@ demo: build ## meters, a broker, a gateway and a fog watcher; DEMO_SECONDS=20 en
 bench: ## benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem ./...
 
-soak: ## the long tests
+soak: ## the long tests, SOAK_MINUTES=5
 	go test -tags soak -run Soak -timeout 0 -v ./...
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (20) seconds
