@@ -3,8 +3,6 @@ package dlms
 import (
 	"context"
 	"fmt"
-
-	"gridgate/dlms/axdr"
 )
 
 // maxStray is how many APDUs that answer something else are passed over while
@@ -21,6 +19,9 @@ type Client struct {
 	invoke    uint8
 	out, in   []byte
 	answer    []byte // the blocks of an answer
+	gbt       gbt    // general block transfer
+	names     names  // short names, by logical name
+	listMax   int    // how many attributes a list may have, as learnt; 0 not learnt
 }
 
 // NewClient gives a client without an association.
@@ -77,92 +78,6 @@ func (c *Client) Release(ctx context.Context) error {
 	return nil
 }
 
-// Get reads an attribute. The meter's refusal is an AccessError.
-func (c *Client) Get(ctx context.Context, a Attribute) (axdr.Value, error) {
-	return c.get(ctx, a, nil)
-}
-
-// GetRange reads the rows of a profile's buffer that are in the range. It asks
-// for them whatever the association grants: meters serve selective access
-// that they do not grant. One that does not may refuse or give all rows.
-func (c *Client) GetRange(ctx context.Context, a Attribute, rows Range) (axdr.Value, error) {
-	return c.get(ctx, a, &rows)
-}
-
-func (c *Client) get(ctx context.Context, a Attribute, rows *Range) (axdr.Value, error) {
-	v, err := c.read(ctx, a, rows)
-	if err != nil {
-		return axdr.Value{}, fmt.Errorf("get %v: %w", a, err)
-	}
-	return v, nil
-}
-
-func (c *Client) read(ctx context.Context, a Attribute, rows *Range) (axdr.Value, error) {
-	if err := c.may(Get, "reading"); err != nil {
-		return axdr.Value{}, err
-	}
-	invoke := c.nextInvoke()
-	c.out = AppendGet(c.out[:0], invoke, a, rows)
-	c.answer = c.answer[:0]
-	for n := uint32(1); ; n++ {
-		apdu, err := c.exchange(ctx, answers(tagGetResponse, invoke))
-		if err != nil {
-			return axdr.Value{}, err
-		}
-		p, err := parseGetResponse(apdu)
-		switch {
-		case err != nil:
-			return axdr.Value{}, err
-		case !p.block && n == 1:
-			return parseData(p.octets)
-		case !p.block:
-			return axdr.Value{}, malformed("after %d blocks came an answer without blocks", n-1)
-		case p.n != n:
-			return axdr.Value{}, malformed("block %d came where block %d was asked for", p.n, n)
-		case len(c.answer)+len(p.octets) > c.options.MaxAnswer:
-			return axdr.Value{}, fmt.Errorf("%w: over %d octets", ErrTooLarge, c.options.MaxAnswer)
-		case len(p.octets) == 0 && !p.last:
-			return axdr.Value{}, malformed("block %d of several is empty", n)
-		}
-		c.answer = append(c.answer, p.octets...)
-		if p.last {
-			return parseData(c.answer)
-		}
-		c.out = appendNext(c.out[:0], invoke, n)
-	}
-}
-
-// Action runs a method of an object, with an argument unless it is nil, and
-// gives what the method returns, null-data for nothing. The meter's refusal is
-// an AccessError.
-//
-// It is sent whatever the association grants. An error that is not the meter's
-// refusal leaves open whether the method ran.
-func (c *Client) Action(ctx context.Context, method Attribute, argument *axdr.Value) (axdr.Value, error) {
-	v, err := c.act(ctx, method, argument)
-	if err != nil {
-		return axdr.Value{}, fmt.Errorf("action %v: %w", method, err)
-	}
-	return v, nil
-}
-
-func (c *Client) act(ctx context.Context, method Attribute, argument *axdr.Value) (axdr.Value, error) {
-	if !c.open {
-		return axdr.Value{}, ErrNotAssociated
-	}
-	invoke := c.nextInvoke()
-	out, err := AppendAction(c.out[:0], invoke, method, argument)
-	if err != nil {
-		return axdr.Value{}, err
-	}
-	c.out = out
-	apdu, err := c.exchange(ctx, answers(tagActionResponse, invoke))
-	if err != nil {
-		return axdr.Value{}, err
-	}
-	return parseActionResponse(apdu)
-}
-
 // may says whether the association lets the client do that.
 func (c *Client) may(service Conformance, what string) error {
 	if !c.open {
@@ -194,35 +109,33 @@ func answers(tag byte, invoke uint8) func([]byte) bool {
 // requests before are passed over. Any APDU that cannot be the answer, and
 // any that is empty, is malformed.
 func (c *Client) exchange(ctx context.Context, isAnswer func([]byte) bool) ([]byte, error) {
-	if c.open && c.granted.MaxPDU != 0 && len(c.out) > int(c.granted.MaxPDU) {
-		return nil, fmt.Errorf("a request of %d octets is %w: it takes %d", len(c.out), ErrNotGranted, c.granted.MaxPDU)
-	}
-	if err := c.transport.Send(ctx, c.out); err != nil {
+	if err := c.send(ctx, c.out); err != nil {
 		return nil, err
 	}
 	for range maxStray {
-		apdu, err := c.transport.Receive(ctx, c.in[:0])
+		apdu, err := c.receive(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if len(apdu) == 0 {
-			return nil, malformed("an empty apdu")
-		}
-		c.in = apdu
 		switch {
 		case isAnswer(apdu):
 			return apdu, nil
 		case apdu[0] == tagException:
-			if len(apdu) < 3 {
-				return nil, malformed("exception response cut short: %x", apdu)
+			e, err := parseException(apdu)
+			if err != nil {
+				return nil, err
 			}
-			return nil, &ExceptionError{State: apdu[1], Service: apdu[2]}
+			return nil, e
 		case apdu[0] == tagServiceError:
 			e, err := parseServiceError(apdu)
 			if err != nil {
 				return nil, err
 			}
 			return nil, e
+		case isNotification(apdu[0]):
+			if c.options.Notify != nil {
+				c.options.Notify(apdu)
+			}
 		case isStray(apdu[0]):
 		default:
 			return nil, malformed("%.16x… answers nothing that was asked", apdu)
@@ -231,11 +144,11 @@ func (c *Client) exchange(ctx context.Context, isAnswer func([]byte) bool) ([]by
 	return nil, malformed("%d answers to other requests, and none to this one", maxStray)
 }
 
-// isStray says whether an APDU may come that the client did not wait for: a
-// notification, or the late answer to a request that was given up.
+// isStray says whether an APDU may come that the client did not wait for: the
+// late answer to a request that was given up.
 func isStray(tag byte) bool {
 	switch tag {
-	case tagDataNotification, tagEventNotification, tagGetResponse, tagActionResponse:
+	case tagGetResponse, tagSetResponse, tagActionResponse, tagAccessResponse, tagReadResponse, tagWriteResponse:
 		return true
 	}
 	return false

@@ -129,7 +129,7 @@ func TestTypedErrors(t *testing.T) {
 		t.Errorf("exception: %v", err)
 	}
 	var service *ServiceError
-	if _, err := client.Get(t.Context(), energy()); !errors.As(err, &service) || service.Error() != "read: access error 3" {
+	if _, err := client.Get(t.Context(), energy()); !errors.As(err, &service) || service.Error() != "read: hardware fault" {
 		t.Errorf("service error: %v", err)
 	}
 	if _, err := client.Get(t.Context(), energy()); !errors.As(err, &exception) || exception.Error() != "exception: state 9: service error 9" {

@@ -56,6 +56,9 @@ type Conformance uint32
 const (
 	GeneralProtection    Conformance = 1 << (23 - 1)
 	GeneralBlockTransfer Conformance = 1 << (23 - 2)
+	Read                 Conformance = 1 << (23 - 3) // short names
+	Write                Conformance = 1 << (23 - 4) // short names
+	UnconfirmedWrite     Conformance = 1 << (23 - 5) // short names
 	Attribute0Set        Conformance = 1 << (23 - 8)
 	PriorityManagement   Conformance = 1 << (23 - 9)
 	Attribute0Get        Conformance = 1 << (23 - 10)
@@ -63,8 +66,10 @@ const (
 	BlockTransferSet     Conformance = 1 << (23 - 12)
 	BlockTransferAction  Conformance = 1 << (23 - 13)
 	MultipleReferences   Conformance = 1 << (23 - 14)
+	InformationReport    Conformance = 1 << (23 - 15) // short names
 	DataNotification     Conformance = 1 << (23 - 16)
 	Access               Conformance = 1 << (23 - 17)
+	ParameterizedAccess  Conformance = 1 << (23 - 18) // short names
 	Get                  Conformance = 1 << (23 - 19)
 	Set                  Conformance = 1 << (23 - 20)
 	SelectiveAccess      Conformance = 1 << (23 - 21)
@@ -110,6 +115,18 @@ type Options struct {
 	// MaxAnswer is how long an answer of several blocks may become, in
 	// octets; 0 is 1 MiB.
 	MaxAnswer int
+	// ShortNames asks for short-name referencing, which some old meters have
+	// only: see Client.LoadNames.
+	ShortNames bool
+	// Window is how many blocks of a general block transfer the meter may send
+	// in a row, 1 to 63; 0 is 1.
+	Window uint8
+	// Quirks is what the model does differently.
+	Quirks Quirks
+	// Notify, if not nil, is handed the notifications that come while the
+	// client waits for an answer: see ParseNotification. The APDU is the
+	// client's: it is good until Notify returns.
+	Notify func(apdu []byte)
 }
 
 // DefaultConformance is what a client that reads proposes.

@@ -97,12 +97,54 @@ func word(n uint8, what string, words ...string) string {
 type ExceptionError struct {
 	State   uint8 // state-error
 	Service uint8 // service-error
+	// Counter is the invocation counter that the meter expects at least, where
+	// Service is InvocationCounterError and the meter gives it.
+	Counter    uint32
+	HasCounter bool
 }
 
+// The state-error and service-error that decisions hang on.
+const (
+	ServiceNotAllowed      = 1 // state: there is no association, or it does not allow the service
+	PDUTooLong             = 4 // service
+	DecipheringError       = 5 // service
+	InvocationCounterError = 6 // service
+)
+
 func (e *ExceptionError) Error() string {
-	return "exception: " + word(e.State, "state", "", "service not allowed", "service unknown") + ": " +
+	text := "exception: " + word(e.State, "state", "", "service not allowed", "service unknown") + ": " +
 		word(e.Service, "service error", "", "operation not possible", "service not supported", "other reason",
 			"pdu too long", "deciphering error", "invocation counter error")
+	if e.HasCounter {
+		text += fmt.Sprintf(": the meter expects %d or more", e.Counter)
+	}
+	return text
+}
+
+// AppendBinary appends the exception-response:
+//
+//	D8 state service  counter 4, with the invocation counter error
+func (e *ExceptionError) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, tagException, e.State, e.Service)
+	if e.Service == InvocationCounterError && e.HasCounter {
+		b = append(b, byte(e.Counter>>24), byte(e.Counter>>16), byte(e.Counter>>8), byte(e.Counter))
+	}
+	return b, nil
+}
+
+// parseException decodes an exception-response. Meters that speak an older
+// version give no counter.
+func parseException(apdu []byte) (*ExceptionError, error) {
+	r := reader{b: apdu}
+	r.u8()
+	e := &ExceptionError{State: r.u8(), Service: r.u8()}
+	if e.Service == InvocationCounterError && len(r.b) > 0 {
+		e.Counter, e.HasCounter = r.u32(), true
+	}
+	if r.short {
+		return nil, malformed("exception response cut short: %x", apdu)
+	}
+	return e, nil
 }
 
 // ServiceError is a confirmed-service-error (IEC 62056-5-3, 9.5,
@@ -114,14 +156,39 @@ type ServiceError struct {
 }
 
 func (e *ServiceError) Error() string {
-	service := word(e.Service, "service", "", "initiate", "get status", "get name list", "get variable attribute", "read", "write")
-	if e.Kind == 6 {
-		return service + ": " + word(e.Code, "initiate error", "other reason", "dlms version too low",
+	return word(e.Service, "service", "", "initiate", "get status", "get name list", "get variable attribute", "read", "write",
+		"get data set attribute", "get ti attribute", "change scope", "start", "stop", "resume", "make usable",
+		"initiate load", "load segment", "terminate load", "initiate up-load", "up-load segment", "terminate up-load") +
+		": " + e.reason()
+}
+
+// reason gives the choice of ServiceError and what is wrong, in words.
+func (e *ServiceError) reason() string {
+	switch e.Kind {
+	case 0:
+		return word(e.Code, "application reference error", "application reference: other", "time elapsed", "application unreachable",
+			"application reference invalid", "application context unsupported", "provider communication error", "deciphering error")
+	case 1:
+		return word(e.Code, "hardware resource error", "hardware resource: other", "memory unavailable",
+			"processor resource unavailable", "mass storage unavailable", "other resource unavailable")
+	case 2:
+		return word(e.Code, "vde state error", "vde state: other", "no dlms context", "loading data set", "status no change", "status inoperable")
+	case 3:
+		return word(e.Code, "service error", "service: other", "pdu size too long", "service unsupported")
+	case 4:
+		return word(e.Code, "definition error", "definition: other", "object undefined", "object class inconsistent", "object attribute inconsistent")
+	case 5:
+		return word(e.Code, "access error", "access: other", "scope of access violated", "object access violated", "hardware fault", "object unavailable")
+	case 6:
+		return word(e.Code, "initiate error", "other reason", "dlms version too low",
 			"incompatible conformance", "pdu size too short", "refused by the VDE handler")
+	case 7:
+		return word(e.Code, "load data set error", "load data set: other", "primitive out of sequence", "not loadable",
+			"data set too large", "segment not awaited", "interpretation failure", "storage failure", "data set not ready")
+	case 9:
+		return word(e.Code, "task error", "task: other", "no remote control", "stopped", "running", "unusable")
 	}
-	kind := word(e.Kind, "error kind", "application reference", "hardware resource", "vde state", "service", "definition",
-		"access", "", "load data set", "", "task", "other")
-	return fmt.Sprintf("%s: %s error %d", service, kind, e.Code)
+	return fmt.Sprintf("error kind %d: error %d", e.Kind, e.Code)
 }
 
 // AccessError is the reason why an attribute was not given or a method was

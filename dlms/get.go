@@ -1,19 +1,31 @@
 package dlms
 
 import (
+	"context"
+	"fmt"
+
 	"gridgate/dlms/axdr"
-	"gridgate/dlms/obis"
 )
 
 // The service APDUs (IEC 62056-5-3, 9.5) that the client sends and takes.
 const (
+	tagReadRequest       = 0x05
+	tagWriteRequest      = 0x06
+	tagReadResponse      = 0x0C
+	tagWriteResponse     = 0x0D
 	tagDataNotification  = 0x0F
+	tagInformationReport = 0x18
 	tagGetRequest        = 0xC0
+	tagSetRequest        = 0xC1
 	tagEventNotification = 0xC2
 	tagActionRequest     = 0xC3
 	tagGetResponse       = 0xC4
+	tagSetResponse       = 0xC5
 	tagActionResponse    = 0xC7
 	tagException         = 0xD8
+	tagAccessRequest     = 0xD9
+	tagAccessResponse    = 0xDA
+	tagGeneralBlock      = 0xE0
 )
 
 // The forms of requests and responses.
@@ -21,6 +33,7 @@ const (
 	formNormal = 1
 	formNext   = 2 // request: the next block
 	formBlock  = 2 // response: with a block
+	formList   = 3
 )
 
 const (
@@ -29,15 +42,91 @@ const (
 	invokeMask        = 0x0F
 )
 
-// clockTime is the attribute that rows of a profile are selected by.
-func clockTime() Attribute {
-	return Attribute{Class: 8, Code: obis.Code{0, 0, 1, 0, 0, 255}, ID: 2}
+// Get reads an attribute. The meter's refusal is an AccessError.
+func (c *Client) Get(ctx context.Context, a Attribute) (axdr.Value, error) {
+	return c.get(ctx, a, selection{})
 }
 
-func (a Attribute) append(b []byte) []byte {
-	b = append(b, byte(a.Class>>8), byte(a.Class))
-	b = append(b, a.Code[:]...)
-	return append(b, byte(a.ID))
+// GetRange reads the rows of a profile's buffer that are in the range. It asks
+// for them whatever the association grants: meters serve selective access
+// that they do not grant. One that does not may refuse or give all rows.
+func (c *Client) GetRange(ctx context.Context, a Attribute, rows Range) (axdr.Value, error) {
+	return c.get(ctx, a, selection{rows: &rows})
+}
+
+// GetEntries reads the rows of a profile's buffer by their number, as GetRange.
+func (c *Client) GetEntries(ctx context.Context, a Attribute, rows Entries) (axdr.Value, error) {
+	return c.get(ctx, a, selection{entries: &rows})
+}
+
+func (c *Client) get(ctx context.Context, a Attribute, s selection) (axdr.Value, error) {
+	read := c.read
+	if c.options.ShortNames {
+		read = c.readByName
+	}
+	v, err := read(ctx, a, s)
+	if err != nil {
+		return axdr.Value{}, fmt.Errorf("get %v: %w", a, err)
+	}
+	return v, nil
+}
+
+func (c *Client) read(ctx context.Context, a Attribute, s selection) (axdr.Value, error) {
+	if err := c.may(Get, "reading"); err != nil {
+		return axdr.Value{}, err
+	}
+	invoke := c.nextInvoke()
+	c.out = appendGet(c.out[:0], invoke, a, s)
+	octets, err := c.blocks(ctx, invoke, formNormal)
+	if err != nil {
+		return axdr.Value{}, err
+	}
+	return parseData(octets)
+}
+
+// blocks sends the get-request in c.out and gives the octets of its answer,
+// all blocks of it: data for the normal form, results for the list. They are
+// good until the next exchange.
+func (c *Client) blocks(ctx context.Context, invoke, form byte) ([]byte, error) {
+	c.answer = c.answer[:0]
+	for n := uint32(1); ; n++ {
+		apdu, err := c.exchange(ctx, answers(tagGetResponse, invoke))
+		if err != nil {
+			return nil, err
+		}
+		p, err := parseGetResponse(apdu)
+		switch {
+		case err != nil:
+			return nil, err
+		case !p.block && n > 1:
+			return nil, malformed("after %d blocks came an answer without blocks", n-1)
+		case !p.block && p.form != form:
+			return nil, malformed("get response of form %d, asked for in form %d", p.form, form)
+		case !p.block:
+			return p.octets, nil
+		}
+		if err := c.gather(p, n); err != nil {
+			return nil, err
+		}
+		if p.last {
+			return c.answer, nil
+		}
+		c.out = appendNext(c.out[:0], invoke, n)
+	}
+}
+
+// gather adds the block of an answer to those before, if it is number n.
+func (c *Client) gather(p part, n uint32) error {
+	switch {
+	case p.n != n:
+		return malformed("block %d came where block %d was asked for", p.n, n)
+	case len(c.answer)+len(p.octets) > c.options.MaxAnswer:
+		return fmt.Errorf("%w: over %d octets", ErrTooLarge, c.options.MaxAnswer)
+	case len(p.octets) == 0 && !p.last:
+		return malformed("block %d of several is empty", n)
+	}
+	c.answer = append(c.answer, p.octets...)
+	return nil
 }
 
 // AppendGet appends a get-request-normal. It allocates nothing when b has room
@@ -46,33 +135,12 @@ func (a Attribute) append(b []byte) []byte {
 //	C0 01 invoke-id  class 2  OBIS code 6  attribute 1  00
 //	                                                    01 selector: with rows, if not nil
 func AppendGet(b []byte, invoke uint8, a Attribute, rows *Range) []byte {
-	b = append(b, tagGetRequest, formNormal, priorityConfirmed|invoke&invokeMask)
-	b = a.append(b)
-	if rows == nil {
-		return append(b, 0)
-	}
-	return rows.append(append(b, 1))
+	return appendGet(b, invoke, a, selection{rows: rows})
 }
 
-// append appends the access selector 1 and its range_descriptor:
-//
-//	01  02 04                                                 structure of 4
-//	      02 04  12 class  09 06 code  0F attribute  12 0000  the column that is compared
-//	      09 0C from  09 0C to
-//	      01 00                                               all columns
-func (r *Range) append(b []byte) []byte {
-	clock := r.Clock
-	if clock == (Attribute{}) {
-		clock = clockTime()
-	}
-	b = append(b, 1, byte(axdr.TagStructure), 4,
-		byte(axdr.TagStructure), 4, byte(axdr.TagLongUnsigned), byte(clock.Class>>8), byte(clock.Class),
-		byte(axdr.TagOctetString), byte(len(clock.Code)))
-	b = append(b, clock.Code[:]...)
-	b = append(b, byte(axdr.TagInteger), byte(clock.ID), byte(axdr.TagLongUnsigned), 0, 0)
-	b = r.From.append(append(b, byte(axdr.TagOctetString), DateTimeLen))
-	b = r.To.append(append(b, byte(axdr.TagOctetString), DateTimeLen))
-	return append(b, byte(axdr.TagArray), 0)
+func appendGet(b []byte, invoke uint8, a Attribute, s selection) []byte {
+	b = a.append(append(b, tagGetRequest, formNormal, priorityConfirmed|invoke&invokeMask))
+	return s.append(b)
 }
 
 // appendNext appends a get-request-next: C0 02 invoke-id block-number 4.
@@ -81,45 +149,39 @@ func appendNext(b []byte, invoke uint8, block uint32) []byte {
 		byte(block>>24), byte(block>>16), byte(block>>8), byte(block))
 }
 
-// AppendAction appends an action-request-normal:
-//
-//	C3 01 invoke-id  class 2  OBIS code 6  method 1  00
-//	                                                 01 and the argument, if not nil
-func AppendAction(b []byte, invoke uint8, method Attribute, argument *axdr.Value) ([]byte, error) {
-	b = append(b, tagActionRequest, formNormal, priorityConfirmed|invoke&invokeMask)
-	b = method.append(b)
-	if argument == nil {
-		return append(b, 0), nil
-	}
-	return argument.AppendBinary(append(b, 1))
-}
-
 // part is one get-response: all of the answer or a block of it.
 type part struct {
+	form   byte
 	block  bool
 	last   bool
 	n      uint32 // number of the block
-	octets []byte // encoded data, aliasing the APDU
+	octets []byte // encoded data or results, aliasing the APDU
 }
 
 // parseGetResponse decodes a get-response:
 //
 //	C4 01 invoke-id                    00 data, or 01 result
 //	C4 02 invoke-id last block-number  00 length octets, or 01 result
+//	C4 03 invoke-id results            count, then so many 00 data, or 01 result
 //
 // A refusal is an AccessError.
 func parseGetResponse(apdu []byte) (part, error) {
 	r := reader{b: apdu}
 	r.u8()
-	form := r.u8()
+	p := part{form: r.u8(), last: true}
 	r.u8()
-	p := part{block: form == formBlock, last: true}
-	switch form {
+	switch p.form {
 	case formNormal:
 	case formBlock:
-		p.last, p.n = r.u8() != 0, r.u32()
+		p.block, p.last, p.n = true, r.u8() != 0, r.u32()
+	case formList:
+		if r.short {
+			return part{}, malformed("get response cut short")
+		}
+		p.octets = r.b
+		return p, nil
 	default:
-		return part{}, malformed("get response of form %d", form)
+		return part{}, malformed("get response of form %d", p.form)
 	}
 	refused, err := parseRefusal(&r)
 	switch {
@@ -154,37 +216,6 @@ func parseRefusal(r *reader) (*AccessError, error) {
 	default:
 		return nil, malformed("response with choice %d", choice)
 	}
-}
-
-// parseActionResponse decodes an action-response-normal:
-//
-//	C7 01 invoke-id result  00, or 01 and what the method returns: 00 data, or 01 result
-//
-// A refusal is an AccessError. A method that returns nothing gives null-data.
-func parseActionResponse(apdu []byte) (axdr.Value, error) {
-	r := reader{b: apdu}
-	r.u8()
-	form := r.u8()
-	r.u8()
-	result := AccessError(r.u8())
-	switch {
-	case r.short:
-		return axdr.Value{}, malformed("action response cut short")
-	case form != formNormal:
-		return axdr.Value{}, malformed("action response of form %d", form)
-	case result != 0:
-		return axdr.Value{}, result
-	case r.u8() == 0: // nothing returned; some meters leave out even that
-		return axdr.Value{}, nil
-	}
-	refused, err := parseRefusal(&r)
-	if err != nil {
-		return axdr.Value{}, err
-	}
-	if refused != nil {
-		return axdr.Value{}, *refused
-	}
-	return parseData(r.b)
 }
 
 // parseData decodes the data that an answer starts with. What follows it is

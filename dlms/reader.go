@@ -45,3 +45,23 @@ func (r *reader) counted() []byte {
 func (r *reader) element() (tag byte, contents []byte) {
 	return r.u8(), r.counted()
 }
+
+// count takes a count.
+func (r *reader) count() (int, bool) {
+	count, n := axdr.ParseLength(r.b)
+	r.take(n)
+	if n == 0 {
+		r.short = true
+	}
+	return count, n > 0
+}
+
+// data takes a Data.
+func (r *reader) data() (axdr.Value, error) {
+	v, n, err := axdr.Parse(r.b)
+	if err != nil {
+		return axdr.Value{}, malformed("%w", err)
+	}
+	r.take(n)
+	return v, nil
+}
