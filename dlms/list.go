@@ -23,16 +23,12 @@ func itemOf(v axdr.Value, err error) (Item, error) {
 	return Item{Value: v}, err
 }
 
-// listHead is the octets of a request with a list before the list: tag, form,
-// invoke-id, and two counts of up to 3 octets, one of them before values.
-const listHead = 9
-
 // attributeLen is the octets of an attribute in a list, without a selection.
 const attributeLen = 10
 
-// fit gives how many of n requests, 1 at least, may go in one list. An item
-// has so many octets as length says of it.
-func (c *Client) fit(n int, length func(i int) int) int {
+// fit gives how many of n requests, 1 at least, may go in one list: a request
+// with so many counts in it, and items of so many octets as length says.
+func (c *Client) fit(n, counts int, length func(i int) int) int {
 	if !c.granted.Conformance.Has(MultipleReferences) {
 		return 1
 	}
@@ -41,7 +37,10 @@ func (c *Client) fit(n int, length func(i int) int) int {
 			n = min(n, most)
 		}
 	}
-	limit, octets := c.maxPDU(), listHead
+	limit, octets := c.maxPDU(), 3+counts
+	if n > 127 {
+		octets += 2 * counts
+	}
 	if limit == 0 {
 		return max(n, 1)
 	}
@@ -62,7 +61,7 @@ func (c *Client) GetList(ctx context.Context, attributes []Attribute) ([]Item, e
 	}
 	items := make([]Item, 0, len(attributes))
 	for len(items) < len(attributes) {
-		n := c.fit(len(attributes)-len(items), func(int) int { return attributeLen })
+		n := c.fit(len(attributes)-len(items), 1, func(int) int { return attributeLen })
 		some, err := c.getList(ctx, attributes[len(items):len(items)+n])
 		if err != nil {
 			return items, fmt.Errorf("get list of %d from %v: %w", n, attributes[len(items)], err)
@@ -88,7 +87,7 @@ func (c *Client) ReadList(ctx context.Context, attributes []Attribute) ([]Item, 
 	items := make([]Item, 0, len(attributes))
 	for len(items) < len(attributes) {
 		rest := attributes[len(items):]
-		n := c.fit(len(rest), func(int) int { return attributeLen })
+		n := c.fit(len(rest), 1, func(int) int { return attributeLen })
 		if n == 1 {
 			v, err := c.Get(ctx, rest[0])
 			item, err := itemOf(v, err)

@@ -4,14 +4,15 @@
 //	tag       1 octet    which type follows (see Tag)
 //	contents  by type:   integers and floats in network order;
 //	                     strings with a length before them;
-//	                     array and structure with a count, then so many Data
+//	                     array and structure with a count, then so many Data;
+//	                     compact-array with the type of its elements once,
+//	                     the length of what follows, and the contents of the
+//	                     elements without their tags
 //
 // A length or count is one octet below 128, else 0x80 + n and n octets in
 // network order. A longer form than needed is accepted, and so is any octet
 // but 0 for a true boolean; encoding gives the shortest form and 1. These two
 // are the only ways in which re-encoding what was decoded differs from it.
-//
-// Not decoded: compact-array and the delta types.
 package axdr
 
 import (
@@ -44,6 +45,7 @@ const (
 	TagLong               Tag = 16
 	TagUnsigned           Tag = 17
 	TagLongUnsigned       Tag = 18
+	TagCompactArray       Tag = 19
 	TagLong64             Tag = 20
 	TagLong64Unsigned     Tag = 21
 	TagEnum               Tag = 22
@@ -52,6 +54,13 @@ const (
 	TagDateTime           Tag = 25
 	TagDate               Tag = 26
 	TagTime               Tag = 27
+	// The delta types say by how much a number is more than the one before it.
+	TagDeltaInteger            Tag = 28
+	TagDeltaLong               Tag = 29
+	TagDeltaDoubleLong         Tag = 30
+	TagDeltaUnsigned           Tag = 31
+	TagDeltaLongUnsigned       Tag = 32
+	TagDeltaDoubleLongUnsigned Tag = 33
 )
 
 // form is how the contents of a type are laid out.
@@ -64,6 +73,7 @@ const (
 	counted       // length and octets
 	bitCount      // number of bits, then the octets that hold them
 	nested        // count and that many Data
+	compact       // type, length and contents without tags
 )
 
 type layout struct {
@@ -79,12 +89,13 @@ var layouts = [...]layout{ //nolint:gochecknoglobals // a constant table
 	TagOctetString: {"octet-string", counted, 0}, TagVisibleString: {"visible-string", counted, 0},
 	TagUTF8String: {"utf8-string", counted, 0}, TagBCD: {"bcd", number, 1},
 	TagInteger: {"integer", number, 1}, TagLong: {"long", number, 2},
-	TagUnsigned: {"unsigned", number, 1}, TagLongUnsigned: {"long-unsigned", number, 2}, 19: {"compact-array", unknown, 0},
+	TagUnsigned: {"unsigned", number, 1}, TagLongUnsigned: {"long-unsigned", number, 2}, TagCompactArray: {"compact-array", compact, 0},
 	TagLong64: {"long64", number, 8}, TagLong64Unsigned: {"long64-unsigned", number, 8}, TagEnum: {"enum", number, 1},
 	TagFloat32: {"float32", number, 4}, TagFloat64: {"float64", number, 8},
 	TagDateTime: {"date-time", fixed, 12}, TagDate: {"date", fixed, 5}, TagTime: {"time", fixed, 4},
-	28: {"delta-integer", unknown, 0}, 29: {"delta-long", unknown, 0}, 30: {"delta-double-long", unknown, 0},
-	31: {"delta-unsigned", unknown, 0}, 32: {"delta-long-unsigned", unknown, 0}, 33: {"delta-double-long-unsigned", unknown, 0},
+	TagDeltaInteger: {"delta-integer", number, 1}, TagDeltaLong: {"delta-long", number, 2},
+	TagDeltaDoubleLong: {"delta-double-long", number, 4}, TagDeltaUnsigned: {"delta-unsigned", number, 1},
+	TagDeltaLongUnsigned: {"delta-long-unsigned", number, 2}, TagDeltaDoubleLongUnsigned: {"delta-double-long-unsigned", number, 4},
 }
 
 func (t Tag) layout() layout {
@@ -111,9 +122,10 @@ type Value struct {
 	// bit-string.
 	Num uint64
 	// Str holds the octets of strings, of bit-strings (the first bit is the
-	// highest of the first octet), and of date-time, date and time.
+	// highest of the first octet), and of date-time, date and time; and the
+	// type description of a compact-array as it is encoded.
 	Str string
-	// Items are the elements of an array or structure.
+	// Items are the elements of an array, structure or compact-array.
 	Items []Value
 }
 
@@ -125,6 +137,12 @@ func Array(items ...Value) Value { return Value{Tag: TagArray, Items: items} }
 
 // Structure gives a structure. It keeps items.
 func Structure(items ...Value) Value { return Value{Tag: TagStructure, Items: items} }
+
+// CompactArray gives a compact-array of elements of one type; see Describe for
+// the description. It keeps items.
+func CompactArray(description string, items ...Value) Value {
+	return Value{Tag: TagCompactArray, Str: description, Items: items}
+}
 
 // Boolean gives a boolean.
 func Boolean(v bool) Value {
@@ -176,11 +194,27 @@ func VisibleString(s string) Value { return Value{Tag: TagVisibleString, Str: s}
 // BitString gives a bit-string of the first n bits of s.
 func BitString(s string, n int) Value { return Value{Tag: TagBitString, Str: s, Num: uint64(n)} }
 
+// Delta gives a number of a delta type, signed or not. Whether it fits the type
+// shows when it is encoded.
+func Delta(t Tag, v int64) Value { return signed(t, v) }
+
 func signed(t Tag, v int64) Value { return Value{Tag: t, Num: uint64(v)} }
 
-// Int64 gives a signed whole number; ok is false for other types.
+// Int64 gives a signed whole number; ok is false for other types, the delta
+// types among them.
 func (v Value) Int64() (n int64, ok bool) {
-	return int64(v.Num), v.isSigned()
+	return int64(v.Num), v.isSigned() && v.Tag < TagDeltaInteger
+}
+
+// Delta gives what a delta type adds; ok is false for other types.
+func (v Value) Delta() (n int64, ok bool) {
+	return int64(v.Num), v.Tag >= TagDeltaInteger && v.Tag <= TagDeltaDoubleLongUnsigned
+}
+
+// Elements gives the elements of an array or a compact-array; ok is false for
+// other types.
+func (v Value) Elements() (items []Value, ok bool) {
+	return v.Items, v.Tag == TagArray || v.Tag == TagCompactArray
 }
 
 // Uint64 gives an unsigned whole number or an enum; ok is false for other types.
@@ -193,7 +227,11 @@ func (v Value) Uint64() (n uint64, ok bool) {
 }
 
 func (v Value) isSigned() bool {
-	return v.Tag == TagInteger || v.Tag == TagLong || v.Tag == TagDoubleLong || v.Tag == TagLong64
+	switch v.Tag { //nolint:exhaustive // the signed ones, and no others
+	case TagInteger, TagLong, TagDoubleLong, TagLong64, TagDeltaInteger, TagDeltaLong, TagDeltaDoubleLong:
+		return true
+	}
+	return false
 }
 
 // Equal says whether v and w are the same Data: equal tags and contents.
@@ -215,6 +253,10 @@ var (
 	ErrTag       = errors.New("type not known")
 	ErrDepth     = errors.New("nested too deeply")
 	ErrLength    = errors.New("length out of range")
+	// ErrType says that the elements of a compact-array are not of its type.
+	ErrType = errors.New("not of the described type")
+	// ErrRoom says that a compact-array has more values than a decoder gives room.
+	ErrRoom = errors.New("too many values")
 )
 
 // SyntaxError says where in the data something is wrong, and in which type.

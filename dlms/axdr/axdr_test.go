@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -17,6 +18,14 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
+func many(v Value, n int) []Value {
+	items := make([]Value, n)
+	for i := range items {
+		items[i] = v
+	}
+	return items
+}
+
 // golden has a row for every type; the ones that come from captured
 // conversations with real meters say so.
 func golden() map[string]struct {
@@ -27,33 +36,75 @@ func golden() map[string]struct {
 		hex  string
 		want Value
 	}{
-		"null":                 {"00", Null()},
-		"array":                {"01 03 11 01 11 02 11 03", Array(Unsigned(1), Unsigned(2), Unsigned(3))},
-		"empty array":          {"01 00", Array()},
-		"boolean":              {"03 01", Boolean(true)},
-		"boolean false":        {"03 00", Boolean(false)},
-		"bit-string":           {"04 0B A5 E0", BitString("\xA5\xE0", 11)},
-		"double-long":          {"05 FF FF FF FE", DoubleLong(-2)},
-		"double-long-unsigned": {"06 FF FF FF FE", DoubleLongUnsigned(0xFFFFFFFE)},
-		"octet-string":         {"09 03 01 02 03", OctetString("\x01\x02\x03")},
-		"visible-string":       {"0A 03 47 52 47", VisibleString("GRG")},
-		"utf8-string":          {"0C 02 C3 A9", Value{Tag: TagUTF8String, Str: "é"}},
-		"bcd":                  {"0D 42", Value{Tag: TagBCD, Num: 0x42}},
-		"integer":              {"0F FE", Integer(-2)},
-		"long":                 {"10 80 00", Long(-32768)},
-		"unsigned":             {"11 FE", Unsigned(254)},
-		"long-unsigned":        {"12 03 E8", LongUnsigned(1000)},
-		"long64":               {"14 80 00 00 00 00 00 00 01", Long64(-9223372036854775807)},
-		"long64-unsigned":      {"15 FF FF FF FF FF FF FF FE", Long64Unsigned(0xFFFFFFFFFFFFFFFE)},
-		"enum":                 {"16 1E", Enum(30)},
-		"float32":              {"17 44 9A 52 2B", Float32(1234.5677)},
-		"float64":              {"18 40 93 4A 45 84 F4 C6 E7", Float64(1234.56789)},
-		"date-time":            {"19 07 E4 01 01 FF 00 03 00 00 FF 88 00", Value{Tag: TagDateTime, Str: "\x07\xE4\x01\x01\xFF\x00\x03\x00\x00\xFF\x88\x00"}},
-		"date":                 {"1A 07 E4 01 01 FF", Value{Tag: TagDate, Str: "\x07\xE4\x01\x01\xFF"}},
-		"time":                 {"1B 00 03 00 00", Value{Tag: TagTime, Str: "\x00\x03\x00\x00"}},
-		"long octet-string":    {"09 81 80" + strings.Repeat("55", 128), OctetString(strings.Repeat("U", 128))},
-		"longer octet-string":  {"09 82 01 00" + strings.Repeat("55", 256), OctetString(strings.Repeat("U", 256))},
-		"longest octet-string": {"09 84 00 01 00 00" + strings.Repeat("55", 65536), OctetString(strings.Repeat("U", 65536))},
+		"null":                       {"00", Null()},
+		"array":                      {"01 03 11 01 11 02 11 03", Array(Unsigned(1), Unsigned(2), Unsigned(3))},
+		"empty array":                {"01 00", Array()},
+		"boolean":                    {"03 01", Boolean(true)},
+		"boolean false":              {"03 00", Boolean(false)},
+		"bit-string":                 {"04 0B A5 E0", BitString("\xA5\xE0", 11)},
+		"double-long":                {"05 FF FF FF FE", DoubleLong(-2)},
+		"double-long-unsigned":       {"06 FF FF FF FE", DoubleLongUnsigned(0xFFFFFFFE)},
+		"octet-string":               {"09 03 01 02 03", OctetString("\x01\x02\x03")},
+		"visible-string":             {"0A 03 47 52 47", VisibleString("GRG")},
+		"utf8-string":                {"0C 02 C3 A9", Value{Tag: TagUTF8String, Str: "é"}},
+		"bcd":                        {"0D 42", Value{Tag: TagBCD, Num: 0x42}},
+		"integer":                    {"0F FE", Integer(-2)},
+		"long":                       {"10 80 00", Long(-32768)},
+		"unsigned":                   {"11 FE", Unsigned(254)},
+		"long-unsigned":              {"12 03 E8", LongUnsigned(1000)},
+		"long64":                     {"14 80 00 00 00 00 00 00 01", Long64(-9223372036854775807)},
+		"long64-unsigned":            {"15 FF FF FF FF FF FF FF FE", Long64Unsigned(0xFFFFFFFFFFFFFFFE)},
+		"enum":                       {"16 1E", Enum(30)},
+		"float32":                    {"17 44 9A 52 2B", Float32(1234.5677)},
+		"float64":                    {"18 40 93 4A 45 84 F4 C6 E7", Float64(1234.56789)},
+		"date-time":                  {"19 07 E4 01 01 FF 00 03 00 00 FF 88 00", Value{Tag: TagDateTime, Str: "\x07\xE4\x01\x01\xFF\x00\x03\x00\x00\xFF\x88\x00"}},
+		"date":                       {"1A 07 E4 01 01 FF", Value{Tag: TagDate, Str: "\x07\xE4\x01\x01\xFF"}},
+		"time":                       {"1B 00 03 00 00", Value{Tag: TagTime, Str: "\x00\x03\x00\x00"}},
+		"long octet-string":          {"09 81 80" + strings.Repeat("55", 128), OctetString(strings.Repeat("U", 128))},
+		"longer octet-string":        {"09 82 01 00" + strings.Repeat("55", 256), OctetString(strings.Repeat("U", 256))},
+		"longest octet-string":       {"09 84 00 01 00 00" + strings.Repeat("55", 65536), OctetString(strings.Repeat("U", 65536))},
+		"delta-integer":              {"1C FE", Delta(TagDeltaInteger, -2)},
+		"delta-long":                 {"1D FE FF", Delta(TagDeltaLong, -257)},
+		"delta-double-long":          {"1E FF FF FF FD", Delta(TagDeltaDoubleLong, -3)},
+		"delta-unsigned":             {"1F FE", Delta(TagDeltaUnsigned, 254)},
+		"delta-long-unsigned":        {"20 FE FF", Delta(TagDeltaLongUnsigned, 0xFEFF)},
+		"delta-double-long-unsigned": {"21 FF FF FF FD", Delta(TagDeltaDoubleLongUnsigned, 0xFFFFFFFD)},
+		"compact-array of long-unsigned": {
+			"131206000100020003",
+			CompactArray("\x12", LongUnsigned(1), LongUnsigned(2), LongUnsigned(3)),
+		},
+		"compact-array of rows": {
+			"13020209121E0C07EA0B16070800000000000000010C07EA0B16070F0000000000000002",
+			CompactArray("\x02\x02\x09\x12",
+				Structure(OctetString("\x07\xEA\x0B\x16\x07\x08\x00\x00\x00\x00\x00\x00"), LongUnsigned(1)),
+				Structure(OctetString("\x07\xEA\x0B\x16\x07\x0F\x00\x00\x00\x00\x00\x00"), LongUnsigned(2))),
+		},
+		"compact-array of numbers": {
+			"1302030512110E0000000100020300000004000506",
+			CompactArray("\x02\x03\x05\x12\x11",
+				Structure(DoubleLong(1), LongUnsigned(2), Unsigned(3)), Structure(DoubleLong(4), LongUnsigned(5), Unsigned(6))),
+		},
+		"compact-array with arrays": {
+			"13020206010002110C000000010A0B000000020C0D",
+			CompactArray("\x02\x02\x06\x01\x00\x02\x11",
+				Structure(DoubleLongUnsigned(1), Array(Unsigned(10), Unsigned(11))),
+				Structure(DoubleLongUnsigned(2), Array(Unsigned(12), Unsigned(13)))),
+		},
+		"empty compact-array":     {"13 02 02 09 12 00", CompactArray("\x02\x02\x09\x12")},
+		"compact-array with null": {"13 02 02 00 11 02 05 06", CompactArray("\x02\x02\x00\x11", Structure(Null(), Unsigned(5)), Structure(Null(), Unsigned(6)))},
+		"compact-array with an empty array": {
+			"13 02 02 01 00 00 12 11 02 05 06",
+			CompactArray("\x02\x02\x01\x00\x00\x12\x11", Structure(Array(), Unsigned(5)), Structure(Array(), Unsigned(6))),
+		},
+		"compact-array of bits": {"13 04 05 0B A5 E0 02 40", CompactArray("\x04", BitString("\xA5\xE0", 11), BitString("\x40", 2))},
+		"compact-arrays in an array": {
+			"01 02 13 11 02 05 06 13 0F 01 FF",
+			Array(CompactArray("\x11", Unsigned(5), Unsigned(6)), CompactArray("\x0F", Integer(-1))),
+		},
+		"long compact-array": {
+			"13 11 81 80" + strings.Repeat("07", 128),
+			CompactArray("\x11", many(Unsigned(7), 128)...),
+		},
 		"captured clock":       {"09 0C 07 EA 0B 16 07 08 28 17 00 00 00 00", OctetString("\x07\xEA\x0B\x16\x07\x08\x28\x17\x00\x00\x00\x00")},
 		"captured scaler_unit": {"02 02 0F FE 16 1E", Structure(Integer(-2), Enum(30))},
 		"captured row": {
@@ -107,15 +158,27 @@ func TestRefusedData(t *testing.T) {
 		offset int
 		text   string
 	}{
-		"unknown tag":       {"02 02 11 01 63 00", ErrTag, 4, "tag 99"},
-		"compact-array":     {"13 12 06 00 01 00 02 00 03", ErrTag, 0, "compact-array"},
-		"delta":             {"1C 01", ErrTag, 0, "delta-integer"},
-		"too deep":          {deep + "01 00", ErrDepth, 2 * MaxDepth, "array"},
-		"count over octets": {"01 82 FF FF 00 00 00", ErrTruncated, 0, "array"},
-		"nested counts":     {"01 03 01 03 01 03 00", ErrTruncated, 4, "array"},
-		"length of 5":       {"09 85 00 00 00 00 01 55", ErrLength, 0, "octet-string"},
-		"length of 2^32-1":  {"09 84 FF FF FF FF 55", ErrLength, 0, "octet-string"},
-		"indefinite length": {"09 80 55", ErrLength, 0, "octet-string"},
+		"unknown tag":                     {"02 02 11 01 63 00", ErrTag, 4, "tag 99"},
+		"tag after the deltas":            {"22 01", ErrTag, 0, "tag 34"},
+		"compact of an unknown type":      {"13 63 01 00", ErrTag, 0, "compact-array"},
+		"compact of compact":              {"13 13 12 02 00 01", ErrTag, 0, "compact-array"},
+		"compact of null":                 {"13 00 01 00", ErrLength, 0, "compact-array"},
+		"compact of empty structures":     {"13 02 00 01 00", ErrLength, 0, "compact-array"},
+		"compact, contents cut":           {"13 12 04 00 01", ErrTruncated, 0, "compact-array"},
+		"compact, half an element":        {"13 12 03 00 01 00", ErrTruncated, 0, "compact-array"},
+		"compact, string past contents":   {"13 09 02 05 41 42 43 44 45", ErrTruncated, 0, "compact-array"},
+		"compact, type nested over limit": {"13" + strings.Repeat("0201", MaxDepth) + "11 01 05", ErrDepth, 0, "compact-array"},
+		"compact, arrays of many nulls":   {"13" + strings.Repeat("01FFFF", 8) + "00 01 00", ErrRoom, 0, "compact-array"},
+		"compact, more values than room":  {"13 01 FFFF 02 00 01 00", ErrRoom, 0, "compact-array"},
+		"compact, description cut":        {"13 02 05 12", ErrTruncated, 0, "compact-array"},
+		"compact, count of the array cut": {"13 01 00", ErrTruncated, 0, "compact-array"},
+		"compact of length 2^32-1":        {"13 12 84 FF FF FF FF", ErrLength, 0, "compact-array"},
+		"too deep":                        {deep + "01 00", ErrDepth, 2 * MaxDepth, "array"},
+		"count over octets":               {"01 82 FF FF 00 00 00", ErrTruncated, 0, "array"},
+		"nested counts":                   {"01 03 01 03 01 03 00", ErrTruncated, 4, "array"},
+		"length of 5":                     {"09 85 00 00 00 00 01 55", ErrLength, 0, "octet-string"},
+		"length of 2^32-1":                {"09 84 FF FF FF FF 55", ErrLength, 0, "octet-string"},
+		"indefinite length":               {"09 80 55", ErrLength, 0, "octet-string"},
 	} {
 		_, _, err := Parse(unhex(t, c.hex))
 		var where *SyntaxError
@@ -166,7 +229,16 @@ func TestRefusedValues(t *testing.T) {
 		"null with octets":      {Value{Str: "x"}, ErrLength},
 		"bits without octets":   {BitString("", 3), ErrLength},
 		"unknown tag":           {Value{Tag: 200}, ErrTag},
-		"unknown tag in array":  {Array(Unsigned(1), Value{Tag: 19}), ErrTag},
+		"unknown tag in array":  {Array(Unsigned(1), Value{Tag: 34}), ErrTag},
+		"delta over 8 bits":     {Delta(TagDeltaInteger, 128), ErrLength},
+		"delta under 0":         {Delta(TagDeltaUnsigned, -1), ErrLength},
+		"compact of no type":    {CompactArray(""), ErrTruncated},
+		"compact of two types":  {CompactArray("\x11\x12"), ErrLength},
+		"compact of another":    {CompactArray("\x12", Unsigned(1)), ErrType},
+		"compact, other count":  {CompactArray("\x01\x00\x02\x11", Array(Unsigned(1))), ErrType},
+		"compact, other width":  {CompactArray("\x02\x02\x11\x11", Structure(Unsigned(1))), ErrType},
+		"compact of nulls":      {CompactArray("\x00", Null()), ErrLength},
+		"compact, number over":  {CompactArray("\x11", Value{Tag: TagUnsigned, Num: 256}), ErrLength},
 		"nested over the limit": {deep, ErrDepth},
 	} {
 		if b, err := c.v.AppendBinary(nil); !errors.Is(err, c.is) {
@@ -203,6 +275,23 @@ func TestAccessors(t *testing.T) {
 	if _, ok := Unsigned(1).Int64(); ok {
 		t.Error("an unsigned passed for a signed number")
 	}
+	if n, ok := Delta(TagDeltaLong, -5).Delta(); n != -5 || !ok {
+		t.Errorf("delta-long: %d %v", n, ok)
+	}
+	if _, ok := Delta(TagDeltaLong, -5).Int64(); ok {
+		t.Error("a delta passed for a number")
+	}
+	if _, ok := Integer(1).Delta(); ok {
+		t.Error("a number passed for a delta")
+	}
+	for _, v := range []Value{Array(Null()), CompactArray("\x11", Unsigned(1))} {
+		if items, ok := v.Elements(); len(items) != 1 || !ok {
+			t.Errorf("%v: elements %v %v", v.Tag, items, ok)
+		}
+	}
+	if _, ok := Structure(Null()).Elements(); ok {
+		t.Error("a structure has elements of one type")
+	}
 	for _, v := range []Value{Integer(1), Float32(1), Boolean(true), OctetString("1"), BitString("1", 8)} {
 		if _, ok := v.Uint64(); ok {
 			t.Errorf("%v passed for an unsigned number", v.Tag)
@@ -224,15 +313,33 @@ func rows(n int) []byte {
 	return b
 }
 
+// compactRows gives the same profile as a compact-array.
+func compactRows(n int) []byte {
+	v, _, err := Parse(rows(n))
+	if err != nil {
+		panic(err)
+	}
+	description, err := Describe(v.Items[0])
+	if err != nil {
+		panic(err)
+	}
+	b, err := CompactArray(description, v.Items...).AppendBinary(nil)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
 func TestAllocations(t *testing.T) {
 	const n = 96
-	b := rows(n)
-	if got := testing.AllocsPerRun(100, func() {
-		if _, _, err := Parse(b); err != nil {
-			t.Fatal(err)
+	for name, b := range map[string][]byte{"array": rows(n), "compact-array": compactRows(n)} {
+		if got := testing.AllocsPerRun(100, func() {
+			if _, _, err := Parse(b); err != nil {
+				t.Fatal(err)
+			}
+		}); got > 2*n+2 {
+			t.Errorf("decoding %d rows of an %s: %v allocations, want at most 2 a row", n, name, got)
 		}
-	}); got > 2*n+2 {
-		t.Errorf("decoding %d rows: %v allocations, want at most 2 a row", n, got)
 	}
 	v := Structure(OctetString("abc"), DoubleLongUnsigned(1))
 	buf := make([]byte, 0, 64)
@@ -245,12 +352,67 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// TestMemory feeds what takes the most memory for its octets, and holds
+// decoding to 64 KiB and 64 times the octets.
+func TestMemory(t *testing.T) {
+	const n = 1 << 16
+	for name, b := range map[string][]byte{
+		"unsigned in a compact-array":        append(unhex(t, "13 11 83 01 00 00"), make([]byte, n)...),
+		"structures of one in a compact one": append(unhex(t, "13 02 01 11 83 01 00 00"), make([]byte, n)...),
+		"small structures, as many as go":    append(unhex(t, "13 02 01 11 82 01 E0"), make([]byte, 480)...),
+		"arrays of nulls":                    append(unhex(t, "01 83 01 00 00"), make([]byte, n)...),
+		"arrays of arrays":                   append(unhex(t, "01 83 00 80 00"), bytes.Repeat([]byte{1, 0}, n/2)...),
+		"short strings":                      append(unhex(t, "01 82 40 00"), bytes.Repeat([]byte{9, 2, 65, 66}, n/4)...),
+		"empty arrays of a long type":        append(unhex(t, "13 02 02 01 00 00 02 81 64"+strings.Repeat("11", 100)+"11 82 40 00"), make([]byte, n/4)...),
+		"counts that cannot be":              bytes.Repeat(unhex(t, "01 82 FF FF"), n/4),
+		"nested nulls":                       unhex(t, "13 02 02 11"+strings.Repeat("01 00 64", 1)+"00 04 01 02 03 04"),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _, err := Parse(b)
+		runtime.ReadMemStats(&after)
+		if got, most := after.TotalAlloc-before.TotalAlloc, uint64(64<<10+64*len(b)); got > most {
+			t.Errorf("%s: %d octets took %d, want at most %d (%v)", name, len(b), got, most, err)
+		}
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	for name, c := range golden() {
+		if c.want.Tag != TagCompactArray || len(c.want.Items) == 0 || strings.Contains(name, "empty") {
+			continue
+		}
+		if got, err := Describe(c.want.Items[0]); err != nil || got != c.want.Str {
+			t.Errorf("%s: described as %x, %v; want %x", name, got, err, c.want.Str)
+		}
+	}
+	deep := Unsigned(1)
+	for range MaxDepth + 1 {
+		deep = Structure(deep)
+	}
+	for name, c := range map[string]struct {
+		v  Value
+		is error
+	}{
+		"empty array":  {Array(), ErrLength},
+		"compact":      {Structure(CompactArray("\x11")), ErrTag},
+		"unknown":      {Value{Tag: 99}, ErrTag},
+		"deep nesting": {deep, ErrDepth},
+	} {
+		if got, err := Describe(c.v); !errors.Is(err, c.is) {
+			t.Errorf("%s: described as %x, %v", name, got, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, c := range golden() {
 		if len(c.hex) < 1000 {
 			f.Add(unhex(f, c.hex))
 		}
 	}
+	f.Add(unhex(f, "1301FFFF02000100"))
 	f.Add(unhex(f, "03FF"))
 	f.Add(unhex(f, "0982000155"))
 	f.Add(bytes.Repeat([]byte{1, 1}, 20))

@@ -4,9 +4,9 @@ import "encoding/binary"
 
 // Parse decodes the Data that b starts with and says how many octets it took;
 // what follows is not looked at. The value shares no memory with b, and takes
-// at most 64 times the octets of b. An error is a *SyntaxError.
+// at most 64 times the octets of b and 64 KiB. An error is a *SyntaxError.
 func Parse(b []byte) (v Value, n int, err error) {
-	d := decoder{b: b, room: len(b)}
+	d := decoder{b: b, room: len(b) + extraRoom}
 	if err := d.value(&v, 0); err != nil {
 		return Value{}, 0, err
 	}
@@ -36,11 +36,16 @@ func ParseLength(b []byte) (length, n int) {
 	return int(v), 1 + octets
 }
 
+// extraRoom is how many elements there may be over the octets that there are:
+// a structure in a compact-array is an element and takes no octet.
+const extraRoom = 1000
+
 type decoder struct {
 	b  []byte
 	at int
-	// room is how many elements may still be announced: each needs an octet
-	// at least, so that counts cannot claim more memory than was sent.
+	// room is how many elements there may still be: each but those of compact
+	// arrays needs an octet at least, so that counts cannot claim more memory
+	// than was sent.
 	room int
 }
 
@@ -51,15 +56,8 @@ func (d *decoder) value(v *Value, depth int) error {
 	}
 	v.Tag = Tag(d.b[start])
 	d.at++
-	l := v.Tag.layout()
 	var err error
-	switch l.form {
-	case number:
-		err = d.number(v, l.width)
-	case fixed:
-		err = d.octets(v, l.width)
-	case counted, bitCount:
-		err = d.counted(v, l.form == bitCount)
+	switch v.Tag.layout().form {
 	case nested:
 		if depth == MaxDepth {
 			err = ErrDepth
@@ -69,7 +67,7 @@ func (d *decoder) value(v *Value, depth int) error {
 		if count, err = d.length(); err != nil {
 			break
 		}
-		if count > d.room {
+		if count > min(d.room, len(d.b)-d.at) {
 			err = ErrTruncated
 			break
 		}
@@ -82,13 +80,34 @@ func (d *decoder) value(v *Value, depth int) error {
 				return err // it says where already
 			}
 		}
-	case unknown:
-		err = ErrTag
+	case compact:
+		if depth == MaxDepth {
+			err = ErrDepth
+			break
+		}
+		err = d.compactArray(v, depth)
+	default:
+		err = d.leaf(v)
 	}
 	if err != nil {
 		return &SyntaxError{Offset: start, Tag: v.Tag, Err: err}
 	}
 	return nil
+}
+
+// leaf decodes the contents of a v of no elements, whose tag is set.
+func (d *decoder) leaf(v *Value) error {
+	l := v.Tag.layout()
+	switch l.form {
+	case number:
+		return d.number(v, l.width)
+	case fixed:
+		return d.octets(v, l.width)
+	case counted, bitCount:
+		return d.counted(v, l.form == bitCount)
+	case nested, compact, unknown:
+	}
+	return ErrTag
 }
 
 func (d *decoder) number(v *Value, width int) error {

@@ -28,25 +28,7 @@ func (v Value) append(b []byte, start, depth int) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
 		return nil, &SyntaxError{Offset: len(b) - start, Tag: v.Tag, Err: err}
 	}
-	l := v.Tag.layout()
-	switch l.form {
-	case number:
-		if !v.fits(l.width) {
-			return fail(ErrLength)
-		}
-		return appendNumber(append(b, byte(v.Tag)), v.Num, l.width), nil
-	case fixed:
-		if len(v.Str) != l.width {
-			return fail(ErrLength)
-		}
-		return append(append(b, byte(v.Tag)), v.Str...), nil
-	case counted:
-		return append(AppendLength(append(b, byte(v.Tag)), len(v.Str)), v.Str...), nil
-	case bitCount:
-		if v.Num > 1<<31-1 || uint64(len(v.Str)) != (v.Num+7)/8 {
-			return fail(ErrLength)
-		}
-		return append(AppendLength(append(b, byte(v.Tag)), int(v.Num)), v.Str...), nil
+	switch v.Tag.layout().form {
 	case nested:
 		if depth == MaxDepth {
 			return fail(ErrDepth)
@@ -59,9 +41,48 @@ func (v Value) append(b []byte, start, depth int) ([]byte, error) {
 			}
 		}
 		return b, nil
-	case unknown:
+	case compact:
+		if depth == MaxDepth {
+			return fail(ErrDepth)
+		}
+		out, err := v.appendCompact(append(b, byte(v.Tag)), depth)
+		if err != nil {
+			return fail(err)
+		}
+		return out, nil
+	default:
+		out, err := v.appendLeaf(append(b, byte(v.Tag)))
+		if err != nil {
+			return fail(err)
+		}
+		return out, nil
 	}
-	return fail(ErrTag)
+}
+
+// appendLeaf appends the contents of a v of no elements.
+func (v Value) appendLeaf(b []byte) ([]byte, error) {
+	l := v.Tag.layout()
+	switch l.form {
+	case number:
+		if !v.fits(l.width) {
+			return nil, ErrLength
+		}
+		return appendNumber(b, v.Num, l.width), nil
+	case fixed:
+		if len(v.Str) != l.width {
+			return nil, ErrLength
+		}
+		return append(b, v.Str...), nil
+	case counted:
+		return append(AppendLength(b, len(v.Str)), v.Str...), nil
+	case bitCount:
+		if v.Num > 1<<31-1 || uint64(len(v.Str)) != (v.Num+7)/8 {
+			return nil, ErrLength
+		}
+		return append(AppendLength(b, int(v.Num)), v.Str...), nil
+	case nested, compact, unknown:
+	}
+	return nil, ErrTag
 }
 
 // fits says whether the number of v is one that width octets can carry.

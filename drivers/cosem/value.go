@@ -47,7 +47,9 @@ func toValue(data axdr.Value, a dlms.Attribute, scaler int8) (meter.Value, meter
 		return meter.OctetsValue([]byte(data.Str)), 0, nil
 	case axdr.TagBitString, axdr.TagDate, axdr.TagTime:
 		return meter.OctetsValue([]byte(data.Str)), 0, nil
-	case axdr.TagArray, axdr.TagStructure, axdr.TagDateTime:
+	case axdr.TagArray, axdr.TagStructure, axdr.TagCompactArray, axdr.TagDateTime,
+		axdr.TagDeltaInteger, axdr.TagDeltaLong, axdr.TagDeltaDoubleLong,
+		axdr.TagDeltaUnsigned, axdr.TagDeltaLongUnsigned, axdr.TagDeltaDoubleLongUnsigned:
 	}
 	return meter.Value{}, 0, fmt.Errorf("%w: %v", errNotScalar, data.Tag)
 }
