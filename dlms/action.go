@@ -67,6 +67,9 @@ func (c *Client) act(ctx context.Context, method Attribute, argument *axdr.Value
 	if form != formNormal {
 		return axdr.Value{}, malformed("action response of form %d", form)
 	}
+	if len(octets) == 1 && octets[0] == 0 { // some meters leave out that nothing is returned
+		return axdr.Value{}, nil
+	}
 	r := reader{b: octets}
 	return parseActionResult(&r)
 }
@@ -223,16 +226,15 @@ func appendActionList(b []byte, invoke uint8, calls []Call) (head, data []byte, 
 // A refusal is an AccessError. A method that returns nothing gives null-data.
 func parseActionResult(r *reader) (axdr.Value, error) {
 	result := AccessError(r.u8())
-	returns := len(r.b) > 0 && r.u8() != 0 // some meters leave out even the 00
-	switch {
-	case r.short:
+	returns := (result == 0 || len(r.b) > 0) && r.u8() != 0
+	if r.short {
 		return axdr.Value{}, malformed("action response cut short")
-	case result != 0 && !returns:
-		return axdr.Value{}, result
-	case !returns:
-		return axdr.Value{}, nil
 	}
-	v, err := parseDataResult(r)
+	var v axdr.Value
+	var err error
+	if returns {
+		v, err = parseDataResult(r)
+	}
 	if result != 0 {
 		return axdr.Value{}, result
 	}

@@ -199,9 +199,8 @@ func (c *Client) sendBlocks(ctx context.Context, data []byte, is func([]byte) bo
 		r.u8()
 		switch {
 		case form != more:
-			// The meter gives up midway: what it says stands in a response of
-			// another form, result first.
-			if e := AccessError(r.u8()); e != 0 && !r.short {
+			// The meter gives up midway: a response with a result alone.
+			if e := AccessError(r.u8()); e != 0 && (form == formNormal || form == setFormLast && apdu[0] == tagSetResponse) {
 				return nil, e
 			}
 			return nil, malformed("response of form %d to block %d of several", form, n)
