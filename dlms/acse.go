@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"gridgate/dlms/axdr"
+	"gridgate/dlms/security"
 )
 
 // The APDUs of ACSE and of the initiate service (IEC 62056-5-3, 9.5), and what
@@ -17,13 +18,17 @@ const (
 	tagRLRQ             = 0x62
 	tagRLRE             = 0x63
 
-	tagContextName   = 0xA1
-	tagResult        = 0xA2
-	tagDiagnostic    = 0xA3
-	tagRequirements  = 0x8A
-	tagMechanismName = 0x8B
-	tagAuthValue     = 0xAC
-	tagUserInfo      = 0xBE
+	tagContextName         = 0xA1
+	tagResult              = 0xA2
+	tagDiagnostic          = 0xA3
+	tagRespondingTitle     = 0xA4
+	tagCallingTitle        = 0xA6
+	tagRespondingMechanism = 0x89
+	tagRequirements        = 0x8A
+	tagMechanismName       = 0x8B
+	tagRespondingValue     = 0xAA
+	tagAuthValue           = 0xAC
+	tagUserInfo            = 0xBE
 )
 
 const dlmsVersion = 6
@@ -35,86 +40,165 @@ func appendElement(b []byte, tag byte, contents ...byte) []byte {
 
 // appendAARQ appends the association request:
 //
-//	60 len  A1 09 06 07 60857405080101       application context: logical names, no ciphering
+//	60 len  A1 09 06 07 60857405080101       application context
+//	        A6 0A 04 08 system title         of the client, if it has one
 //	        8A 02 07 80                      \
 //	        8B 07 60857405080201              | with authentication only
-//	        AC len 80 len password           /
-//	        BE len 04 len InitiateRequest
-func appendAARQ(b []byte, o Options) []byte {
-	body := appendElement(nil, tagContextName, 0x06, 0x07, 0x60, 0x85, 0x74, 0x05, 0x08, 0x01, 0x01)
+//	        AC len 80 len password           /  or the client's challenge
+//	        BE len 04 len InitiateRequest       protected or not
+func appendAARQ(b []byte, o Options, challenge, info []byte) []byte {
+	body := appendElement(nil, tagContextName, 0x06, 0x07, 0x60, 0x85, 0x74, 0x05, 0x08, 0x01, contextName(o))
+	if title := o.Security.Title; !title.IsZero() {
+		body = appendElement(body, tagCallingTitle, appendElement(nil, 0x04, title[:]...)...)
+	}
 	if o.Mechanism != NoAuthentication {
+		value := []byte(o.Password)
+		if o.Mechanism.isHigh() {
+			value = challenge
+		}
 		body = appendElement(body, tagRequirements, 0x07, 0x80)
 		body = appendElement(body, tagMechanismName, 0x60, 0x85, 0x74, 0x05, 0x08, 0x02, byte(o.Mechanism))
-		body = appendElement(body, tagAuthValue, appendElement(nil, 0x80, o.Password...)...)
+		body = appendElement(body, tagAuthValue, appendElement(nil, 0x80, value...)...)
 	}
-	body = appendElement(body, tagUserInfo, appendElement(nil, 0x04, appendInitiateRequest(nil, o)...)...)
-	return appendElement(b, tagAARQ, body...)
+	return appendElement(b, tagAARQ, appendUserInfo(body, info)...)
+}
+
+func appendUserInfo(b, info []byte) []byte {
+	return appendElement(b, tagUserInfo, appendElement(nil, 0x04, info...)...)
+}
+
+// contextName is the last arc of the application context: 1 logical names, 2
+// short names, 3 and 4 the same with ciphering.
+func contextName(o Options) byte {
+	name := byte(1)
+	if o.ShortNames {
+		name = 2
+	}
+	if o.Security.ciphers() {
+		name += 2
+	}
+	return name
 }
 
 // appendInitiateRequest appends the xDLMS part of the association request:
 //
-//	01 00 00 00 06           no dedicated key, response allowed, no quality of service, version
+//	01
+//	00, or 01 len key        the dedicated key, if there is one
+//	00 00 06                 response allowed, no quality of service, version
 //	5F 1F 04 00 conformance  3 octets
 //	max PDU                  2 octets
-func appendInitiateRequest(b []byte, o Options) []byte {
+func appendInitiateRequest(b []byte, o Options, dedicated security.Key) []byte {
 	c := o.Conformance
-	return append(b, tagInitiateRequest, 0, 0, 0, dlmsVersion, 0x5F, 0x1F, 4, 0,
+	b = append(b, tagInitiateRequest)
+	if dedicated.IsZero() {
+		b = append(b, 0)
+	} else {
+		b = dedicated.AppendSecret(append(b, 1, byte(dedicated.Len())))
+	}
+	return append(b, 0, 0, dlmsVersion, 0x5F, 0x1F, 4, 0,
 		byte(c>>16), byte(c>>8), byte(c), byte(o.MaxPDU>>8), byte(o.MaxPDU))
 }
 
-// parseAARE decodes the answer to an association request that was made with o.
-// A refusal is an *AssociationError.
-//
-// An answer without the xDLMS part is taken as one that grants what was
-// proposed: some meters leave it out, of refusals above all.
-func parseAARE(apdu []byte, o Options) (Association, error) {
-	outer := reader{b: apdu}
+// aare is an association response.
+type aare struct {
+	result     Result
+	provider   bool // the diagnostic is the service provider's
+	diagnostic uint8
+	context    byte   // last arc of the application context; 0 not said
+	title      []byte // of the meter
+	mechanism  *byte  // nil not said
+	challenge  []byte // the meter's
+	info       []byte // nil if it was left out
+}
+
+// parseAARE decodes the answer to an association request. What it gives
+// aliases nothing.
+func parseAARE(apdu []byte) (aare, error) {
+	outer := reader{b: bytes.Clone(apdu)}
 	tag, contents := outer.element()
 	if tag != tagAARE || outer.short {
-		return Association{}, malformed("%.16x… is no answer to an association request", apdu)
+		return aare{}, malformed("%.16x… is no answer to an association request", apdu)
 	}
-	refusal := AssociationError{Result: 0xFF}
-	granted := Association{Conformance: o.Conformance}
+	a := aare{result: noResult}
 	body := reader{b: contents}
 	for len(body.b) > 0 {
 		tag, contents := body.element()
 		if body.short {
-			return Association{}, malformed("association response cut short")
+			return aare{}, malformed("association response cut short")
 		}
-		switch tag {
-		case tagResult:
-			n, ok := parseInteger(contents)
-			if !ok {
-				return Association{}, malformed("association result %x", contents)
-			}
-			refusal.Result = Result(n)
-		case tagDiagnostic:
-			choice := reader{b: contents}
-			from, number := choice.element()
-			n, ok := parseInteger(number)
-			if choice.short || !ok {
-				return Association{}, malformed("association diagnostic %x", contents)
-			}
-			refusal.Provider, refusal.Diagnostic = from == 0xA2, n
-		case tagUserInfo:
-			info := reader{b: contents}
-			tag, octets := info.element()
-			if tag != 0x04 || info.short {
-				return Association{}, malformed("association response: user information %x", contents)
-			}
-			var err error
-			if granted, refusal.Service, err = parseInitiateResponse(octets); err != nil {
-				return Association{}, err
-			}
+		if err := a.field(tag, contents); err != nil {
+			return aare{}, err
 		}
 	}
-	switch {
-	case refusal.Result == 0xFF:
-		return Association{}, malformed("association response without a result")
-	case refusal.Result != Accepted || refusal.Service != nil:
-		return Association{}, &refusal
+	if a.result == noResult {
+		return aare{}, malformed("association response without a result")
 	}
-	return granted, nil
+	return a, nil
+}
+
+const noResult Result = 0xFF
+
+// field takes an element of the response. Names and titles that are not as
+// they should be are as if they were not there: few associations need them.
+func (a *aare) field(tag byte, contents []byte) error {
+	switch tag {
+	case tagContextName:
+		if len(contents) == 9 {
+			a.context = contents[8]
+		}
+	case tagResult:
+		n, ok := parseInteger(contents)
+		if !ok || Result(n) == noResult {
+			return malformed("association result %x", contents)
+		}
+		a.result = Result(n)
+	case tagDiagnostic:
+		choice := reader{b: contents}
+		from, number := choice.element()
+		n, ok := parseInteger(number)
+		if choice.short || !ok {
+			return malformed("association diagnostic %x", contents)
+		}
+		a.provider, a.diagnostic = from == 0xA2, n
+	case tagRespondingTitle:
+		inner := reader{b: contents}
+		if tag, title := inner.element(); tag == 0x04 && !inner.short {
+			a.title = title
+		}
+	case tagRespondingMechanism:
+		if len(contents) == 7 {
+			a.mechanism = &contents[6]
+		}
+	case tagRespondingValue:
+		inner := reader{b: contents}
+		if _, value := inner.element(); !inner.short {
+			a.challenge = value
+		}
+	case tagUserInfo:
+		info := reader{b: contents}
+		tag, octets := info.element()
+		if tag != 0x04 || info.short || len(octets) == 0 {
+			return malformed("association response: user information %x", contents)
+		}
+		a.info = octets
+	}
+	return nil
+}
+
+// refused gives the meter's refusal as an *AssociationError, nil if it granted.
+func (a aare) refused() error {
+	if a.result == Accepted {
+		return nil
+	}
+	var service *ServiceError
+	if len(a.info) > 0 && a.info[0] == tagServiceError {
+		service, _ = parseServiceError(a.info) // the refusal says enough without it
+	}
+	return a.error(service)
+}
+
+func (a aare) error(service *ServiceError) error {
+	return &AssociationError{Result: a.result, Provider: a.provider, Diagnostic: a.diagnostic, Service: service}
 }
 
 // parseInteger decodes a BER INTEGER of one octet.
@@ -173,8 +257,15 @@ func parseServiceError(b []byte) (*ServiceError, error) {
 	return &ServiceError{Service: b[1], Kind: b[2], Code: b[3]}, nil
 }
 
-// appendRLRQ appends the release request, reason normal.
-func appendRLRQ(b []byte) []byte { return append(b, tagRLRQ, 3, 0x80, 1, 0) }
+// appendRLRQ appends the release request, reason normal, with the initiate
+// request unless it is empty.
+func appendRLRQ(b, info []byte) []byte {
+	body := []byte{0x80, 1, 0}
+	if len(info) > 0 {
+		body = appendUserInfo(body, info)
+	}
+	return appendElement(b, tagRLRQ, body...)
+}
 
 // parseRLRE checks the answer to a release request. Its contents do not
 // matter: some meters repeat the initiate response in it.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"gridgate/dlms/security"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -15,6 +17,20 @@ func unhex(t testing.TB, s string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// grant is what a client takes from the answer to an association request that
+// was made with o.
+func grant(apdu []byte, o Options) (Association, error) {
+	a, err := parseAARE(apdu)
+	if err != nil {
+		return Association{}, err
+	}
+	c := Client{options: o}
+	if err := c.prepare(); err != nil {
+		return Association{}, err
+	}
+	return c.grant(a)
 }
 
 func TestAARQ(t *testing.T) {
@@ -38,7 +54,7 @@ func TestAARQ(t *testing.T) {
 				"BE10040E01000000065F1F0400007E1F04B0",
 		},
 	} {
-		if got := appendAARQ(nil, c.o); !bytes.Equal(got, unhex(t, c.want)) {
+		if got := appendAARQ(nil, c.o, nil, appendInitiateRequest(nil, c.o, security.Key{})); !bytes.Equal(got, unhex(t, c.want)) {
 			t.Errorf("%s: %x, want %s", name, got, c.want)
 		}
 	}
@@ -75,7 +91,7 @@ func TestAARE(t *testing.T) {
 			Association{Conformance: 0x001218, MaxPDU: 512, VAA: 7},
 		},
 	} {
-		if got, err := parseAARE(unhex(t, c.apdu), proposed); err != nil || got != c.want {
+		if got, err := grant(unhex(t, c.apdu), proposed); err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v, want %+v", name, got, err, c.want)
 		}
 	}
@@ -100,7 +116,7 @@ func TestRefusingAARE(t *testing.T) {
 		"initiate error":                      {"611F" + head + "A203020101 A305A103020101 BE0604040E010602", false, "no reason given: initiate: incompatible conformance"},
 		"accepted, with initiate error":       {"611F" + head + "A203020100 A305A103020100 BE0604040E010603", false, "initiate: pdu size too short"},
 	} {
-		_, err := parseAARE(unhex(t, c.apdu), Options{})
+		_, err := grant(unhex(t, c.apdu), Options{})
 		var refusal *AssociationError
 		if !errors.As(err, &refusal) || errors.Is(err, ErrAuthentication) != c.authentication || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v", name, err)
@@ -112,13 +128,13 @@ func TestMalformedAARE(t *testing.T) {
 	t.Parallel()
 	whole := unhex(t, granting)
 	for n := range whole {
-		if _, err := parseAARE(whole[:n], Options{}); !errors.Is(err, ErrMalformed) {
+		if _, err := grant(whole[:n], Options{}); !errors.Is(err, ErrMalformed) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
 		// The same cut by one who counts well.
 		if n > 2 && n < len(whole)-1 {
 			cut := append([]byte{0x61, byte(n - 2)}, whole[2:n]...)
-			if a, err := parseAARE(cut, Options{}); err == nil && a.MaxPDU != 0 {
+			if a, err := grant(cut, Options{}); err == nil && a.MaxPDU != 0 {
 				t.Errorf("cut to %d: taken for %+v", n, a)
 			}
 		}
@@ -134,7 +150,7 @@ func TestMalformedAARE(t *testing.T) {
 		"release response":  "6303800100",
 		"diagnostic is odd": "610A A203020100 A303020100",
 	} {
-		if a, err := parseAARE(unhex(t, apdu), Options{}); !errors.Is(err, ErrMalformed) {
+		if a, err := grant(unhex(t, apdu), Options{}); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %+v, %v", name, a, err)
 		}
 	}
@@ -142,7 +158,7 @@ func TestMalformedAARE(t *testing.T) {
 
 func TestRelease(t *testing.T) {
 	t.Parallel()
-	if got := appendRLRQ(nil); !bytes.Equal(got, unhex(t, "6203800100")) {
+	if got := appendRLRQ(nil, nil); !bytes.Equal(got, unhex(t, "6203800100")) {
 		t.Errorf("sent %x", got)
 	}
 	for _, good := range []string{"6303800100", "6300", "6311800100BE0F040E0800065F1F040000021C04000007"} {
@@ -161,7 +177,7 @@ func FuzzAARE(f *testing.F) {
 	f.Add(unhex(f, granting))
 	f.Add(unhex(f, "6117A109060760857405080101A203020101A305A10302010D"))
 	f.Fuzz(func(t *testing.T, apdu []byte) {
-		_, err := parseAARE(apdu, Options{Conformance: 1})
+		_, err := grant(apdu, Options{Conformance: 1})
 		var refusal *AssociationError
 		if err != nil && !errors.Is(err, ErrMalformed) && !errors.As(err, &refusal) {
 			t.Fatalf("%x: %v", apdu, err)

@@ -22,6 +22,7 @@ type Client struct {
 	gbt       gbt    // general block transfer
 	names     names  // short names, by logical name
 	listMax   int    // how many attributes a list may have, as learnt; 0 not learnt
+	secure    secure // ciphering
 }
 
 // NewClient gives a client without an association.
@@ -36,46 +37,6 @@ func NewClient(t Transport, o Options) *Client {
 		o.MaxAnswer = defaultMaxAnswer
 	}
 	return &Client{transport: t, options: o}
-}
-
-// Associate opens an association. A refusal is an *AssociationError, and
-// ErrAuthentication where credentials are the reason.
-func (c *Client) Associate(ctx context.Context) (Association, error) {
-	c.open = false
-	c.out = appendAARQ(c.out[:0], c.options)
-	apdu, err := c.exchange(ctx, func(apdu []byte) bool { return apdu[0] == tagAARE })
-	if err != nil {
-		return Association{}, fmt.Errorf("associate: %w", err)
-	}
-	granted, err := parseAARE(apdu, c.options)
-	if err != nil {
-		return Association{}, fmt.Errorf("associate: %w", err)
-	}
-	c.granted, c.open = granted, true
-	return granted, nil
-}
-
-// Associated says whether there is an association.
-func (c *Client) Associated() bool { return c.open }
-
-// Granted gives what the meter granted with the association.
-func (c *Client) Granted() Association { return c.granted }
-
-// Release ends the association. It is over whatever Release returns.
-func (c *Client) Release(ctx context.Context) error {
-	if !c.open {
-		return nil
-	}
-	c.open = false
-	c.out = appendRLRQ(c.out[:0])
-	apdu, err := c.exchange(ctx, func(apdu []byte) bool { return apdu[0] == tagRLRE })
-	if err == nil {
-		err = parseRLRE(apdu)
-	}
-	if err != nil {
-		return fmt.Errorf("release: %w", err)
-	}
-	return nil
 }
 
 // may says whether the association lets the client do that.
@@ -109,15 +70,23 @@ func answers(tag byte, invoke uint8) func([]byte) bool {
 // requests before are passed over. Any APDU that cannot be the answer, and
 // any that is empty, is malformed.
 func (c *Client) exchange(ctx context.Context, isAnswer func([]byte) bool) ([]byte, error) {
-	if err := c.send(ctx, c.out); err != nil {
+	out, err := c.seal(c.out)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.send(ctx, out); err != nil {
 		return nil, err
 	}
 	for range maxStray {
 		apdu, err := c.receive(ctx)
+		if err == nil {
+			apdu, err = c.unseal(apdu)
+		}
 		if err != nil {
 			return nil, err
 		}
 		switch {
+		case len(apdu) == 0:
 		case isAnswer(apdu):
 			return apdu, nil
 		case apdu[0] == tagException:

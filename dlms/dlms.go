@@ -3,6 +3,7 @@
 // methods by logical-name referencing.
 //
 //	Client     associations and services              this package
+//	security   who is there, and ciphering            dlms/security
 //	axdr       the data of attributes                 dlms/axdr
 //	Transport  carries APDUs: wrapper over TCP, …     dlms/wrapper
 //	obis       the names of objects                   dlms/obis
@@ -27,6 +28,7 @@ import (
 	"fmt"
 
 	"gridgate/dlms/obis"
+	"gridgate/dlms/security"
 )
 
 // Transport carries APDUs between the client and one logical device. The
@@ -103,7 +105,8 @@ type Range struct {
 // association without authentication.
 type Options struct {
 	Mechanism Mechanism
-	Password  []byte // for LLS; kept, not copied
+	Password  Secret // for LLS and HLS, but for 5 and 7; kept, not copied
+	Security  Security
 	// Conformance is the services proposed; 0 is DefaultConformance.
 	Conformance Conformance
 	// MaxPDU is the longest APDU that the client takes, in octets; 0 is 4096.
@@ -145,4 +148,7 @@ type Association struct {
 	MaxPDU uint16
 	// VAA is the base name: 0007 for logical-name referencing.
 	VAA uint16
+	// MeterTitle is the meter's system title, where the association is
+	// protected or authenticated on a high level and the meter gives one.
+	MeterTitle security.Title
 }

@@ -33,8 +33,9 @@ drivers/cosem:       dlms dlms/axdr dlms/obis dlms/wrapper drivers/line internal
 drivers/modbus:      drivers/line internal/meter
 drivers/drivertest:  drivers/line
 
-dlms:                dlms/axdr dlms/obis
+dlms:                dlms/axdr dlms/obis dlms/security
 dlms/axdr:           dlms/obis
+dlms/security:       dlms/axdr
 dlms/obis:
 dlms/wrapper:
 dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/wrapper
