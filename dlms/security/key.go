@@ -15,7 +15,11 @@ const redacted = "[redacted]"
 // long. However it is printed or marshalled it says only that it is a secret,
 // even from within other values. The zero value is no key. Copies share the
 // key; it is safe for concurrent use.
-type Key struct{ m *material } // a pointer: fmt does not follow it where Format is out of reach
+type Key struct{ m *hidden }
+
+// hidden keeps the key out of the reach of fmt, which follows one pointer, and
+// does so where Format cannot be called: in fields that are not exported.
+type hidden struct{ *material }
 
 type material struct {
 	octets [32]byte
@@ -39,7 +43,7 @@ func NewKey(octets []byte) (Key, error) {
 	}
 	m := &material{n: len(octets), block: block, aead: aead}
 	copy(m.octets[:], octets)
-	return Key{m}, nil
+	return Key{&hidden{m}}, nil
 }
 
 // IsZero says whether there is no key.
