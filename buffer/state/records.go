@@ -12,6 +12,7 @@ const (
 	kindLost         = 1 // key "": 1, the state began anew after ErrLost
 	kindAuthFailures = 2 // key meter: count (uvarint), then the fingerprint
 	kindConfigHash   = 3 // key "": 32 octets
+	kindCounter      = 4 // key title, then key id, 8 octets each: the first counter not reserved (uvarint)
 )
 
 // Lost says that the state was once lost and begun anew: what it would have

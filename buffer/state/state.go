@@ -88,6 +88,7 @@ type State struct {
 	records    []record // rising by kind and key
 	generation uint64
 	dirty      bool // a write failed: the copies may be behind records
+	counters   map[string]counter
 	closed     bool
 }
 
@@ -131,7 +132,7 @@ func open(dir string) (_ *State, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &State{dir: dir}
+	s := &State{dir: dir, counters: map[string]counter{}}
 	if s.lock, err = takeLock(filepath.Join(dir, "state.db.lock")); err != nil {
 		return nil, err
 	}
@@ -235,13 +236,21 @@ func compareRecords(a, b record) int {
 func (s *State) set(kind byte, key string, value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return fmt.Errorf("state %s: %w", s.dir, ErrClosed)
+	if err := s.mayWrite(); err != nil {
+		return err
 	}
 	i, ok := s.find(kind, key)
-	switch {
-	case !s.dirty && (!ok && value == nil || ok && value != nil && bytes.Equal(s.records[i].value, value)):
+	if !s.dirty && (!ok && value == nil || ok && value != nil && bytes.Equal(s.records[i].value, value)) {
 		return nil
+	}
+	s.put(kind, key, value)
+	return s.commit()
+}
+
+// put changes a record, or removes it when value is nil, and writes nothing.
+// mu is held.
+func (s *State) put(kind byte, key string, value []byte) {
+	switch i, ok := s.find(kind, key); {
 	case ok && value == nil:
 		s.records = slices.Delete(s.records, i, i+1)
 	case ok:
@@ -249,10 +258,6 @@ func (s *State) set(kind byte, key string, value []byte) error {
 	case value != nil:
 		s.records = slices.Insert(s.records, i, record{kind, key, value})
 	}
-	if err := s.write(); err != nil {
-		return fmt.Errorf("state %s: %w", s.dir, err)
-	}
-	return nil
 }
 
 // write writes both copies, one after the other.

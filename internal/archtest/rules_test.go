@@ -23,7 +23,7 @@ agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        internal/meter
 
 buffer:              internal/column internal/meter internal/sys internal/wire
-buffer/state:        internal/meter internal/sys internal/wire
+buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
 drivers:             drivers/address drivers/cosem drivers/line drivers/modbus internal/meter
@@ -38,6 +38,9 @@ dlms/axdr:           dlms/obis
 dlms/security:       dlms/axdr
 dlms/obis:
 dlms/wrapper:
+dlms/hdlc:
+dlms/modee:
+dlms/plc:
 dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/wrapper
 
 internal/meter:      dlms/obis
