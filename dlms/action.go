@@ -86,7 +86,7 @@ func (c *Client) ActionList(ctx context.Context, calls []Call) ([]Item, error) {
 	}
 	items := make([]Item, 0, len(calls))
 	for len(items) < len(calls) {
-		n := c.fit(len(calls)-len(items), 2, func(i int) int {
+		n := c.fit(len(calls)-len(items), setListHead, func(i int) int {
 			return 10 + encodedLen(calls[len(items)+i].Argument)
 		})
 		if n == 1 || c.options.ShortNames {

@@ -23,12 +23,19 @@ func itemOf(v axdr.Value, err error) (Item, error) {
 	return Item{Value: v}, err
 }
 
-// attributeLen is the octets of an attribute in a list, without a selection.
-const attributeLen = 10
+// The octets of requests with lists, with counts of one octet: before the first
+// item, and of an attribute without a selection.
+const (
+	getListHead   = 4
+	setListHead   = 5
+	readNamesHead = 2
+	writeNameHead = 3
+	attributeLen  = 10
+)
 
-// fit gives how many of n requests, 1 at least, may go in one list: a request
-// with so many counts in it, and items of so many octets as length says.
-func (c *Client) fit(n, counts int, length func(i int) int) int {
+// fit gives how many of n requests, 1 at least, may go in one list: after head
+// octets, each in as many octets as length says.
+func (c *Client) fit(n, head int, length func(i int) int) int {
 	if !c.granted.Conformance.Has(MultipleReferences) {
 		return 1
 	}
@@ -37,9 +44,9 @@ func (c *Client) fit(n, counts int, length func(i int) int) int {
 			n = min(n, most)
 		}
 	}
-	limit, octets := c.maxPDU(), 3+counts
+	limit, octets := c.maxPDU(), head
 	if n > 127 {
-		octets += 2 * counts
+		octets += 4 // two counts of three octets
 	}
 	if limit == 0 {
 		return max(n, 1)
@@ -61,7 +68,7 @@ func (c *Client) GetList(ctx context.Context, attributes []Attribute) ([]Item, e
 	}
 	items := make([]Item, 0, len(attributes))
 	for len(items) < len(attributes) {
-		n := c.fit(len(attributes)-len(items), 1, func(int) int { return attributeLen })
+		n := c.fit(len(attributes)-len(items), getListHead, func(int) int { return attributeLen })
 		some, err := c.getList(ctx, attributes[len(items):len(items)+n])
 		if err != nil {
 			return items, fmt.Errorf("get list of %d from %v: %w", n, attributes[len(items)], err)
@@ -87,7 +94,7 @@ func (c *Client) ReadList(ctx context.Context, attributes []Attribute) ([]Item, 
 	items := make([]Item, 0, len(attributes))
 	for len(items) < len(attributes) {
 		rest := attributes[len(items):]
-		n := c.fit(len(rest), 1, func(int) int { return attributeLen })
+		n := c.fit(len(rest), getListHead, func(int) int { return attributeLen })
 		if n == 1 {
 			v, err := c.Get(ctx, rest[0])
 			item, err := itemOf(v, err)

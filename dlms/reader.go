@@ -65,3 +65,11 @@ func (r *reader) data() (axdr.Value, error) {
 	r.take(n)
 	return v, nil
 }
+
+// attribute takes class, code and attribute.
+func (r *reader) attribute() Attribute {
+	a := Attribute{Class: r.u16()}
+	copy(a.Code[:], r.take(len(a.Code)))
+	a.ID = int8(r.u8())
+	return a
+}

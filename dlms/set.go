@@ -89,7 +89,7 @@ func (c *Client) SetList(ctx context.Context, list []Assignment) (results []erro
 	results = make([]error, 0, len(list))
 	for len(results) < len(list) {
 		rest := list[len(results):]
-		n := c.fit(len(rest), 2, func(i int) int { return attributeLen + encodedLen(&rest[i].Value) })
+		n := c.fit(len(rest), setListHead, func(i int) int { return attributeLen + encodedLen(&rest[i].Value) })
 		if n == 1 || c.options.ShortNames {
 			item, err := itemOf(axdr.Value{}, c.Set(ctx, rest[0].Attribute, rest[0].Value))
 			if err != nil {
