@@ -115,7 +115,7 @@ func (c *Client) actList(ctx context.Context, calls []Call) ([]Item, error) {
 		return nil, err
 	}
 	c.out = head
-	if limit := c.maxPDU(); limit != 0 && len(head)+len(data) > limit && c.granted.Conformance.Has(BlockTransferAction) {
+	if limit := c.plainMax(); limit != 0 && len(head)+len(data) > limit && c.granted.Conformance.Has(BlockTransferAction) {
 		c.out[1] = actionFormListFirstBlock
 	} else {
 		c.out, data = append(c.out, data...), nil

@@ -29,6 +29,9 @@ type Client struct {
 func NewClient(t Transport, o Options) *Client {
 	if o.Conformance == 0 {
 		o.Conformance = DefaultConformance
+		if o.ShortNames {
+			o.Conformance = DefaultShortNameConformance
+		}
 	}
 	if o.MaxPDU == 0 {
 		o.MaxPDU = defaultMaxPDU

@@ -44,7 +44,7 @@ func (c *Client) fit(n, head int, length func(i int) int) int {
 			n = min(n, most)
 		}
 	}
-	limit, octets := c.maxPDU(), head
+	limit, octets := c.plainMax(), head
 	if n > 127 {
 		octets += 4 // two counts of three octets
 	}

@@ -114,7 +114,7 @@ func (c *Client) setList(ctx context.Context, list []Assignment) ([]error, error
 		return nil, err
 	}
 	c.out = head
-	if limit := c.maxPDU(); limit != 0 && len(head)+len(data) > limit && c.granted.Conformance.Has(BlockTransferSet) {
+	if limit := c.plainMax(); limit != 0 && len(head)+len(data) > limit && c.granted.Conformance.Has(BlockTransferSet) {
 		c.out[1] = setFormListFirstBlock
 	} else {
 		c.out, data = append(c.out, data...), nil
@@ -156,7 +156,7 @@ func (c *Client) write(ctx context.Context, invoke byte, data []byte) ([]byte, e
 // inBlocks says whether the request in c.out is to be sent in the blocks of its
 // service: it is too long for one APDU, and the meter grants them.
 func (c *Client) inBlocks(service Conformance) bool {
-	limit := c.maxPDU()
+	limit := c.plainMax()
 	return limit != 0 && len(c.out) > limit && c.granted.Conformance.Has(service)
 }
 
@@ -212,14 +212,24 @@ func (c *Client) sendBlocks(ctx context.Context, data []byte, is func([]byte) bo
 }
 
 // blockRoom is how many octets a datablock may have that follows head octets.
-// Ciphering adds to the APDU: 40 octets at most in the general form.
-func (c *Client) blockRoom(head int) int {
-	const ciphering = 40
-	limit := c.maxPDU() - head - blockHead
-	if c.granted.Conformance.Has(GeneralProtection) {
-		limit -= ciphering
+func (c *Client) blockRoom(head int) int { return c.plainMax() - head - blockHead }
+
+// plainMax is the longest APDU that the meter takes, in octets, before it is
+// ciphered; 0 is no limit.
+func (c *Client) plainMax() int {
+	const (
+		ciphering = 21 // tag, length of three, control, counter of four, authentication tag of twelve
+		general   = 10 // system title of eight and its length, and a longer length
+	)
+	limit := c.maxPDU()
+	if limit == 0 || !c.secure.on {
+		return limit
 	}
-	return limit
+	limit -= ciphering
+	if c.secure.general {
+		limit -= general
+	}
+	return max(limit, 1)
 }
 
 func appendBlock(b []byte, last bool, n uint32, octets []byte) []byte {

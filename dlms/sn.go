@@ -382,10 +382,6 @@ func (c *Client) setByName(ctx context.Context, a Attribute, v axdr.Value) error
 	if err != nil {
 		return err
 	}
-	return c.writeName(ctx, name, v)
-}
-
-func (c *Client) writeName(ctx context.Context, name uint16, v axdr.Value) error {
 	results, err := c.WriteNames(ctx, []NamedValue{{Name: name, Value: v}})
 	if err != nil {
 		return err
@@ -393,8 +389,9 @@ func (c *Client) writeName(ctx context.Context, name uint16, v axdr.Value) error
 	return results[0]
 }
 
-// actByName runs a method by writing its argument, or 0 for none, to its short
-// name. What a method returns is not given that way.
+// actByName runs a method by reading its short name, with the argument as a
+// parameter. What the method returns is what is read; a method that returns
+// nothing gives null-data.
 func (c *Client) actByName(ctx context.Context, method Attribute, argument *axdr.Value) (axdr.Value, error) {
 	first := methodBase(method.Class)
 	if first == 0 || method.ID < 1 {
@@ -404,9 +401,10 @@ func (c *Client) actByName(ctx context.Context, method Attribute, argument *axdr
 	if err != nil {
 		return axdr.Value{}, err
 	}
-	v := axdr.Integer(0)
-	if argument != nil {
-		v = *argument
+	name := Name{Name: base + first + uint16(8*(int(method.ID)-1)), Selector: 1, Parameter: argument}
+	items, err := c.ReadNames(ctx, []Name{name})
+	if err != nil {
+		return axdr.Value{}, err
 	}
-	return axdr.Value{}, c.writeName(ctx, base+first+uint16(8*(int(method.ID)-1)), v)
+	return items[0].Value, items[0].Err
 }

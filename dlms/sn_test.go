@@ -108,7 +108,7 @@ func TestReadListByShortNames(t *testing.T) {
 
 func TestWriteByShortName(t *testing.T) {
 	t.Parallel()
-	client, s := short(t, 0, "0D 01 00", "0D 01 01 03", "0D 01 00", "0D 02 00 01 0C")
+	client, s := short(t, 0, "0D 01 00", "0D 01 01 03", "0C 01 00 00", "0C 01 00 0901AA", "0D 02 00 01 0C")
 	if err := client.Set(t.Context(), breaker(4), axdr.Enum(2)); err != nil {
 		t.Error(err)
 	}
@@ -118,11 +118,16 @@ func TestWriteByShortName(t *testing.T) {
 	if _, err := client.Action(t.Context(), breaker(2), nil); err != nil {
 		t.Error(err)
 	}
+	challenge := axdr.OctetString("abc")
+	hls := Attribute{Class: 12, Code: obis.Code{0, 0, 40, 0, 0, 255}, ID: 8}
+	if v, err := client.Action(t.Context(), hls, &challenge); err != nil || !v.Equal(axdr.OctetString("\xAA")) {
+		t.Errorf("a method that returns: %+v, %v", v, err)
+	}
 	results, err := client.WriteNames(t.Context(), []NamedValue{{0x1234, axdr.Unsigned(1)}, {0x5678, axdr.Enum(2)}})
 	if err != nil || fmt.Sprint(results) != fmt.Sprint([]error{nil, TypeUnmatched}) {
 		t.Errorf("%v, %v", results, err)
 	}
-	same(t, "write", s, "06 01 02 3018 01 1602", "06 01 02 2BC8 01 1102", "06 01 02 3028 01 0F00", "06 02 02 1234 02 5678 02 1101 1602")
+	same(t, "write", s, "06 01 02 3018 01 1602", "06 01 02 2BC8 01 1102", "05 01 02 3028", "05 01 04 FA58 01 0903616263", "06 02 02 1234 02 5678 02 1101 1602")
 	for name, answer := range map[string]string{"two results": "0D020000", "cut short": "0D01", "choice": "0D0102"} {
 		client, _ := short(t, 0, answer)
 		if err := client.Set(t.Context(), breaker(4), axdr.Enum(2)); !errors.Is(err, ErrMalformed) {
