@@ -7,8 +7,11 @@
 //	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
 //
 // Keys that stand with every scheme: timeout=2s. Keys of DLMS: client, server,
-// auth=none|lls, password, ref=ln. Keys of Modbus: unit, model, and on a serial
-// port baud and format. A serial port is an absolute path after three slashes,
+// ref=ln, auth=none|lls|hls2|md5|sha1|gmac|sha256|ecdsa, password,
+// security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
+// ek and ak (keys), sk and pk (our signing key, the meter's public one), and
+// ic=OBIS|none (where the meter shows its invocation counter). Keys of Modbus:
+// unit, model, and on a serial port baud and format. A serial port is an absolute path after three slashes,
 // or a path that begins with ./ or ../ after two, relative to the working
 // directory. %XX stands for a byte everywhere behind the scheme; '+' is '+'.
 //
@@ -67,15 +70,6 @@ func (s Scheme) defaultPort() int {
 	return 0
 }
 
-// Auth is how a DLMS client proves who it is.
-type Auth string
-
-// The authentications of this version.
-const (
-	AuthNone Auth = "none" // lowest level: no proof
-	AuthLLS  Auth = "lls"  // low level: a password in clear
-)
-
 // Address is where a meter is and how to speak with it. It holds every value
 // that a driver needs, defaults filled in. Addresses compare with ==.
 type Address struct {
@@ -95,6 +89,7 @@ type Address struct {
 	Server   uint16 // logical device (wrapper port); 1, management, unless told
 	Auth     Auth
 	Password Secret
+	Security Security
 	Ref      string // referencing: "ln"
 
 	// Modbus; zero elsewhere.
@@ -112,7 +107,7 @@ const (
 )
 
 // String gives the address in canonical form, every key written out. A literal
-// password is shown as ***; apart from that Parse gives a back.
+// secret is shown as ***; apart from that Parse gives a back.
 func (a Address) String() string {
 	var keys [][2]string
 	if a.Scheme.IsSerial() {
@@ -122,6 +117,7 @@ func (a Address) String() string {
 	if a.Scheme.IsDLMS() {
 		keys = append(keys, [2]string{"client", strconv.Itoa(int(a.Client))}, [2]string{"server", strconv.Itoa(int(a.Server))},
 			[2]string{"auth", string(a.Auth)}, [2]string{"password", a.Password.String()}, [2]string{"ref", a.Ref})
+		keys = append(keys, a.Security.keys(a)...)
 	}
 	if a.Scheme.IsModbus() {
 		keys = append(keys, [2]string{"unit", strconv.Itoa(int(a.Unit))}, [2]string{"model", a.Model})

@@ -18,7 +18,8 @@ func secret(t *testing.T, s string) Secret {
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	dlms := Address{Scheme: DLMSWrapper, Line: "127.0.0.1:4059", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln"}
+	open := Security{Protection: Unprotected}
+	dlms := Address{Scheme: DLMSWrapper, Line: "127.0.0.1:4059", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open}
 	rtu := Address{
 		Scheme: ModbusRTU, Line: "/dev/ttyS1", Baud: 9600, DataBits: 8, Parity: 'N', StopBits: 1,
 		Unit: 7, Model: "sdm120",
@@ -31,18 +32,18 @@ func TestParse(t *testing.T) {
 		{"DLMS+Wrapper://127.0.0.1:4059/", dlms},
 		{"dlms+wrapper://127.0.0.1:14059?client=17&server=2&auth=lls&password=hunter2&ref=ln&timeout=1500ms", Address{
 			Scheme: DLMSWrapper, Line: "127.0.0.1:14059", Client: 17, Server: 2, Auth: AuthLLS,
-			Password: secret(t, "hunter2"), Ref: "ln", Timeout: 1500 * time.Millisecond,
+			Password: secret(t, "hunter2"), Ref: "ln", Security: open, Timeout: 1500 * time.Millisecond,
 		}},
 		{"dlms+wrapper://Meter1.Example?auth=lls&password=file:/etc/gridgate/meter%201", Address{
 			Scheme: DLMSWrapper, Line: "meter1.example:4059", Client: 16, Server: 1, Auth: AuthLLS,
-			Password: secret(t, "file:/etc/gridgate/meter 1"), Ref: "ln",
+			Password: secret(t, "file:/etc/gridgate/meter 1"), Ref: "ln", Security: open,
 		}},
 		{"dlms+wrapper://h?auth=lls&password=a%26b%25c+d%23", Address{
 			Scheme: DLMSWrapper, Line: "h:4059", Client: 16, Server: 1, Auth: AuthLLS,
-			Password: secret(t, "a&b%c+d#"), Ref: "ln",
+			Password: secret(t, "a&b%c+d#"), Ref: "ln", Security: open,
 		}},
 		{"dlms+wrapper://[FE80:0::1%25eth0]:1", Address{
-			Scheme: DLMSWrapper, Line: "[fe80::1%eth0]:1", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln",
+			Scheme: DLMSWrapper, Line: "[fe80::1%eth0]:1", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
 		}},
 		{"modbus+tcp://127.0.0.1?unit=1&model=sdm630", Address{
 			Scheme: ModbusTCP, Line: "127.0.0.1:502", Unit: 1, Model: "sdm630",
@@ -124,20 +125,18 @@ func TestParseRefuses(t *testing.T) {
 		{"dlms+wrapper://h?client=%zz", "client: a '%' is not followed"},
 		{"dlms+wrapper://h?client=1&client=1", "client: is given twice"},
 		{"dlms+wrapper://h?server=0", "server: want a number, 1 to 65535"},
-		{"dlms+wrapper://h?auth=hls", "auth: want none or lls"},
-		{"dlms+wrapper://h?auth=gmac", "auth: gmac is not in this version"},
+		{"dlms+wrapper://h?auth=hls", "auth: want one of none, lls, hls2, md5, sha1, gmac, sha256, ecdsa"},
 		{"dlms+wrapper://h?auth=lls", "password: missing: auth=lls needs password=file:/PATH"},
 		{"dlms+wrapper://h?password=x", "password: is given, but auth is none"},
 		{"dlms+wrapper://h?auth=lls&password=file:", "password: names no file"},
 		{"dlms+wrapper://h?auth=lls&password=env:A-B", "password: names no environment variable"},
 		{"dlms+wrapper://h?auth=lls&password=secret:A", "password: names no entry"},
 		{"dlms+wrapper://h?auth=lls&password=" + strings.Repeat("x", 1025), "password: is longer than 1024 bytes"},
-		{"dlms+wrapper://h?auth=lls&password=hun&ter=2", "in a password write '&' as %26"},
-		{"dlms+wrapper://h?auth=lls&password=hun&ter2", "in a password write '&' as %26"},
+		{"dlms+wrapper://h?auth=lls&password=hun&ter=2", "what follows password is no key; in a secret write '&' as %26"},
+		{"dlms+wrapper://h?auth=lls&password=hun&ter2", "what follows password is no key; in a secret write '&' as %26"},
 		{"dlms+wrapper://h?ref=sn", "ref: sn is not in this version"},
 		{"dlms+wrapper://h?ref=x", "ref: want ln"},
-		{"dlms+wrapper://h?suite=1", "suite: is not in this version"},
-		{"dlms+wrapper://h?clinet=1", "clinet: unknown key; dlms+wrapper has client, server, auth, password, ref, timeout"},
+		{"dlms+wrapper://h?clinet=1", "clinet: unknown key; dlms+wrapper has client, server, auth, password, security, suite, title, ek, ak, sk, pk, ic, ref, timeout"},
 		{"dlms+wrapper://h?Ab1=1", "part 1 of the query: unknown key"},
 		{"dlms+wrapper://h?&", "part 1 of the query: unknown key"},
 		{"dlms+wrapper://h?unit=1", "unit: does not belong to dlms+wrapper"},
@@ -203,7 +202,7 @@ func TestString(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{
 			"dlms+wrapper://h?auth=lls&password=hunter2",
-			"dlms+wrapper://h:4059?client=16&server=1&auth=lls&password=***&ref=ln",
+			"dlms+wrapper://h:4059?client=16&server=1&auth=lls&password=***&ref=ln&security=none",
 		},
 		{
 			"modbus+rtu:///dev/a%3Fb?unit=1&model=m&timeout=2s",
@@ -228,6 +227,8 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"dlms+wrapper://127.0.0.1:4059?client=17&auth=lls&",
 		"dlms+wrapper://[fe80::1%25eth0]?auth=lls&",
+		"dlms+wrapper://h?auth=gmac&title=GRG12345&ak=x&ic=none&",
+		"dlms+wrapper://h?auth=ecdsa&suite=2&security=authenc&title=4752470000000001&ak=env:A&sk=x&pk=file:/p&ic=0-0:43.1.1&",
 		"modbus+tcp://h?unit=1&model=sdm630&timeout=2s&",
 		"modbus+rtu://./x/../y?unit=1&model=sdm630&format=8E1&",
 		"modbus+rtuovertcp://h:1?unit=1&model=m&",
@@ -239,7 +240,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, before, after string) {
 		const password = "S3cr3tXYZ"
-		for _, in := range []string{before, before + after, before + "password=" + password + after} {
+		for _, in := range []string{before, before + after, before + "password=" + password + after, before + "ek=" + password + after} {
 			a, err := Parse(in)
 			if err != nil {
 				if strings.Contains(err.Error(), password) && !strings.Contains(before+after, password) {
@@ -247,11 +248,13 @@ func FuzzParse(f *testing.F) {
 				}
 				continue
 			}
-			if a.Password.IsLiteral() {
-				if strings.Contains(a.String(), password) && !strings.Contains(before, password) {
-					t.Fatalf("String shows the password: %s", a)
+			if strings.Contains(a.String(), password) && !strings.Contains(before, password) {
+				t.Fatalf("String shows the password: %s", a)
+			}
+			for _, s := range []*Secret{&a.Password, &a.Security.EK, &a.Security.AK, &a.Security.SigningKey, &a.Security.MeterKey} {
+				if s.IsLiteral() {
+					*s, _ = ParseSecret(redacted)
 				}
-				a.Password, _ = ParseSecret(redacted)
 			}
 			again, err := Parse(a.String())
 			if err != nil || again != a {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gridgate/dlms/obis"
 )
 
 // maxLength bounds an address, in bytes.
@@ -45,9 +47,13 @@ func Parse(s string) (Address, error) {
 	}
 	if a.Scheme.IsDLMS() {
 		a.Client, a.Server, a.Auth, a.Ref = 16, 1, AuthNone, "ln"
+		a.Security.Protection, a.Security.Counter = Unprotected, defaultCounter()
 	}
 	seen := p.query(&a, query)
 	p.together(&a, seen)
+	if !a.UsesKeys() {
+		a.Security.Counter = obis.Code{}
+	}
 	if len(p.errs) > 0 {
 		return Address{}, errors.Join(p.errs...)
 	}
@@ -215,12 +221,7 @@ func (p *parser) together(a *Address, seen []string) {
 		}
 	}
 	if a.Scheme.IsDLMS() {
-		if a.Auth == AuthLLS && !has("password") {
-			p.fail("password", "missing: auth=lls needs password=file:/PATH or password=env:NAME")
-		}
-		if a.Auth == AuthNone && has("password") {
-			p.fail("password", "is given, but auth is none: want auth=lls beside it")
-		}
+		p.securityTogether(a, has)
 	}
 }
 

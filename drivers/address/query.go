@@ -19,15 +19,13 @@ func anyScheme(Scheme) bool { return true }
 
 // keys is the whole language of queries.
 func keys() []key {
-	return []key{
+	all := []key{
 		{name: "client", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
 			a.Client = uint16(p.number("client", v, 1, 0xffff))
 		}},
 		{name: "server", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
 			a.Server = uint16(p.number("server", v, 1, 0xffff))
 		}},
-		{name: "auth", fits: Scheme.IsDLMS, set: setAuth},
-		{name: "password", fits: Scheme.IsDLMS, set: setPassword, secret: true},
 		{name: "ref", fits: Scheme.IsDLMS, set: setRef},
 		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
 		{name: "model", fits: Scheme.IsModbus, set: setModel},
@@ -37,11 +35,12 @@ func keys() []key {
 			a.Timeout = p.duration("timeout", v)
 		}},
 	}
+	return slices.Insert(all, 2, securityKeys()...)
 }
 
 // laterKeys are known and refused with a word of their own.
 func laterKeys() []string {
-	return []string{"ek", "ak", "suite", "security", "title", "physical", "addrlen", "network", "node"}
+	return []string{"physical", "addrlen", "network", "node"}
 }
 
 // query reads the keys and gives the names of those it met.
@@ -49,14 +48,14 @@ func (p *parser) query(a *Address, query string) (seen []string) {
 	if query == "" {
 		return nil
 	}
-	afterSecret := false
+	afterSecret := ""
 	for i, part := range strings.Split(query, "&") {
 		name, value, hasValue := strings.Cut(part, "=")
 		at := slices.IndexFunc(keys(), func(k key) bool { return k.name == name })
 		switch {
-		case at < 0 && afterSecret:
-			// A password with an unescaped '&' ends up here: do not quote it.
-			p.fail("", "what follows the password is no key; in a password write '&' as %%26")
+		case at < 0 && afterSecret != "":
+			// A secret with an unescaped '&' ends up here: do not quote it.
+			p.fail("", "what follows %s is no key; in a secret write '&' as %%26", afterSecret)
 			continue
 		case at < 0 && slices.Contains(laterKeys(), name):
 			p.fail(name, "is not in this version")
@@ -66,7 +65,9 @@ func (p *parser) query(a *Address, query string) (seen []string) {
 			continue
 		}
 		k := keys()[at]
-		afterSecret = k.secret
+		if afterSecret = ""; k.secret {
+			afterSecret = name
+		}
 		first := !slices.Contains(seen, name)
 		seen = append(seen, name)
 		switch {
@@ -106,26 +107,6 @@ func keyList(s Scheme) string {
 		}
 	}
 	return strings.Join(names, ", ")
-}
-
-func setAuth(p *parser, a *Address, v string) {
-	switch {
-	case v == string(AuthNone) || v == string(AuthLLS):
-		a.Auth = Auth(v)
-	case slices.Contains([]string{"hls2", "md5", "sha1", "gmac", "sha256", "ecdsa"}, v):
-		p.fail("auth", "%s is not in this version; it has none and lls", v)
-	default:
-		p.fail("auth", "want none or lls")
-	}
-}
-
-func setPassword(p *parser, a *Address, v string) {
-	secret, err := ParseSecret(v)
-	if err != nil {
-		p.fail("password", "%v", err)
-		return
-	}
-	a.Password = secret
 }
 
 func setRef(p *parser, a *Address, v string) {

@@ -27,7 +27,7 @@ buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
 drivers:             drivers/address drivers/cosem drivers/line drivers/modbus internal/meter
-drivers/address:
+drivers/address:     dlms/obis
 drivers/line:        internal/sys
 drivers/cosem:       dlms dlms/axdr dlms/obis dlms/wrapper drivers/line internal/meter
 drivers/modbus:      drivers/line internal/meter
@@ -40,7 +40,8 @@ dlms/obis:
 dlms/wrapper:
 dlms/hdlc:
 dlms/modee:
-dlms/plc:
+dlms/gateway:
+dlms/llc:
 dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/wrapper
 
 internal/meter:      dlms/obis
