@@ -45,13 +45,15 @@ func vectors() []vector {
 		{"SNRM", "7EA0070321930F017E", Frame{Destination: one(1), Source: client16, Control: SNRM}, ""},
 		{
 			"UA", "7EA01E210373C37A818012050180060180070400000001080400000001533B7E",
-			Frame{Destination: client16, Source: one(1), Control: UA}, "818012050180060180070400000001080400000001",
+			Frame{Destination: client16, Source: one(1), Control: UA},
+			"818012050180060180070400000001080400000001",
 		},
 		{"DISC", "7EA00703215303C77E", Frame{Destination: one(1), Source: client16, Control: DISC}, ""},
 		{"RR 3", "7EA00703217113C57E", Frame{Destination: one(1), Source: client16, Control: ReceiveReady(3, true)}, ""},
 		{
 			"UA of a server with 4 octets", "7EA023210002002373F6C58180140502008006020080070400000001080400000001CE6A7E",
-			Frame{Destination: client16, Source: long, Control: UA}, "8180140502008006020080070400000001080400000001",
+			Frame{Destination: client16, Source: long, Control: UA},
+			"8180140502008006020080070400000001080400000001",
 		},
 		{
 			"FCS with a flag in it", "7EA01B0300023C4752D551E6E700C401C10009060100202000FF7E8C7E",
@@ -60,7 +62,8 @@ func vectors() []vector {
 		},
 		{
 			"FRMR", "7EA00F0300022C2997 1B60 540010 743F7E",
-			Frame{Destination: one(1), Source: Address{Upper: 1, Lower: 0x16<<7 | 0x14, Size: 4}, Control: FRMR}, "540010",
+			Frame{Destination: one(1), Source: Address{Upper: 1, Lower: 0x16<<7 | 0x14, Size: 4}, Control: FRMR},
+			"540010",
 		},
 		{
 			"AARE without user information", "7EA026210201304F22E6E7006117A109060760857405080101A203020101A305A10302010DAE4F7E",

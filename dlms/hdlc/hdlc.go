@@ -142,7 +142,7 @@ func (c Control) nr() uint8 { return uint8(c>>5) & 7 }
 
 // String names the frame and its numbers: "I N(S)=1 N(R)=2 P/F".
 func (c Control) String() string {
-	s := ""
+	var s string
 	switch c.kind() {
 	case kindI:
 		s = fmt.Sprintf("I N(S)=%d N(R)=%d", c.ns(), c.nr())

@@ -237,8 +237,8 @@ func (l *Link) answer(ctx context.Context) (Frame, error) {
 			return f, nil
 		case FRMR:
 			return Frame{}, parseReject(f.Info)
+		default: // the rest of an earlier connection
 		}
-		// The rest of an earlier connection.
 	}
 	return Frame{}, fmt.Errorf("%w: %d frames and no answer among them", ErrSequence, maxStrange)
 }
@@ -383,8 +383,9 @@ func (l *Link) take(ctx context.Context, f Frame) error {
 		return ErrDisconnected
 	case FRMR:
 		return parseReject(f.Info)
+	default: // a UA that came late, an unknown frame
+		return l.nothing()
 	}
-	return l.nothing() // a UA that came late, an unknown frame
 }
 
 // nothing counts an answer that brought nothing.

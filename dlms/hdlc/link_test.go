@@ -216,7 +216,9 @@ func TestConversation(t *testing.T) {
 		"N(S) of long ago":                    {[]string{ua, meter(Information(7, 1, true), "E6E700BAD0") + good}, []string{snrm, i0}, Config{}, nil, ""},
 		"of others": {
 			[]string{ua, frameOf(17, 1, Information(0, 1, true), false, "E6E700BAD0") + frameOf(16, 2, Information(0, 1, true), false, "E6E700BAD0") + good},
-			[]string{snrm, i0}, Config{}, nil, "",
+			[]string{snrm, i0},
+			Config{},
+			nil, "",
 		},
 		"echo":                         {[]string{snrm + ua, i0 + good}, []string{snrm, i0}, Config{}, nil, ""},
 		"echo, spoiled":                {[]string{snrm[4:] + ua, i0[:20] + i0[24:] + good}, []string{snrm, i0}, Config{}, nil, ""},
@@ -225,15 +227,21 @@ func TestConversation(t *testing.T) {
 		"no flag at its end":           {[]string{ua, good[:len(good)-2], good}, []string{snrm, i0, rr0}, Config{}, nil, ""},
 		"segments": {
 			[]string{ua, frameOf(16, 1, Information(0, 1, true), true, "E6E700C4"), meter(Information(1, 1, true), "01C100")},
-			[]string{snrm, i0, rr1}, Config{}, nil, "",
+			[]string{snrm, i0, rr1},
+			Config{},
+			nil, "",
 		},
 		"a segment lost": {
 			[]string{ua, frameOf(16, 1, Information(0, 1, true), true, "E6E700C4"), "", meter(Information(1, 1, true), "01C100")},
-			[]string{snrm, i0, rr1, rr1}, Config{}, nil, "",
+			[]string{snrm, i0, rr1, rr1},
+			Config{},
+			nil, "",
 		},
 		"a segment twice": {
 			[]string{ua, frameOf(16, 1, Information(0, 1, true), true, "E6E700C4"), frameOf(16, 1, Information(0, 1, true), true, "E6E700C4") + meter(Information(1, 1, true), "01C100")},
-			[]string{snrm, i0, rr1}, Config{}, nil, "",
+			[]string{snrm, i0, rr1},
+			Config{},
+			nil, "",
 		},
 		"a segment missing in a window": {
 			[]string{
@@ -242,7 +250,8 @@ func TestConversation(t *testing.T) {
 				frameOf(16, 1, Information(1, 1, false), true, "01") + meter(Information(2, 1, true), "C100"),
 			},
 			[]string{client(SNRM, "818012050180060180070400000001080400000003"), i0, rr1},
-			Config{Propose: Parameters{WindowRx: 3}}, nil, "",
+			Config{Propose: Parameters{WindowRx: 3}},
+			nil, "",
 		},
 		"no LLC header":    {[]string{ua, meter(Information(0, 1, true), "C401C100")}, []string{snrm, i0}, Config{}, ErrLLC, "starts c4 01 c1"},
 		"our LLC header":   {[]string{ua, meter(Information(0, 1, true), "E6E600"+answer)}, []string{snrm, i0}, Config{}, ErrLLC, ""},
@@ -251,7 +260,9 @@ func TestConversation(t *testing.T) {
 		"UA with length 0": {[]string{meter(UA, "818000"), good}, []string{snrm, i0}, Config{}, nil, ""},
 		"only others": {
 			[]string{ua, strings.Repeat(frameOf(17, 1, Information(0, 1, true), false, "AA"), 65)},
-			[]string{snrm, i0}, Config{}, ErrSequence, "none of the meter",
+			[]string{snrm, i0},
+			Config{},
+			ErrSequence, "none of the meter",
 		},
 	} {
 		s := &script{answers: c.says}

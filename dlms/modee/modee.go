@@ -141,10 +141,11 @@ func (h *handOver) run(ctx context.Context) (r Result, err error) {
 	if r.Identification, err = h.identification(ctx, request); err != nil {
 		return r, fmt.Errorf("sign-on: %w", err)
 	}
-	rate := byte(0)
-	if rate, r.Baud, err = h.choose(r.Identification); err != nil {
+	rate, baud, err := h.choose(r.Identification)
+	if err != nil {
 		return r, err
 	}
+	r.Baud = baud
 	if err := h.rest(ctx); err != nil {
 		return r, err
 	}
