@@ -1,0 +1,331 @@
+package dlms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gridgate/dlms/axdr"
+	"gridgate/dlms/obis"
+)
+
+// Layout is what the rows of a profile generic hold. Read it once with
+// ReadLayout and keep it: reading rows needs nothing else. Sum tells whether a
+// kept one is still that of the meter.
+type Layout struct {
+	Buffer  Attribute // attribute 2 of the profile
+	Columns []LayoutColumn
+	// Clock and Status are the columns with the time of the capture and with
+	// the status word (0-b:96.10.e), -1 where there is none.
+	Clock, Status int
+	// Period is how often rows are captured; 0 is not regularly.
+	Period time.Duration
+}
+
+// LayoutColumn is a column of a profile: what was captured, and how its numbers
+// are meant.
+type LayoutColumn struct {
+	Column
+	// Scale holds where ScaleErr is nil; that is ErrNoScaler of what has none
+	// by its class, and the meter's refusal of what should have.
+	Scale    ScalerUnit
+	ScaleErr error
+	// Unchanged says that null-data in this column stands for the value of the
+	// row before. It does so for the status; for other columns it may also mean
+	// that there is no value, so that only who knows the model may say so.
+	Unchanged bool
+}
+
+// ErrNoScaler says that an attribute is no scaled number.
+var ErrNoScaler = errors.New("no scaler and unit by its class")
+
+// ScalerOf gives the attribute that holds scaler and unit of a.
+func ScalerOf(a Attribute) (Attribute, bool) {
+	scaler := a
+	switch {
+	case (a.Class == 3 || a.Class == 4) && a.ID == 2:
+		scaler.ID = 3
+	case a.Class == 5 && (a.ID == 2 || a.ID == 3):
+		scaler.ID = 4
+	default:
+		return Attribute{}, false
+	}
+	return scaler, true
+}
+
+// NewLayout gives the layout of a profile with these columns, without scalers.
+func NewLayout(buffer Attribute, columns []Column, period time.Duration) *Layout {
+	l := &Layout{Buffer: buffer, Clock: -1, Status: -1, Period: period}
+	for i, c := range columns {
+		a := c.Attribute
+		switch {
+		case a.Class == 8 && a.ID == 2 && l.Clock < 0:
+			l.Clock = i
+		case a.Class == 1 && a.ID == 2 && a.Code[0] == 0 && a.Code[2] == 96 && a.Code[3] == 10 && l.Status < 0:
+			l.Status = i
+		}
+		l.Columns = append(l.Columns, LayoutColumn{Column: c, ScaleErr: ErrNoScaler, Unchanged: i == l.Status})
+	}
+	return l
+}
+
+// Sum is a hash of what is captured, in order. Two layouts of the same sum have
+// the same columns.
+func (l *Layout) Sum() uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
+	sum := uint64(offset)
+	var b []byte
+	for _, c := range l.Columns {
+		b = append(c.Attribute.append(b[:0]), byte(c.Index>>8), byte(c.Index))
+		for _, octet := range b {
+			sum = (sum ^ uint64(octet)) * prime
+		}
+	}
+	return sum
+}
+
+// ReadLayout reads what a profile captures, how often, and the scalers and
+// units of it, with as few requests as the association allows.
+func (c *Client) ReadLayout(ctx context.Context, profile obis.Code) (*Layout, error) {
+	attribute := func(id int8) Attribute { return Attribute{Class: 7, Code: profile, ID: id} }
+	items, err := c.ReadList(ctx, []Attribute{attribute(3), attribute(4)})
+	if err != nil {
+		return nil, err
+	}
+	if items[0].Err != nil {
+		return nil, fmt.Errorf("get %v: %w", attribute(3), items[0].Err)
+	}
+	columns, err := ParseColumns(items[0].Value)
+	if err != nil {
+		return nil, err
+	}
+	var period time.Duration
+	if seconds, ok := items[1].Value.Uint64(); ok && seconds < 1<<32 {
+		period = time.Duration(seconds) * time.Second
+	}
+	l := NewLayout(attribute(2), columns, period)
+	return l, c.readScalers(ctx, l)
+}
+
+func (c *Client) readScalers(ctx context.Context, l *Layout) error {
+	var ask []Attribute
+	var of []int
+	for i, column := range l.Columns {
+		if a, ok := ScalerOf(column.Attribute); ok {
+			ask, of = append(ask, a), append(of, i)
+		}
+	}
+	items, err := c.ReadList(ctx, ask)
+	if err != nil {
+		return err
+	}
+	for i, item := range items {
+		column := &l.Columns[of[i]]
+		column.ScaleErr = item.Err
+		if item.Err == nil {
+			column.Scale, column.ScaleErr = ParseScalerUnit(item.Value)
+		}
+	}
+	return nil
+}
+
+// Rows says which rows of a profile are read: those captured from Since to
+// Until, both included, or, where FromEntry is not 0, those with the numbers
+// FromEntry to ToEntry; ToEntry 0 is the last.
+type Rows struct {
+	Since, Until       time.Time
+	FromEntry, ToEntry uint32
+	// Zone is the time zone of a meter that gives no deviation, nil for UTC.
+	Zone *time.Location
+	// Local asks without deviation, as a meter wants it that gives none.
+	Local bool
+}
+
+// ProfileRow is a row of a profile with what it leaves out filled in.
+type ProfileRow struct {
+	// Time is when the row was captured, in UTC; it is the zero time where the
+	// row does not say so.
+	Time time.Time
+	// Clock is that as the meter gives it, with its status bits; in a row that
+	// leaves it out, that of the last row that does not.
+	Clock DateTime
+	// Values are the columns in order, clock and status among them. Null-data
+	// is missing. They are as captured: scale them by the layout.
+	Values []axdr.Value
+}
+
+// StatusOf gives the status word of a row, null-data where there is none.
+func (l *Layout) StatusOf(r ProfileRow) axdr.Value {
+	if l.Status < 0 {
+		return axdr.Value{}
+	}
+	return r.Values[l.Status]
+}
+
+// Profile reads rows of a profile by a layout that was read before, and fills
+// in what they leave out: see Layout.Parse. From a meter that neither grants
+// nor serves selective access it takes all rows and picks.
+func (c *Client) Profile(ctx context.Context, l *Layout, want Rows) ([]ProfileRow, error) {
+	data, all, err := c.profileData(ctx, l, want)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := l.Parse(data, c.options.Quirks, want.Zone)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", l.Buffer, err)
+	}
+	if !all {
+		return rows, nil
+	}
+	if want.FromEntry != 0 {
+		to := uint32(len(rows))
+		if want.ToEntry != 0 {
+			to = min(to, want.ToEntry)
+		}
+		return rows[min(want.FromEntry-1, to):to], nil
+	}
+	picked := rows[:0]
+	for _, r := range rows {
+		if !r.Time.Before(want.Since) && !r.Time.After(want.Until) {
+			picked = append(picked, r)
+		}
+	}
+	return picked, nil
+}
+
+// profileData gives the rows that are wanted, or all.
+func (c *Client) profileData(ctx context.Context, l *Layout, want Rows) (data axdr.Value, all bool, err error) {
+	if !c.options.Quirks.NoSelectiveAccess {
+		if want.FromEntry != 0 {
+			data, err = c.GetEntries(ctx, l.Buffer, Entries{From: want.FromEntry, To: want.ToEntry})
+		} else {
+			data, err = c.GetRange(ctx, l.Buffer, c.rangeOf(l, want))
+		}
+		var refused AccessError
+		if err == nil || !errors.As(err, &refused) || c.granted.Conformance&(SelectiveAccess|ParameterizedAccess) != 0 {
+			return data, false, err
+		}
+	}
+	data, err = c.Get(ctx, l.Buffer)
+	return data, true, err
+}
+
+func (c *Client) rangeOf(l *Layout, want Rows) Range {
+	moment := func(t time.Time) DateTime {
+		if want.Zone != nil {
+			t = t.In(want.Zone)
+		} else {
+			t = t.UTC()
+		}
+		d := c.options.Quirks.DateTimeOf(t)
+		d.Weekday = 0xFF
+		if want.Local {
+			d.Deviation = NoDeviation
+		}
+		return d
+	}
+	r := Range{From: moment(want.Since), To: moment(want.Until)}
+	if l.Clock >= 0 {
+		r.Clock = l.Columns[l.Clock].Attribute
+	}
+	return r
+}
+
+// Parse takes the rows of a buffer, an array or a compact-array of structures,
+// and fills in what they leave out. Null-data is, in the column of the clock,
+// the time of the row before and the period; in that of the status and in
+// those marked Unchanged, the value of the row before; in others it stays. A
+// delta is added to the number of the row before. What has no row before it
+// that says enough is missing. zone is that of date-times without deviation,
+// nil for UTC. The rows keep the items of data.
+func (l *Layout) Parse(data axdr.Value, q Quirks, zone *time.Location) ([]ProfileRow, error) {
+	items, ok := data.Elements()
+	if !ok {
+		return nil, malformed("buffer is %v, want an array", data.Tag)
+	}
+	if zone == nil {
+		zone = time.UTC
+	}
+	rows := make([]ProfileRow, len(items))
+	last := make([]axdr.Value, len(l.Columns)) // the values of the row before
+	var before ProfileRow
+	for i := range items {
+		row := items[i]
+		if row.Tag != axdr.TagStructure || len(row.Items) != len(l.Columns) {
+			return nil, malformed("row %d is %v of %d, want a structure of %d columns", i, row.Tag, len(row.Items), len(l.Columns))
+		}
+		for j := range row.Items {
+			if j != l.Clock {
+				row.Items[j] = l.fill(j, row.Items[j], last[j])
+				last[j] = row.Items[j]
+			}
+		}
+		rows[i].Values = row.Items
+		if l.Clock >= 0 {
+			if err := l.stamp(&rows[i], before, q, zone); err != nil {
+				return nil, fmt.Errorf("row %d: %w", i, err)
+			}
+		}
+		before = rows[i]
+	}
+	return rows, nil
+}
+
+// fill gives the value of a column, from the one before where it is left out.
+func (l *Layout) fill(column int, v, before axdr.Value) axdr.Value {
+	if v.Tag == axdr.TagNull && l.Columns[column].Unchanged {
+		return before
+	}
+	delta, ok := v.Delta()
+	if !ok {
+		return v
+	}
+	switch before.Tag { //nolint:exhaustive // whole numbers, and no others
+	case axdr.TagInteger, axdr.TagLong, axdr.TagDoubleLong, axdr.TagLong64,
+		axdr.TagUnsigned, axdr.TagLongUnsigned, axdr.TagDoubleLongUnsigned, axdr.TagLong64Unsigned:
+	default:
+		return axdr.Value{}
+	}
+	sum := axdr.Value{Tag: before.Tag, Num: before.Num + uint64(delta)}
+	var room [9]byte
+	if _, err := sum.AppendBinary(room[:0]); err != nil || overflows(before, delta, sum) {
+		return axdr.Value{} // more than the type holds: not a number that was captured
+	}
+	return sum
+}
+
+// overflows says whether the sum of 64 bits went round.
+func overflows(before axdr.Value, delta int64, sum axdr.Value) bool {
+	switch before.Tag { //nolint:exhaustive // the others are checked by their width
+	case axdr.TagLong64:
+		return (int64(sum.Num) < int64(before.Num)) != (delta < 0)
+	case axdr.TagLong64Unsigned:
+		return (sum.Num < before.Num) != (delta < 0)
+	}
+	return false
+}
+
+// stamp gives a row its time.
+func (l *Layout) stamp(row *ProfileRow, before ProfileRow, q Quirks, zone *time.Location) error {
+	v := row.Values[l.Clock]
+	if v.Tag == axdr.TagNull {
+		row.Clock = before.Clock
+		if !before.Time.IsZero() && l.Period > 0 {
+			row.Time = before.Time.Add(l.Period)
+		}
+		return nil
+	}
+	if v.Tag != axdr.TagOctetString && v.Tag != axdr.TagDateTime {
+		return malformed("the time is %v, want a date-time", v.Tag)
+	}
+	d, err := ParseDateTime(v.Str)
+	if err != nil {
+		return err
+	}
+	row.Clock = d
+	if at, err := q.Time(d, zone); err == nil {
+		row.Time = at
+	}
+	return nil
+}
