@@ -91,27 +91,32 @@ func New(cfg Config, l *line.Line) *Meter {
 // meter.ErrAuthentication, meter.ErrNoAnswer and meter.ErrGarbled where they
 // are that.
 func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+	return m.converse(ctx, func(ctx context.Context, v *visit) error { return v.run(ctx, ask) })
+}
+
+// converse has one conversation with the meter: do says what it is about.
+func (m *Meter) converse(ctx context.Context, do func(context.Context, *visit) error) (meter.Got, error) {
 	m.last = ctx
 	got := meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
-	err := m.turn(ctx, ask, &got)
+	err := m.turn(ctx, do, &got)
 	if errors.Is(err, errStale) {
 		// The association of the visit before is gone, and nothing was read.
 		got = meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
-		err = m.turn(ctx, ask, &got)
+		err = m.turn(ctx, do, &got)
 	}
 	return got, err
 }
 
 // turn is a visit on the session that there is, or on a new one. It is
 // errStale when the session that there was turned out to be gone.
-func (m *Meter) turn(ctx context.Context, ask meter.Ask, got *meter.Got) error {
+func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error, got *meter.Got) error {
 	began := false
 	err := m.line.Do(ctx, line.Settings{}, func(ctx context.Context, port line.Port) error {
 		began = true
 		kept, err := m.session(ctx, port)
 		if err == nil {
 			v := visit{Meter: m, got: got, untried: kept}
-			err = v.run(ctx, ask)
+			err = do(ctx, &v)
 		}
 		if err != nil {
 			m.end(port)

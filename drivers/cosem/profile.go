@@ -67,6 +67,9 @@ func (v *visit) follow(ctx context.Context, buffer dlms.Attribute, p meter.Profi
 	}}
 	end := max(v.cfg.Now().Time, p.Since) + ahead
 	t.until = end
+	if v.until > 0 {
+		end = min(end, v.until)
+	}
 	span := end - p.Since
 	if l.period > 0 {
 		span = captures * int64(l.period) * 1000

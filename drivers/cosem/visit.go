@@ -24,6 +24,9 @@ type visit struct {
 	// untried says that the association is of an earlier visit, and that the
 	// meter has not answered on it in this one.
 	untried bool
+	// until is how far profiles are asked for, in milliseconds since 1970; 0
+	// is to their end.
+	until int64
 }
 
 func (v *visit) run(ctx context.Context, ask meter.Ask) error {
