@@ -163,7 +163,7 @@ func (c *Config) Lines() []Line {
 		if !ok {
 			i = len(lines)
 			at[m.Address.Line] = i
-			lines = append(lines, Line{Key: m.Address.Line, Serial: m.Address.Scheme.IsSerial()})
+			lines = append(lines, Line{Key: m.Address.Line, Serial: m.Address.IsSerial()})
 		}
 		lines[i].Meters = append(lines[i].Meters, m)
 	}

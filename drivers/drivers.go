@@ -29,7 +29,7 @@ type Config struct {
 // OpenLine gives the line of an address, shared by all meters with the same
 // Address.Line. It opens no port.
 func OpenLine(a address.Address, o line.Options) *line.Line {
-	if a.Scheme.IsSerial() {
+	if a.IsSerial() {
 		return line.Serial(a.Line, o)
 	}
 	return line.TCP(a.Line, o)

@@ -2,6 +2,8 @@
 // with it. The same string stands in a configuration and on a command line:
 //
 //	dlms+wrapper://HOST[:4059]?client=16&server=1&auth=lls&password=file:/PATH
+//	dlms+hdlc:///dev/ttyS1?baud=9600&client=16&server=1&physical=17&addrlen=4
+//	dlms+hdlc://HOST:PORT?client=16&server=1
 //	modbus+tcp://HOST[:502]?unit=1&model=NAME
 //	modbus+rtu:///dev/ttyS1?baud=9600&format=8N1&unit=7&model=NAME
 //	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
@@ -10,8 +12,9 @@
 // ref=ln, auth=none|lls|hls2|md5|sha1|gmac|sha256|ecdsa, password,
 // security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
 // ek and ak (keys), sk and pk (our signing key, the meter's public one), and
-// ic=OBIS|none (where the meter shows its invocation counter). Keys of Modbus:
-// unit, model, and on a serial port baud and format. A serial port is an absolute path after three slashes,
+// ic=OBIS|none (where the meter shows its invocation counter). Keys of HDLC:
+// physical, addrlen. Keys of Modbus: unit, model. Keys of serial ports: baud,
+// format. A serial port is an absolute path after three slashes,
 // or a path that begins with ./ or ../ after two, relative to the working
 // directory. %XX stands for a byte everywhere behind the scheme; '+' is '+'.
 //
@@ -31,6 +34,7 @@ type Scheme string
 // The schemes of this version.
 const (
 	DLMSWrapper      Scheme = "dlms+wrapper"      // DLMS over TCP, IEC 62056-47
+	DLMSHDLC         Scheme = "dlms+hdlc"         // DLMS over HDLC, IEC 62056-46, on a serial port or through a serial server
 	ModbusTCP        Scheme = "modbus+tcp"        // Modbus over TCP with MBAP header
 	ModbusRTU        Scheme = "modbus+rtu"        // Modbus RTU on a serial port
 	ModbusRTUOverTCP Scheme = "modbus+rtuovertcp" // Modbus RTU frames through a serial server
@@ -38,25 +42,38 @@ const (
 
 // Schemes lists the schemes that Parse accepts.
 func Schemes() []Scheme {
-	return []Scheme{DLMSWrapper, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
+	return []Scheme{DLMSWrapper, DLMSHDLC, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
 }
 
 // laterSchemes are known and refused with a word of their own.
 func laterSchemes() []Scheme {
 	return []Scheme{
-		"dlms+hdlc", "dlms+udp", "dlms+modee", "iec21",
+		"dlms+udp", "dlms+modee", "iec21",
 		"plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
 	}
 }
 
 // IsDLMS says whether a meter of this scheme speaks DLMS/COSEM.
-func (s Scheme) IsDLMS() bool { return s == DLMSWrapper }
+func (s Scheme) IsDLMS() bool { return s == DLMSWrapper || s == DLMSHDLC }
+
+// IsHDLC says whether frames are those of HDLC.
+func (s Scheme) IsHDLC() bool { return s == DLMSHDLC }
 
 // IsModbus says whether a meter of this scheme speaks Modbus.
 func (s Scheme) IsModbus() bool { return strings.HasPrefix(string(s), "modbus+") }
 
+// hasSettings says whether the line may be a serial port of this machine.
+func (s Scheme) hasSettings() bool { return s == ModbusRTU || s == DLMSHDLC }
+
 // IsSerial says whether the line is a serial port of this machine.
-func (s Scheme) IsSerial() bool { return s == ModbusRTU }
+func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
+
+// isPort says whether where is a serial port. HDLC has both: a port begins
+// with what no host does.
+func isPort(s Scheme, where string) bool {
+	return s == ModbusRTU || s == DLMSHDLC &&
+		(strings.HasPrefix(where, "/") || strings.HasPrefix(where, "./") || strings.HasPrefix(where, "../"))
+}
 
 // defaultPort is the port that a scheme implies, 0 when it implies none.
 func (s Scheme) defaultPort() int {
@@ -65,7 +82,7 @@ func (s Scheme) defaultPort() int {
 		return 4059
 	case ModbusTCP:
 		return 502
-	case ModbusRTU, ModbusRTUOverTCP:
+	case ModbusRTU, ModbusRTUOverTCP, DLMSHDLC:
 	}
 	return 0
 }
@@ -92,6 +109,10 @@ type Address struct {
 	Security Security
 	Ref      string // referencing: "ln"
 
+	// HDLC; zero elsewhere.
+	Physical uint16 // address of the device on its line; 0 is none
+	AddrLen  uint8  // octets of the meter's address: 1, 2 or 4; 0 is as few as do
+
 	// Modbus; zero elsewhere.
 	Unit  uint8
 	Model string // name of a register map
@@ -110,7 +131,7 @@ const (
 // secret is shown as ***; apart from that Parse gives a back.
 func (a Address) String() string {
 	var keys [][2]string
-	if a.Scheme.IsSerial() {
+	if a.IsSerial() {
 		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)},
 			[2]string{"format", strconv.Itoa(a.DataBits) + string(rune(a.Parity)) + strconv.Itoa(a.StopBits)})
 	}
@@ -118,6 +139,12 @@ func (a Address) String() string {
 		keys = append(keys, [2]string{"client", strconv.Itoa(int(a.Client))}, [2]string{"server", strconv.Itoa(int(a.Server))},
 			[2]string{"auth", string(a.Auth)}, [2]string{"password", a.Password.String()}, [2]string{"ref", a.Ref})
 		keys = append(keys, a.Security.keys(a)...)
+	}
+	if a.Physical != 0 {
+		keys = append(keys, [2]string{"physical", strconv.Itoa(int(a.Physical))})
+	}
+	if a.AddrLen != 0 {
+		keys = append(keys, [2]string{"addrlen", strconv.Itoa(int(a.AddrLen))})
 	}
 	if a.Scheme.IsModbus() {
 		keys = append(keys, [2]string{"unit", strconv.Itoa(int(a.Unit))}, [2]string{"model", a.Model})

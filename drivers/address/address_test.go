@@ -20,6 +20,8 @@ func TestParse(t *testing.T) {
 	t.Parallel()
 	open := Security{Protection: Unprotected}
 	dlms := Address{Scheme: DLMSWrapper, Line: "127.0.0.1:4059", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open}
+	hdlc := dlms
+	hdlc.Scheme, hdlc.Line, hdlc.Baud, hdlc.DataBits, hdlc.Parity, hdlc.StopBits = DLMSHDLC, "/dev/ttyUSB0", 9600, 8, 'N', 1
 	rtu := Address{
 		Scheme: ModbusRTU, Line: "/dev/ttyS1", Baud: 9600, DataBits: 8, Parity: 'N', StopBits: 1,
 		Unit: 7, Model: "sdm120",
@@ -44,6 +46,18 @@ func TestParse(t *testing.T) {
 		}},
 		{"dlms+wrapper://[FE80:0::1%25eth0]:1", Address{
 			Scheme: DLMSWrapper, Line: "[fe80::1%eth0]:1", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
+		}},
+		{"dlms+hdlc:///dev/ttyUSB0", hdlc},
+		{"dlms+hdlc:///dev/ttyUSB0?baud=300&format=8E1&client=17&server=1&physical=17&addrlen=4", Address{
+			Scheme: DLMSHDLC, Line: "/dev/ttyUSB0", Baud: 300, DataBits: 8, Parity: 'E', StopBits: 1,
+			Client: 17, Server: 1, Physical: 17, AddrLen: 4, Auth: AuthNone, Ref: "ln", Security: open,
+		}},
+		{"dlms+hdlc://./rs485?server=16383&physical=16383", Address{
+			Scheme: DLMSHDLC, Line: "./rs485", Baud: 9600, DataBits: 8, Parity: 'N', StopBits: 1,
+			Client: 16, Server: 16383, Physical: 16383, Auth: AuthNone, Ref: "ln", Security: open,
+		}},
+		{"dlms+hdlc://Serial.Server:4001?addrlen=1", Address{
+			Scheme: DLMSHDLC, Line: "serial.server:4001", Client: 16, Server: 1, AddrLen: 1, Auth: AuthNone, Ref: "ln", Security: open,
 		}},
 		{"modbus+tcp://127.0.0.1?unit=1&model=sdm630", Address{
 			Scheme: ModbusTCP, Line: "127.0.0.1:502", Unit: 1, Model: "sdm630",
@@ -79,11 +93,11 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ in, want string }{
-		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, modbus+tcp, modbus+rtu, modbus+rtuovertcp"},
+		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, dlms+hdlc, modbus+tcp, modbus+rtu, modbus+rtuovertcp"},
 		{"127.0.0.1:4059", "want SCHEME://"},
 		{strings.Repeat("x", maxLength+1), "is longer than 4096 bytes"},
 		{"http://h", "unknown scheme"},
-		{"dlms+hdlc:///dev/ttyUSB0", "dlms+hdlc is not in this version"},
+		{"dlms+udp://h", "dlms+udp is not in this version"},
 		{"iec21:///dev/ttyUSB0", "iec21 is not in this version"},
 		{"plc+prime://h", "plc+prime is not in this version"},
 		{"serial:///dev/ttyS1", "serial is not in this version"},
@@ -106,6 +120,19 @@ func TestParseRefuses(t *testing.T) {
 		{"dlms+wrapper://[::1", "the host is neither"},
 		{"dlms+wrapper://[::1%25a/b]", "the host is neither"},
 		{"dlms+wrapper://h%2", "the host: a '%' is not followed by two hexadecimal digits"},
+		{"dlms+hdlc://h", "the port: want 1 to 65535, as in dlms+hdlc://HOST:PORT"},
+		{"dlms+hdlc://dev/ttyUSB0", "the port: want 1 to 65535"},
+		{"dlms+hdlc:///dev/?client=1", "not one of a device"},
+		{"dlms+hdlc://h:1?baud=9600", "baud: is of serial ports"},
+		{"dlms+hdlc://h:1?format=8N1", "format: is of serial ports"},
+		{"dlms+hdlc://h:1?client=128", "client: want 1 to 127 over HDLC"},
+		{"dlms+hdlc://h:1?server=16384", "server: want 1 to 16383 over HDLC"},
+		{"dlms+hdlc://h:1?server=128&addrlen=1", "server: want 1 to 127 over HDLC with addrlen=1"},
+		{"dlms+hdlc://h:1?physical=1&addrlen=1", "physical: has no room in an address of one octet"},
+		{"dlms+hdlc://h:1?physical=128&addrlen=2", "physical: want 1 to 127 with addrlen=2"},
+		{"dlms+hdlc://h:1?physical=16384", "physical: want a number, 1 to 16383"},
+		{"dlms+hdlc://h:1?addrlen=3", "addrlen: want 1, 2 or 4"},
+		{"dlms+wrapper://h?physical=1", "physical: does not belong to dlms+wrapper"},
 		{"modbus+rtuovertcp://h?unit=1&model=m", "the port: want 1 to 65535, as in modbus+rtuovertcp://HOST:PORT"},
 
 		{"modbus+rtu://?unit=1&model=m", "no serial port: want modbus+rtu:///dev/ttyS1"},

@@ -39,7 +39,7 @@ func Parse(s string) (Address, error) {
 		return Address{}, errors.Join(p.errs...)
 	}
 	where, query, _ := strings.Cut(rest, "?")
-	if a.Scheme.IsSerial() {
+	if isPort(a.Scheme, where) {
 		a.Baud, a.DataBits, a.Parity, a.StopBits = 9600, 8, 'N', 1
 		p.port(&a, where)
 	} else {
@@ -212,6 +212,16 @@ func hostChars(s string) bool {
 // together checks what no key can check alone.
 func (p *parser) together(a *Address, seen []string) {
 	has := func(key string) bool { return slices.Contains(seen, key) }
+	if !a.IsSerial() && a.Scheme.hasSettings() {
+		for _, key := range []string{"baud", "format"} {
+			if has(key) {
+				p.fail(key, "is of serial ports; a serial server has settings of its own")
+			}
+		}
+	}
+	if a.Scheme.IsHDLC() {
+		p.hdlc(a)
+	}
 	if a.Scheme.IsModbus() {
 		if !has("unit") {
 			p.fail("unit", "missing: want unit=N, the meter's address on the line")
@@ -222,6 +232,27 @@ func (p *parser) together(a *Address, seen []string) {
 	}
 	if a.Scheme.IsDLMS() {
 		p.securityTogether(a, has)
+	}
+}
+
+// hdlc checks that client, server and physical fit into the octets they have
+// (IEC 62056-46, 6.4.2.3).
+func (p *parser) hdlc(a *Address) {
+	if a.Client > 0x7F {
+		p.fail("client", "want 1 to 127 over HDLC")
+	}
+	half := uint16(1<<14 - 1)
+	if a.AddrLen == 1 || a.AddrLen == 2 {
+		half = 1<<7 - 1
+	}
+	if a.Server > half {
+		p.fail("server", "want 1 to %d over HDLC with addrlen=%d", half, a.AddrLen)
+	}
+	switch {
+	case a.AddrLen == 1 && a.Physical != 0:
+		p.fail("physical", "has no room in an address of one octet: want addrlen=2 or addrlen=4")
+	case a.Physical > half:
+		p.fail("physical", "want 1 to %d with addrlen=%d", half, a.AddrLen)
 	}
 }
 

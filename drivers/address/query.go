@@ -27,10 +27,14 @@ func keys() []key {
 			a.Server = uint16(p.number("server", v, 1, 0xffff))
 		}},
 		{name: "ref", fits: Scheme.IsDLMS, set: setRef},
+		{name: "physical", fits: Scheme.IsHDLC, set: func(p *parser, a *Address, v string) {
+			a.Physical = uint16(p.number("physical", v, 1, 1<<14-1))
+		}},
+		{name: "addrlen", fits: Scheme.IsHDLC, set: setAddrLen},
 		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
 		{name: "model", fits: Scheme.IsModbus, set: setModel},
-		{name: "baud", fits: Scheme.IsSerial, set: setBaud},
-		{name: "format", fits: Scheme.IsSerial, set: setFormat},
+		{name: "baud", fits: Scheme.hasSettings, set: setBaud},
+		{name: "format", fits: Scheme.hasSettings, set: setFormat},
 		{name: "timeout", fits: anyScheme, set: func(p *parser, a *Address, v string) {
 			a.Timeout = p.duration("timeout", v)
 		}},
@@ -40,7 +44,7 @@ func keys() []key {
 
 // laterKeys are known and refused with a word of their own.
 func laterKeys() []string {
-	return []string{"physical", "addrlen", "network", "node"}
+	return []string{"network", "node"}
 }
 
 // query reads the keys and gives the names of those it met.
@@ -120,6 +124,14 @@ func setRef(p *parser, a *Address, v string) {
 	}
 }
 
+func setAddrLen(p *parser, a *Address, v string) {
+	if v != "1" && v != "2" && v != "4" {
+		p.fail("addrlen", "want 1, 2 or 4: the octets of the meter's address")
+		return
+	}
+	a.AddrLen = v[0] - '0'
+}
+
 func setUnit(p *parser, a *Address, v string) {
 	low, high := uint64(1), uint64(247) // Modbus over serial line V1.02, 2.2
 	if a.Scheme == ModbusTCP {
@@ -150,8 +162,8 @@ func setBaud(p *parser, a *Address, v string) {
 	a.Baud = n
 }
 
-// setFormat reads data bits, parity and stop bits. RTU frames need eight data
-// bits (Modbus over serial line V1.02, 2.5.1).
+// setFormat reads data bits, parity and stop bits. RTU and HDLC frames need
+// eight data bits (Modbus over serial line V1.02, 2.5.1).
 func setFormat(p *parser, a *Address, v string) {
 	v = strings.ToUpper(v)
 	if len(v) != 3 || v[0] != '8' || strings.IndexByte("NEO", v[1]) < 0 || strings.IndexByte("12", v[2]) < 0 {
