@@ -98,7 +98,7 @@ func (m *keeper) associate(apdu []byte) {
 	m.receiver = security.Receiver{Suite: s.Suite, Policy: s.Policy, Title: s.Title, Keys: s.Keys, Direction: security.FromClient, Window: new(security.Window)}
 	if s.ciphers() {
 		plain := m.must(m.receiver.Unprotect(nil, info))
-		if _, err := m.receiver.Unprotect(nil, info); !errors.Is(err, security.ErrReplay) {
+		if _, err := m.receiver.Unprotect(nil, info); !m.deaf && !errors.Is(err, security.ErrReplay) {
 			m.t.Errorf("the same request again: %v", err)
 		}
 		if plain[1] == 1 {

@@ -292,6 +292,16 @@ func TestGeneralCiphering(t *testing.T) {
 		if _, err := r.OpenGeneral(nil, &g, ek); err != nil {
 			t.Error(err)
 		}
+		if _, err := receiver(a.suite, AuthenticatedEncrypted, title(t, client), keys).OpenGeneral(nil, &g, ek); !errors.Is(err, ErrTitle) {
+			t.Errorf("suite %d: taken from another: %v", a.suite, err)
+		}
+		weak := GeneralCiphering{Envelope: g.Envelope, Control: Control(a.suite) | Control(Encrypted), Counter: 7}
+		if err := weak.Seal(unhex(t, getReq), ek, keys.Authentication); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.OpenGeneral(nil, &weak, ek); !errors.Is(err, ErrWeak) {
+			t.Errorf("suite %d: taken when encrypted only: %v", a.suite, err)
+		}
 		if _, err := r.OpenGeneral(nil, &g, ek); !errors.Is(err, ErrReplay) {
 			t.Errorf("suite %d: taken twice: %v", a.suite, err)
 		}
