@@ -77,7 +77,7 @@ func sameRequest(captured, request []byte) bool {
 // refuse gives the answer of a meter that does not know what it is asked for.
 func refuse(request []byte) []byte {
 	if len(request) >= 3 && request[0] == 0xC0 {
-		return []byte{0xC4, 1, request[2], 1, resultObjectUndefined}
+		return []byte{0xC4, 1, request[2], 1, byte(ObjectUndefined)}
 	}
 	return []byte{0xD8, 2, 2} // service unknown, service not supported
 }

@@ -1,56 +1,148 @@
 package dlmstest
 
 import (
-	"bytes"
-	"encoding/binary"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"errors"
 	"io"
+	"sync"
+	"time"
 
-	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
+	"gridgate/dlms/security"
 )
 
-// The data-access-results that a Meter gives.
+// The services that a meter may grant, as bits of the conformance (IEC
+// 62056-5-3, 9.4.6.1).
 const (
-	resultReadWriteDenied = 3
-	resultObjectUndefined = 4
-	resultTypeUnmatched   = 12
-	resultNoLongGet       = 16
-	resultBlockNumber     = 19
+	conformanceProtection   = 0x400000
+	conformanceGeneralBlock = 0x200000
+	conformanceRead         = 0x100000
+	conformanceWrite        = 0x080000
+	conformancePriority     = 0x004000
+	conformanceBlockGet     = 0x001000
+	conformanceBlockSet     = 0x000800
+	conformanceBlockAction  = 0x000400
+	conformanceLists        = 0x000200
+	conformanceAccess       = 0x000040
+	conformanceParameters   = 0x000020
+	conformanceGet          = 0x000010
+	conformanceSet          = 0x000008
+	conformanceSelective    = 0x000004
+	conformanceAction       = 0x000001
 )
 
-// Conformance bits that a Meter grants when they are proposed.
+// The services that a Login may be limited to.
 const (
-	conformanceBlockGet  = 0x001000
-	conformanceGet       = 0x000010
-	conformanceSelective = 0x000004
+	// Everything is all that a Meter has.
+	Everything = conformanceProtection | conformanceGeneralBlock | conformancePriority |
+		conformanceBlockGet | conformanceBlockSet | conformanceBlockAction | conformanceLists |
+		conformanceAccess | conformanceGet | conformanceSet | conformanceSelective | conformanceAction
+	// Reading is all that takes to read.
+	Reading = Everything &^ (conformanceBlockSet | conformanceBlockAction | conformanceSet | conformanceAction)
+	// Plain is GET with blocks and selection: the least that is of use.
+	Plain = conformanceBlockGet | conformanceGet | conformanceSelective
+	// ShortNames is all that a Meter has for those who ask by short name.
+	ShortNames = conformanceRead | conformanceWrite | conformanceParameters | conformanceLists
 )
 
-// Options is what a Meter is like. The zero value is a meter with nothing in
+// Login is how a client is let in, and what it may do then.
+type Login struct {
+	// Mechanism is what the client must show (IEC 62056-5-3, 7.2.2.2.4): 0
+	// nothing, 1 the password, 2 to 7 that it knows the secret or has the keys.
+	Mechanism uint8
+	// Secret is the password, or the secret of the mechanisms 2, 3, 4 and 6.
+	Secret string
+	// Policy is the least that requests must be protected with. A client may do
+	// more, and is answered likewise.
+	Policy security.Policy
+	// Conformance is the most that is granted; 0 is Everything.
+	Conformance uint32
+	// ReadOnly refuses every SET and every method that is not the association's.
+	ReadOnly bool
+}
+
+// Security is the title and the keys of a Meter. All clients use the same. The
+// zero value is a meter that ciphers nothing.
+type Security struct {
+	Suite security.Suite
+	Title security.Title
+	// Keys are the global keys. The security setup changes them, wrapped by
+	// Master; an association keeps those that it began with.
+	Keys   security.Keys
+	Master security.Key
+	// SigningKey is the meter's and ClientKey the clients', for mechanism 7.
+	SigningKey *ecdsa.PrivateKey
+	ClientKey  *ecdsa.PublicKey
+}
+
+// Options is what a meter is like. The zero value is a meter with nothing in
 // it that lets the public client, wPort 16, in.
 type Options struct {
-	// Logins has the clients by wPort, each with the password of its low level
-	// security, "" for none. nil is the public client alone.
+	// Logins has clients by wPort that read only, by GET: each with the password
+	// of its low level security, "" for none. Clients has more. If both are nil
+	// there is the public client alone.
 	Logins map[uint16]string
+	// Clients has the clients by wPort. It goes before Logins.
+	Clients map[uint16]Login
 	// Server is the wPort of the logical device; 0 is 1.
 	Server uint16
 	// MaxPDU is the longest APDU that the meter sends and takes; 0 is 1024.
-	MaxPDU  uint16
+	MaxPDU   uint16
+	Security Security
+	// Zone is where the meter is: what time a date-time without deviation
+	// means. nil is UTC.
+	Zone    *time.Location
 	Objects []Object
+	// Name is the logical device name, 0-0:42.0.0, as SAP assignment gives it.
+	Name string
+	// Random is where challenges come from; nil is the system.
+	Random io.Reader
 	// Tamper, if not nil, changes the answers on their way out, header and
-	// all; an empty one is silence. It may be called by several sessions at once.
+	// all; an empty one is silence. It may be called by several sessions at
+	// once. It is for the wrapper.
 	Tamper func(request, frame []byte) []byte
 }
 
-// Meter is a logical-name server in memory: association with and without a
-// password, GET with blocks and selection by range. It may serve any number
-// of connections at once.
+// Meter is a server in memory, by logical names and by short names, written
+// from the standard and not from this project's client. It may serve any number
+// of connections at once; what one of them sets the others see.
+//
+// Where the standard leaves it open it does this:
+//
+//	wrong key in the AARQ        rejected, authentication failure, and in the
+//	                             user information a confirmed service error:
+//	                             application reference, deciphering error
+//	wrong key in a service       exception: service not allowed, deciphering error
+//	counter that does not rise   exception: service not allowed, invocation counter
+//	                             error, and the least counter that will be taken;
+//	                             in answer to an AARQ too
+//	less protection than wanted  exception: service not allowed, operation not possible
+//	long answers                 by general block transfer if it is granted, else
+//	                             by the blocks of the service
+//	wrong proof of HLS           action result 3, and the association is over
 type Meter struct {
-	o Options
+	o      Options
+	logins map[uint16]*login
+	window security.Window
+	store  security.Memory
+
+	mu      sync.Mutex // one request at a time
+	keys    Security   // as they are now
+	counter *security.Counter
+	last    uint32 // invocation counter received last
+	names   []shortName
+}
+
+// login is a Login as it is now.
+type login struct {
+	Login
+	client uint16
 }
 
 // NewMeter gives a meter.
 func NewMeter(o Options) *Meter {
-	if o.Logins == nil {
+	if o.Logins == nil && o.Clients == nil {
 		o.Logins = map[uint16]string{16: ""}
 	}
 	if o.Server == 0 {
@@ -59,186 +151,109 @@ func NewMeter(o Options) *Meter {
 	if o.MaxPDU == 0 {
 		o.MaxPDU = 1024
 	}
-	return &Meter{o: o}
-}
-
-// Serve serves one connection until the client hangs up or the stream fails.
-// Frames for other logical devices are not answered.
-func (m *Meter) Serve(stream io.ReadWriter) error {
-	s := session{meter: m}
-	return serveFrames(stream, func(f frame) []byte {
-		if f.destination != m.o.Server || len(f.apdu) == 0 {
-			return nil
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	if o.Zone == nil {
+		o.Zone = time.UTC
+	}
+	m := &Meter{o: o, keys: o.Security, logins: map[uint16]*login{}}
+	for client, password := range o.Logins {
+		l := Login{Secret: password, Conformance: Plain}
+		if password != "" {
+			l.Mechanism = 1
 		}
-		out := f.answer(s.answer(f.source, f.apdu))
-		if m.o.Tamper != nil {
-			out = m.o.Tamper(f.apdu, out)
-		}
-		return out
-	})
-}
-
-// session is one connection; it has one association at most.
-type session struct {
-	meter  *Meter
-	client uint16 // the wPort of the association, 0 for none
-	pdu    int    // the longest APDU that the client takes
-	rest   []byte // what is left of an answer in blocks
-	block  uint32 // the block sent last
-}
-
-func (s *session) answer(client uint16, apdu []byte) []byte {
-	switch {
-	case apdu[0] == 0x60:
-		return s.associate(client, apdu)
-	case s.client == 0 || s.client != client:
-		return []byte{0xD8, 1, 1} // service not allowed, operation not possible
-	case apdu[0] == 0x62:
-		s.client = 0
-		return []byte{0x63, 3, 0x80, 1, 0}
-	case apdu[0] == 0xC0 && len(apdu) >= 3:
-		return s.get(apdu)
+		m.logins[client] = &login{l, client}
 	}
-	return []byte{0xD8, 2, 2} // service unknown, service not supported
-}
-
-// Association-result and Associate-source-diagnostics.
-const (
-	accepted, rejected = 0, 1
-
-	diagnosticNull                = 0
-	diagnosticNoReason            = 1
-	diagnosticContextName         = 2
-	diagnosticMechanismUnknown    = 11
-	diagnosticFailure             = 13
-	diagnosticAuthenticationNeeds = 14
-)
-
-func aare(result, diagnostic byte, user ...byte) []byte {
-	b := []byte{
-		0xA1, 9, 6, 7, 0x60, 0x85, 0x74, 5, 8, 1, 1,
-		0xA2, 3, 2, 1, result,
-		0xA3, 5, 0xA1, 3, 2, 1, diagnostic,
+	for client, l := range o.Clients {
+		m.logins[client] = &login{l, client}
 	}
-	if len(user) > 0 {
-		b = append(append(b, 0xBE, byte(len(user)+2), 4, byte(len(user))), user...)
-	}
-	return append([]byte{0x61, byte(len(b))}, b...)
-}
-
-func (s *session) associate(client uint16, apdu []byte) []byte {
-	s.client, s.rest = 0, nil
-	fields := elements(elements(apdu)[0x60])
-	want, known := s.meter.o.Logins[client]
-	if !known {
-		return aare(rejected, diagnosticNoReason)
-	}
-	if !bytes.Equal(fields[0xA1], []byte{6, 7, 0x60, 0x85, 0x74, 5, 8, 1, 1}) {
-		return aare(rejected, diagnosticContextName)
-	}
-	if want != "" {
-		mechanism, offered := fields[0x8B]
-		switch {
-		case !offered:
-			return aare(rejected, diagnosticAuthenticationNeeds)
-		case !bytes.Equal(mechanism, []byte{0x60, 0x85, 0x74, 5, 8, 2, 1}):
-			return aare(rejected, diagnosticMechanismUnknown)
-		case string(elements(fields[0xAC])[0x80]) != want:
-			return aare(rejected, diagnosticFailure)
-		}
-	}
-	// The xDLMS part with nothing optional in it: 01 000000 06 5F1F0400 and
-	// the proposal, 3 and 2 octets.
-	user := elements(fields[0xBE])[4]
-	if len(user) != 14 || !bytes.HasPrefix(user, []byte{1, 0, 0, 0, 6, 0x5F, 0x1F, 4, 0}) {
-		return aare(rejected, diagnosticNoReason, 0x0E, 1, 6, 0) // initiate error: other
-	}
-	proposed := uint32(user[9])<<16 | uint32(user[10])<<8 | uint32(user[11])
-	granted := proposed & (conformanceBlockGet | conformanceGet | conformanceSelective)
-	s.pdu = int(min(binary.BigEndian.Uint16(user[12:]), s.meter.o.MaxPDU))
-	s.client = client
-	return aare(accepted, diagnosticNull, 8, 0, 6, 0x5F, 0x1F, 4, 0, byte(granted>>16), byte(granted>>8), byte(granted),
-		byte(s.meter.o.MaxPDU>>8), byte(s.meter.o.MaxPDU), 0, 7)
-}
-
-// elements takes BER elements with short lengths apart, by their tags.
-func elements(b []byte) map[byte][]byte {
-	m := map[byte][]byte{}
-	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
-		m[b[0]] = b[2 : 2+int(b[1])]
-		b = b[2+int(b[1]):]
-	}
+	m.counter = security.NewCounter(&m.store, o.Security.Title, o.Security.Keys.Encryption, 0)
+	m.names = m.shortNames()
 	return m
 }
 
-func (s *session) get(apdu []byte) []byte {
-	form, invoke, body := apdu[1], apdu[2], apdu[3:]
-	switch {
-	case form == 2 && len(body) == 4:
-		return s.next(invoke, binary.BigEndian.Uint32(body))
-	case form != 1 || len(body) < 10:
-		return []byte{0xD8, 2, 2}
-	}
-	s.rest = nil
-	class, code, id := binary.BigEndian.Uint16(body), obis.Code(body[2:8]), int8(body[8])
-	var rows *Selection
-	if body[9] != 0 {
-		var ok bool
-		if rows, ok = parseSelection(body[10:]); !ok {
-			return []byte{0xC4, 1, invoke, 1, resultTypeUnmatched}
+// Serve serves one connection by the wrapper (IEC 62056-47) until the client
+// hangs up or the stream fails. Frames for other logical devices are not
+// answered.
+func (m *Meter) Serve(stream io.ReadWriter) error {
+	s := m.NewSession()
+	for {
+		f, err := readFrame(stream)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, out := range s.frame(f) {
+			if len(out) == 0 {
+				continue
+			}
+			if _, err := stream.Write(out); err != nil {
+				return err
+			}
 		}
 	}
-	value, result := s.meter.read(class, code, id, rows)
-	if result != 0 {
-		return []byte{0xC4, 1, invoke, 1, result}
-	}
-	data, err := value.AppendBinary(nil)
-	if err != nil {
-		return []byte{0xC4, 1, invoke, 1, resultTypeUnmatched}
-	}
-	if len(data)+4 <= s.pdu {
-		return append([]byte{0xC4, 1, invoke, 0}, data...)
-	}
-	s.rest, s.block = data, 0
-	return s.next(invoke, 0)
 }
 
-// next gives the block after the one that the client has.
-func (s *session) next(invoke byte, have uint32) []byte {
-	head := []byte{0xC4, 2, invoke, 1}
-	if s.rest == nil {
-		return append(head, 0, 0, 0, 0, 1, resultNoLongGet)
+// ServeHDLC serves a stream by HDLC until the client hangs up or the stream
+// fails. station has the link's properties; its Answer is not used. An
+// association ends with the connection of the link.
+func (m *Meter) ServeHDLC(stream io.ReadWriter, station Station) error {
+	s := m.NewSession()
+	s.single = true
+	station.Answer = func(client byte, apdu []byte) []byte {
+		out := s.Answer(uint16(client), apdu)
+		if len(out) == 0 {
+			return nil
+		}
+		return out[0]
 	}
-	if have != s.block {
-		s.rest = nil
-		return append(head, 0, 0, 0, 0, 1, resultBlockNumber)
-	}
-	s.block++
-	const overhead = 12 // with a length of three octets
-	raw := s.rest[:min(len(s.rest), max(1, s.pdu-overhead))]
-	s.rest = s.rest[len(raw):]
-	if len(s.rest) > 0 {
-		head[3] = 0
-	} else {
-		s.rest = nil
-	}
-	b := append(binary.BigEndian.AppendUint32(head, s.block), 0)
-	return append(axdr.AppendLength(b, len(raw)), raw...)
+	server := max(len(station.Server), 1)
+	return station.Serve(hangUp{stream, server, s.end})
 }
 
-func (m *Meter) read(class uint16, code obis.Code, id int8, rows *Selection) (axdr.Value, byte) {
-	for _, o := range m.o.Objects {
-		if o.Class != class || o.Code != code {
-			continue
-		}
-		if id == 1 {
-			return axdr.OctetString(string(code[:])), 0
-		}
-		v, ok := o.Read(id, rows)
-		if !ok {
-			return axdr.Value{}, resultReadWriteDenied
-		}
-		return v, 0
+// hangUp is a stream of HDLC frames, one a write, that tells of each UA: there
+// is a new connection then, or none.
+type hangUp struct {
+	io.ReadWriter
+	server int // octets of the meter's address
+	tell   func()
+}
+
+func (h hangUp) Write(frame []byte) (int, error) {
+	const ua = 0x73
+	if at := 4 + h.server; len(frame) > at && frame[at] == ua {
+		h.tell()
 	}
-	return axdr.Value{}, resultObjectUndefined
+	return h.ReadWriter.Write(frame)
+}
+
+// frame answers a frame of the wrapper.
+func (s *Session) frame(f frame) [][]byte {
+	o := &s.meter.o
+	if f.destination != o.Server {
+		return nil
+	}
+	out := s.Answer(f.source, f.apdu)
+	for i := range out {
+		out[i] = f.answer(out[i])
+		if o.Tamper != nil {
+			out[i] = o.Tamper(f.apdu, out[i])
+		}
+	}
+	return out
+}
+
+// find gives the object with that class and name, as the session sees it.
+func (s *Session) find(class uint16, code obis.Code) (Object, bool) {
+	for _, objects := range [][]Object{s.own(), s.meter.o.Objects, s.meter.builtIn()} {
+		for _, o := range objects {
+			if o.Class == class && o.Code == code {
+				return o, true
+			}
+		}
+	}
+	return Object{}, false
 }

@@ -2,30 +2,39 @@ package dlmstest
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
 )
 
-// Object is a COSEM object of a Meter.
+// Object is a COSEM object of a Meter. Its functions are called by one session
+// at a time.
 type Object struct {
-	Class uint16
-	Code  obis.Code
+	Class   uint16
+	Version uint8
+	Code    obis.Code
+	// Attributes are those that there are besides the first, Settable those of
+	// them that a client may set, Methods the methods: as the list of objects
+	// of an association shows them.
+	Attributes, Settable, Methods []int8
 	// Read gives an attribute; it is false for one that the object does not
-	// have. rows is the selection that the client sent, nil for none. It may be
-	// called by several sessions at once.
+	// have. rows is the selection that the client sent, nil for none.
 	Read func(id int8, rows *Selection) (v axdr.Value, ok bool)
-}
-
-// Selection is a range of rows of a profile by time, both ends included.
-type Selection struct {
-	From, To time.Time
+	// Write sets an attribute; nil if none can be.
+	Write func(id int8, v axdr.Value) Result
+	// Act runs a method; null-data is no argument, and nothing returned. nil if
+	// there is none.
+	Act func(id int8, argument axdr.Value) (axdr.Value, Result)
 }
 
 // Attributes gives an object of a class with the attributes in values.
 func Attributes(class uint16, code obis.Code, values map[int8]func() axdr.Value) Object {
-	return Object{Class: class, Code: code, Read: func(id int8, rows *Selection) (axdr.Value, bool) {
+	ids := slices.Sorted(maps.Keys(values))
+	return Object{Class: class, Code: code, Attributes: ids, Read: func(id int8, rows *Selection) (axdr.Value, bool) {
 		read, ok := values[id]
 		if !ok || rows != nil {
 			return axdr.Value{}, false
@@ -37,6 +46,34 @@ func Attributes(class uint16, code obis.Code, values map[int8]func() axdr.Value)
 // Fixed gives v again and again.
 func Fixed(v axdr.Value) func() axdr.Value { return func() axdr.Value { return v } }
 
+// Cells gives an object whose attributes are what they are set to. Those in
+// settable can be set, to values of the type that they have.
+func Cells(class uint16, code obis.Code, values map[int8]axdr.Value, settable ...int8) Object {
+	var mu sync.Mutex
+	values = maps.Clone(values)
+	return Object{
+		Class: class, Code: code, Attributes: slices.Sorted(maps.Keys(values)), Settable: settable,
+		Read: func(id int8, rows *Selection) (axdr.Value, bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			v, ok := values[id]
+			return v, ok && rows == nil
+		},
+		Write: func(id int8, v axdr.Value) Result {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case !slices.Contains(settable, id):
+				return ReadWriteDenied
+			case values[id].Tag != v.Tag:
+				return TypeUnmatched
+			}
+			values[id] = v
+			return Success
+		},
+	}
+}
+
 // Data gives an object of class 1.
 func Data(code obis.Code, value func() axdr.Value) Object {
 	return Attributes(1, code, map[int8]func() axdr.Value{2: value})
@@ -44,7 +81,7 @@ func Data(code obis.Code, value func() axdr.Value) Object {
 
 // Register gives an object of class 3.
 func Register(code obis.Code, scaler int8, unit uint8, value func() axdr.Value) Object {
-	return Attributes(3, code, map[int8]func() axdr.Value{2: value, 3: scalerUnit(scaler, unit)})
+	return Attributes(classRegister, code, map[int8]func() axdr.Value{2: value, 3: scalerUnit(scaler, unit)})
 }
 
 // ExtendedRegister gives an object of class 4, with the time of capture.
@@ -55,74 +92,100 @@ func ExtendedRegister(code obis.Code, scaler int8, unit uint8, value func() axdr
 	})
 }
 
-// Clock gives an object of class 8. Times are in the zone of what now gives.
-func Clock(code obis.Code, now func() time.Time) Object {
-	return Attributes(8, code, map[int8]func() axdr.Value{
-		2: func() axdr.Value { return axdr.OctetString(DateTime(now())) },
-		3: func() axdr.Value { return axdr.Long(int16(deviation(now()))) },
-		4: Fixed(axdr.Unsigned(0)),
-	})
-}
-
 func scalerUnit(scaler int8, unit uint8) func() axdr.Value {
 	return Fixed(axdr.Structure(axdr.Integer(scaler), axdr.Enum(unit)))
 }
 
-// Column names an attribute that a profile captures.
-type Column struct {
-	Class uint16
-	Code  obis.Code
-	ID    int8
+// Wrong is by how much a clock is ahead of the time. The zero value is right.
+// Safe for concurrent use.
+type Wrong struct {
+	mu sync.Mutex
+	by time.Duration
 }
 
-// Profile gives an object of class 7 with rows of what columns name, captured
-// every period seconds. rows gives those in the selection, all for nil.
-func Profile(code obis.Code, columns []Column, period uint32, rows func(*Selection) []axdr.Value) Object {
-	captured := axdr.Array()
-	for _, c := range columns {
-		captured.Items = append(captured.Items, axdr.Structure(
-			axdr.LongUnsigned(c.Class), axdr.OctetString(string(c.Code[:])), axdr.Integer(c.ID), axdr.LongUnsigned(0)))
-	}
-	return Object{Class: 7, Code: code, Read: func(id int8, selected *Selection) (axdr.Value, bool) {
-		switch {
-		case id == 2:
-			return axdr.Array(rows(selected)...), true
-		case selected != nil:
-		case id == 3:
-			return captured, true
-		case id == 4:
-			return axdr.DoubleLongUnsigned(period), true
+// By gives by how much.
+func (w *Wrong) By() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.by
+}
+
+func (w *Wrong) add(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.by += d
+}
+
+// Clock gives an object of class 8. Times are in the zone of what now gives,
+// which must be the time as the object has it: see SettableClock.
+func Clock(code obis.Code, now func() time.Time) Object {
+	return Attributes(classClock, code, map[int8]func() axdr.Value{
+		2: func() axdr.Value { return axdr.OctetString(DateTime(now())) },
+		3: func() axdr.Value { return axdr.Long(int16(deviation(now()))) },
+		4: func() axdr.Value { return axdr.Unsigned(DateTime(now())[11]) },
+		5: Fixed(axdr.OctetString("\xFF\xFF\x03\xFE\x07\x02\x00\x00\x00\x80\x00\x00")),
+		6: Fixed(axdr.OctetString("\xFF\xFF\x0A\xFE\x07\x03\x00\x00\x00\x80\x00\x00")),
+		7: Fixed(axdr.Integer(60)),
+		8: Fixed(axdr.Boolean(false)),
+		9: Fixed(axdr.Enum(1)),
+	})
+}
+
+// SettableClock gives a Clock whose time can be set and shifted. now is the
+// right time; what it is set to goes into wrong.
+func SettableClock(code obis.Code, now func() time.Time, wrong *Wrong) Object {
+	shown := func() time.Time { return now().Add(wrong.By()) }
+	o := Clock(code, shown)
+	o.Settable, o.Methods = []int8{2}, []int8{1, 3, 6}
+	o.Write = func(id int8, v axdr.Value) Result {
+		if id != 2 {
+			return ReadWriteDenied
 		}
-		return axdr.Value{}, false
-	}}
+		t, ok := parseTime(v.Str, shown().Location())
+		if !ok || v.Tag != axdr.TagOctetString && v.Tag != axdr.TagDateTime {
+			return TypeUnmatched
+		}
+		wrong.add(t.Sub(shown()))
+		return Success
+	}
+	o.Act = func(id int8, argument axdr.Value) (axdr.Value, Result) {
+		t := shown()
+		switch id {
+		case 1: // to the quarter of an hour
+			wrong.add(t.Round(15 * time.Minute).Sub(t))
+		case 3: // to the minute
+			wrong.add(t.Round(time.Minute).Sub(t))
+		case 6: // by so many seconds
+			by, ok := argument.Int64()
+			if !ok || by < -900 || by > 900 {
+				return axdr.Value{}, TypeUnmatched
+			}
+			wrong.add(time.Duration(by) * time.Second)
+		default:
+			return axdr.Value{}, ReadWriteDenied
+		}
+		return axdr.Value{}, Success
+	}
+	return o
 }
 
-// parseSelection decodes access selector 1 with a range_descriptor over all
-// columns (IEC 62056-6-2, 4.3.6).
-func parseSelection(b []byte) (*Selection, bool) {
-	if len(b) == 0 || b[0] != 1 {
-		return nil, false
-	}
-	v, n, err := axdr.Parse(b[1:])
-	if err != nil || n != len(b)-1 || v.Tag != axdr.TagStructure || len(v.Items) != 4 || len(v.Items[3].Items) != 0 {
-		return nil, false
-	}
-	from, ok1 := parseTime(v.Items[1].Str)
-	to, ok2 := parseTime(v.Items[2].Str)
-	return &Selection{From: from, To: to}, ok1 && ok2
-}
-
-// parseTime reads a date-time; without a deviation it is UTC.
-func parseTime(s string) (time.Time, bool) {
+// parseTime reads a date-time; without a deviation it is in zone. What is not
+// specified of the time of day is 0.
+func parseTime(s string, zone *time.Location) (time.Time, bool) {
 	if len(s) != 12 {
 		return time.Time{}, false
 	}
 	b := []byte(s)
-	t := time.Date(int(binary.BigEndian.Uint16(b)), time.Month(b[2]), int(b[3]), int(b[5]), int(b[6]), int(b[7]), 0, time.UTC)
-	if minutes := int16(binary.BigEndian.Uint16(b[9:])); minutes != -0x8000 {
-		t = t.Add(time.Duration(minutes) * time.Minute)
+	for i := 5; i < 8; i++ {
+		if b[i] == 0xFF {
+			b[i] = 0
+		}
 	}
-	return t, true
+	if minutes := int16(binary.BigEndian.Uint16(b[9:])); minutes != -0x8000 {
+		zone = time.FixedZone("", -int(minutes)*60)
+	}
+	t := time.Date(int(binary.BigEndian.Uint16(b)), time.Month(b[2]), int(b[3]), int(b[5]), int(b[6]), int(b[7]), 0, zone)
+	return t, b[2] >= 1 && b[2] <= 12 && b[3] >= 1 && b[3] <= 31
 }
 
 // DateTime gives the 12 octets of a date-time: t in its zone, to the second.
