@@ -102,6 +102,7 @@ func appendInitiateRequest(b []byte, o Options, dedicated security.Key) []byte {
 // aare is an association response.
 type aare struct {
 	result     Result
+	answered   bool // there is a result
 	provider   bool // the diagnostic is the service provider's
 	diagnostic uint8
 	context    byte   // last arc of the application context; 0 not said
@@ -119,7 +120,7 @@ func parseAARE(apdu []byte) (aare, error) {
 	if tag != tagAARE || outer.short {
 		return aare{}, malformed("%.16x… is no answer to an association request", apdu)
 	}
-	a := aare{result: noResult}
+	var a aare
 	body := reader{b: contents}
 	for len(body.b) > 0 {
 		tag, contents := body.element()
@@ -130,13 +131,11 @@ func parseAARE(apdu []byte) (aare, error) {
 			return aare{}, err
 		}
 	}
-	if a.result == noResult {
+	if !a.answered {
 		return aare{}, malformed("association response without a result")
 	}
 	return a, nil
 }
-
-const noResult Result = 0xFF
 
 // field takes an element of the response. Names and titles that are not as
 // they should be are as if they were not there: few associations need them.
@@ -148,10 +147,10 @@ func (a *aare) field(tag byte, contents []byte) error {
 		}
 	case tagResult:
 		n, ok := parseInteger(contents)
-		if !ok || Result(n) == noResult {
+		if !ok {
 			return malformed("association result %x", contents)
 		}
-		a.result = Result(n)
+		a.result, a.answered = Result(n), true
 	case tagDiagnostic:
 		choice := reader{b: contents}
 		from, number := choice.element()

@@ -66,10 +66,10 @@ func (m *keeper) Receive(_ context.Context, b []byte) ([]byte, error) {
 
 func (m *keeper) Send(_ context.Context, apdu []byte) error {
 	apdu = bytes.Clone(apdu)
-	switch {
-	case apdu[0] == tagAARQ:
+	switch apdu[0] {
+	case tagAARQ:
 		m.associate(apdu)
-	case apdu[0] == tagRLRQ:
+	case tagRLRQ:
 		m.last = apdu
 		m.out = append(m.out, []byte{tagRLRE, 3, 0x80, 1, 0})
 	default:

@@ -69,26 +69,11 @@ func Parse(apdu []byte) (Protected, error) {
 		return Protected{}, fmt.Errorf("%w: an empty apdu", ErrMalformed)
 	}
 	p := Protected{Tag: apdu[0]}
-	rest, ok := apdu[1:], true
-	switch p.Tag {
-	case TagGeneralGlobal, TagGeneralDedicated:
-		if p.Tag == TagGeneralDedicated {
-			p.Set = Dedicated
-		}
-		var title []byte
-		if title, rest, ok = counted(rest); !ok {
-			return Protected{}, fmt.Errorf("%w: cut short", ErrMalformed)
-		}
-		if len(title) != 0 {
-			var err error
-			if p.Title, err = ParseTitle(title); err != nil {
-				return Protected{}, err
-			}
-		}
-	default:
-		if p.Plain, p.Set, ok = plainTag(p.Tag); !ok {
-			return Protected{}, fmt.Errorf("%w: tag %02X", ErrMalformed, p.Tag)
-		}
+	rest := apdu[1:]
+	if plain, set, ok := plainTag(p.Tag); ok {
+		p.Plain, p.Set = plain, set
+	} else if rest, ok = p.general(rest); !ok {
+		return Protected{}, fmt.Errorf("%w: tag %02X, or cut short", ErrMalformed, p.Tag)
 	}
 	content, _, ok := counted(rest)
 	if !ok || len(content) < headerLen {
@@ -99,6 +84,23 @@ func Parse(apdu []byte) (Protected, error) {
 		p.Set = Broadcast
 	}
 	return p, nil
+}
+
+// general takes what the general forms have before the length.
+func (p *Protected) general(b []byte) (rest []byte, ok bool) {
+	switch p.Tag {
+	case TagGeneralGlobal:
+	case TagGeneralDedicated:
+		p.Set = Dedicated
+	default:
+		return nil, false
+	}
+	title, rest, ok := counted(b)
+	if !ok || len(title) != 0 && len(title) != TitleLen {
+		return nil, false
+	}
+	copy(p.Title[:], title)
+	return rest, true
 }
 
 // counted takes a length and that many octets.

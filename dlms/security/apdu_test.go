@@ -124,7 +124,7 @@ func TestRefused(t *testing.T) {
 		"another title, not said":          {receiver(0, Authenticated, title(t, client), k), glo, ErrTag},
 		"title left out":                   {receiver(0, Authenticated, from, k), noTitle, nil},
 		"title not known":                  {receiver(0, Authenticated, Title{}, k), glo, ErrTitle},
-		"title of 7":                       {receiver(0, Authenticated, from, k), append(unhex(t, "DB0700000000000000"), glo[1:]...), ErrTitle},
+		"title of 7":                       {receiver(0, Authenticated, from, k), append(unhex(t, "DB0700000000000000"), glo[1:]...), ErrMalformed},
 		"another key":                      {receiver(0, Authenticated, from, Keys{Encryption: key(t, other), Authentication: k.Authentication}), glo, ErrTag},
 		"another authentication key":       {receiver(0, Authenticated, from, Keys{Encryption: k.Encryption, Authentication: key(t, other)}), glo, ErrTag},
 		"no key":                           {receiver(0, Authenticated, from, Keys{Authentication: k.Authentication}), glo, ErrKey},

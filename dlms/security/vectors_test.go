@@ -130,7 +130,6 @@ func TestBroadcastVector(t *testing.T) {
 
 func TestHLSVectors(t *testing.T) {
 	t.Parallel()
-	type side struct{ challenge, reply string }
 	for name, c := range map[string]struct {
 		mechanism         Mechanism
 		own, peer         string
