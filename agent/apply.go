@@ -87,7 +87,19 @@ func (a *Agent) newSecrets(next *configs.Config, diff configs.Diff) []string {
 func secretDates(l configs.Line) string {
 	var b strings.Builder
 	for _, m := range l.Meters {
-		b.WriteString(secretDate(m.Address.Password) + ";")
+		b.WriteString(addressDates(m.Address) + ";")
+	}
+	return b.String()
+}
+
+// addressDates tells the contents of the files of an address's secrets apart.
+func addressDates(a address.Address) string {
+	var b strings.Builder
+	for i, s := range a.Secrets() {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(secretDate(s.Secret))
 	}
 	return b.String()
 }
@@ -122,7 +134,7 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 			r.broken = append(r.broken, poll.Status{Meter: m.ID, Line: l.Key, State: poll.Failing, Err: err.Error()})
 			continue
 		}
-		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Fingerprint: fmt.Sprintf("%x %s", m.Fingerprint(), secretDate(m.Address.Password)), Visitor: v}
+		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Fingerprint: fmt.Sprintf("%x %s", m.Fingerprint(), addressDates(m.Address)), Visitor: v}
 		for _, g := range m.Groups {
 			pm.Groups = append(pm.Groups, poll.Group{
 				Name: string(g.Name), Lane: g.Lane, Every: g.Every, Align: g.Align,
@@ -140,9 +152,9 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 }
 
 func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (meter.Visitor, error) {
-	password, err := m.Address.Password.Resolve(a.opts.Getenv, os.ReadFile)
+	secrets, err := m.Address.Resolve(a.opts.Getenv, os.ReadFile)
 	if err != nil {
-		return nil, fmt.Errorf("password: %w", err)
+		return nil, err
 	}
 	var model *modbus.Model
 	if m.Address.Scheme.IsModbus() {
@@ -151,7 +163,7 @@ func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (m
 		}
 	}
 	return drivers.Open(drivers.Config{
-		ID: m.ID, Serial: m.Serial, Address: m.Address, Password: password,
+		ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, Counters: a.state,
 		Model: model, TimeZone: cfg.TimeZone, Now: a.now,
 	}, l)
 }

@@ -40,11 +40,16 @@ func readURL(r *reader, at string, n *yaml.Node, m *rawMeter) {
 		r.fail(at, n, "", "%s", addressProblem(err))
 		return
 	}
-	if a.Password.IsLiteral() {
-		r.fail(at, n, "", "%s", literalAdvice("password=file:/etc/gridgate/NAME", "password=env:NAME"))
-		return
+	literal := false
+	for _, s := range a.Secrets() {
+		if s.Secret.IsLiteral() {
+			r.fail(at, n, "", "%s", literalAdvice(s.Key+"=file:/etc/gridgate/NAME", s.Key+"=env:NAME"))
+			literal = true
+		}
 	}
-	m.Address = a
+	if !literal {
+		m.Address = a
+	}
 }
 
 func addressProblem(err error) string {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"gridgate/dlms"
 	"gridgate/drivers/address"
 	"gridgate/drivers/cosem"
 	"gridgate/drivers/line"
@@ -20,9 +21,10 @@ type Config struct {
 	ID       meter.ID
 	Serial   string // the expected serial number; empty when none is configured
 	Address  address.Address
-	Password []byte         // resolved; nil when the address has none
-	Model    *modbus.Model  // the register map; Modbus only
-	TimeZone *time.Location // of meters that do not tell their deviation from UTC
+	Secrets  address.Credentials // of the address, resolved
+	Counters cosem.Counters      // where invocation counters are kept; needed where Address.UsesKeys
+	Model    *modbus.Model       // the register map; Modbus only
+	TimeZone *time.Location      // of meters that do not tell their deviation from UTC
 	Now      meter.Now
 }
 
@@ -42,12 +44,15 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		Parity: c.Address.Parity, StopBits: c.Address.StopBits,
 	}
 	switch c.Address.Scheme {
-	case address.DLMSWrapper:
-		return cosem.New(cosem.Config{
-			ID: c.ID, Serial: c.Serial, Client: c.Address.Client, Server: c.Address.Server,
-			Auth: string(c.Address.Auth), Password: c.Password, Timeout: c.Address.Timeout,
-			Now: c.Now, TimeZone: c.TimeZone,
-		}, l), nil
+	case address.DLMSWrapper, address.DLMSHDLC:
+		cfg, err := cosemConfig(c)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.Settings = settings; c.Address.Scheme.IsHDLC() {
+			cfg.HDLC = &cosem.HDLC{Physical: c.Address.Physical, AddrLen: int(c.Address.AddrLen)}
+		}
+		return cosem.New(cfg, l), nil
 	case address.ModbusTCP, address.ModbusRTU, address.ModbusRTUOverTCP:
 		if c.Model == nil {
 			return nil, errors.New("a Modbus meter needs a model: add model=NAME to its url")
@@ -61,13 +66,30 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 	}
 }
 
+func cosemConfig(c Config) (cosem.Config, error) {
+	a := c.Address
+	protection, err := protection(a, c.Secrets)
+	if err != nil {
+		return cosem.Config{}, err
+	}
+	if a.UsesKeys() && c.Counters == nil {
+		return cosem.Config{}, errors.New("a meter with keys needs a place where its invocation counter is kept")
+	}
+	return cosem.Config{
+		ID: c.ID, Serial: c.Serial, Client: a.Client, Server: a.Server,
+		Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
+		Security: protection, Counters: c.Counters, CounterObject: a.Security.Counter,
+		Now: c.Now, TimeZone: c.TimeZone,
+	}, nil
+}
+
 func transport(s address.Scheme) modbus.Transport {
 	switch s {
 	case address.ModbusRTU:
 		return modbus.RTU
 	case address.ModbusRTUOverTCP:
 		return modbus.RTUOverTCP
-	case address.ModbusTCP, address.DLMSWrapper:
+	case address.ModbusTCP, address.DLMSWrapper, address.DLMSHDLC:
 	}
 	return modbus.TCP
 }

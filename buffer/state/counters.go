@@ -17,8 +17,11 @@ type counter struct{ next, end uint64 }
 // KnownCounters says whether counters of that title and key were ever reserved
 // here. Where not, the first must be above what the meter took from others:
 // see Raise.
-func (s *State) KnownCounters(title security.Title, key security.KeyID) bool {
-	return s.get(kindCounter, counterKey(title, key)) != nil
+func (s *State) KnownCounters(title security.Title, key security.KeyID) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.find(kindCounter, counterKey(title, key))
+	return known, s.mayWrite()
 }
 
 // Reserve gives away n invocation counters, as security.Store says.

@@ -11,17 +11,26 @@ package cosem
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"gridgate/dlms"
+	"gridgate/dlms/obis"
+	"gridgate/dlms/security"
 	"gridgate/drivers/line"
 	"gridgate/internal/meter"
 )
 
 // The ways to authenticate, as addresses name them.
 const (
-	AuthNone = "none"
-	AuthLLS  = "lls"
+	AuthNone   = "none"
+	AuthLLS    = "lls"
+	AuthHLS2   = "hls2"
+	AuthMD5    = "md5"
+	AuthSHA1   = "sha1"
+	AuthGMAC   = "gmac"
+	AuthSHA256 = "sha256"
+	AuthECDSA  = "ecdsa"
 )
 
 // DefaultTimeout is how long an answer may take.
@@ -41,10 +50,21 @@ type Config struct {
 	Serial   string        // the expected serial number; empty when none is configured
 	Client   uint16        // wPort of the client; 0 is 16, the public client
 	Server   uint16        // wPort of the logical device; 0 is 1, the management device
-	Auth     string        // AuthNone or AuthLLS; empty is AuthNone
-	Password []byte        // of AuthLLS
+	Auth     string        // AuthNone, AuthLLS, …; empty is AuthNone
+	Password dlms.Secret   // of AuthLLS, AuthHLS2, AuthMD5, AuthSHA1 and AuthSHA256
 	Timeout  time.Duration // for each answer; 0 is DefaultTimeout
 	Now      meter.Now
+	// HDLC carries the meter's APDUs; nil is the wrapper, over TCP.
+	HDLC     *HDLC
+	Settings line.Settings // of a serial port
+	// Security is how the association is protected. Counter and Received are
+	// the driver's own.
+	Security dlms.Security
+	// Counters keeps the invocation counters; needed with AuthGMAC and a Policy.
+	Counters Counters
+	// CounterObject is where the meter shows the public client the last
+	// invocation counter that it took; zero says that it shows none.
+	CounterObject obis.Code
 	// TimeZone is the zone of meters that do not tell how far their time is
 	// from UTC; nil is UTC.
 	TimeZone *time.Location
@@ -66,6 +86,13 @@ type Meter struct {
 	serial string
 	known  bool // the serial number was asked for in this session
 
+	// The protection, over all sessions.
+	counter    *security.Counter
+	received   security.Window
+	anchored   bool // the counters begin above what the meter took
+	associated bool // the last turn got as far as an association
+	doubted    bool // the counter was suspected since the meter answered last
+
 	cache cache
 	last  context.Context //nolint:containedctx // of the last visit: Close has none of its own
 }
@@ -78,13 +105,20 @@ func New(cfg Config, l *line.Line) *Meter {
 	if cfg.Server == 0 {
 		cfg.Server = 1
 	}
+	if cfg.Auth == "" {
+		cfg.Auth = AuthNone
+	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = DefaultTimeout
 	}
 	if cfg.TimeZone == nil {
 		cfg.TimeZone = time.UTC
 	}
-	return &Meter{cfg: cfg, line: l}
+	m := &Meter{cfg: cfg, line: l}
+	if m.usesKeys() && cfg.Counters != nil {
+		m.counter = security.NewCounter(cfg.Counters, cfg.Security.Title, cfg.Security.Keys.Encryption, counterStep)
+	}
+	return m
 }
 
 // Visit reads what ask says. See meter.Visitor. Errors are
@@ -97,11 +131,25 @@ func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
 // converse has one conversation with the meter: do says what it is about.
 func (m *Meter) converse(ctx context.Context, do func(context.Context, *visit) error) (meter.Got, error) {
 	m.last = ctx
-	got := meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
+	nothing := meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
+	if err := m.anchor(ctx); err != nil {
+		return nothing, err
+	}
+	got := nothing
 	err := m.turn(ctx, do, &got)
 	if errors.Is(err, errStale) {
 		// The association of the visit before is gone, and nothing was read.
-		got = meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
+		got = nothing
+		err = m.turn(ctx, do, &got)
+	}
+	if err == nil || ctx.Err() != nil || !m.doubtsCounter(err) {
+		return got, err
+	}
+	switch behind, cerr := m.catchUp(ctx, err); {
+	case cerr != nil:
+		err = fmt.Errorf("%w; and %w", err, cerr)
+	case behind:
+		got = nothing
 		err = m.turn(ctx, do, &got)
 	}
 	return got, err
@@ -111,14 +159,17 @@ func (m *Meter) converse(ctx context.Context, do func(context.Context, *visit) e
 // errStale when the session that there was turned out to be gone.
 func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error, got *meter.Got) error {
 	began := false
-	err := m.line.Do(ctx, line.Settings{}, func(ctx context.Context, port line.Port) error {
+	m.associated = false
+	err := m.line.Do(ctx, m.cfg.Settings, func(ctx context.Context, port line.Port) error {
 		began = true
 		kept, err := m.session(ctx, port)
 		if err == nil {
+			m.associated, m.doubted = true, m.doubted && kept
 			v := visit{Meter: m, got: got, untried: kept}
 			err = do(ctx, &v)
 		}
 		if err != nil {
+			m.link.hangUp(ctx, err)
 			m.end(port)
 			return m.explain(err)
 		}
@@ -142,7 +193,7 @@ func (m *Meter) Close() error {
 	defer cancel()
 	// What goes wrong does not matter: the meter ends the association itself
 	// when the connection ends.
-	_ = m.line.Do(ctx, line.Settings{}, func(ctx context.Context, port line.Port) error {
+	_ = m.line.Do(ctx, m.cfg.Settings, func(ctx context.Context, port line.Port) error {
 		if m.opened == m.line.Opened() {
 			m.link.use(port)
 			m.release(ctx, port)

@@ -79,7 +79,7 @@ func isRefusal(err error) bool {
 	var access dlms.AccessError
 	var exception *dlms.ExceptionError
 	var service *dlms.ServiceError
-	return !errors.Is(err, errStale) && (errors.As(err, &access) || errors.As(err, &exception) ||
+	return !errors.Is(err, errStale) && (errors.As(err, &access) || errors.As(err, &exception) && !isCipherException(exception) ||
 		errors.As(err, &service) || errors.Is(err, dlms.ErrNotGranted))
 }
 

@@ -1,0 +1,180 @@
+package cosem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"gridgate/dlms"
+	"gridgate/dlms/hdlc"
+	"gridgate/dlms/security"
+	"gridgate/dlms/wrapper"
+	"gridgate/internal/meter"
+)
+
+// explain says in the vocabulary's errors, and to a technician, why a visit
+// stopped.
+func (m *Meter) explain(err error) error {
+	var refusal *dlms.AssociationError
+	if e := m.explainSecurity(err); e != nil {
+		return e
+	}
+	switch {
+	case errors.Is(err, dlms.ErrAuthentication):
+		return m.refused(m.advice(err), err)
+	case errors.As(err, &refusal):
+		return fmt.Errorf("the meter refused client %d (%s): %w", m.cfg.Client, m.whyRefused(refusal), err)
+	}
+	return m.noAnswer(m.cfg.Client, err)
+}
+
+// refused says that credentials are wrong: after two of these the meter is
+// left alone.
+func (m *Meter) refused(advice string, err error) error {
+	return fmt.Errorf("the meter refused client %d: %w (%s): %w", m.cfg.Client, meter.ErrAuthentication, advice, err)
+}
+
+// noAnswer explains what is not of the association but of the way to it.
+func (m *Meter) noAnswer(client uint16, err error) error {
+	keys := ""
+	if m.usesKeys() && client == m.cfg.Client {
+		keys = ", are keys and title right"
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%w within %v (is the meter on, does it know client %d and server %d%s?): %w",
+			meter.ErrNoAnswer, m.cfg.Timeout, client, m.cfg.Server, keys, err)
+	case isHangUp(err):
+		return fmt.Errorf("%w: the meter hung up (does it know client %d and server %d%s, or does it serve another client?): %w",
+			meter.ErrNoAnswer, client, m.cfg.Server, keys, err)
+	case errors.Is(err, hdlc.ErrDisconnected):
+		return fmt.Errorf("the meter refused the HDLC connection (does it know client %d, or does it serve another client?): %w", client, err)
+	case isGarbled(err):
+		return fmt.Errorf("%w: %w", meter.ErrGarbled, err)
+	}
+	return err
+}
+
+// keyAdvice is what to look at when a meter cannot read us or we it.
+const keyAdvice = "wrong ek, ak, suite or title?"
+
+// explainSecurity explains what is wrong with the protection, nil when it is
+// something else.
+func (m *Meter) explainSecurity(err error) error {
+	var exception *dlms.ExceptionError
+	var refusal *dlms.AssociationError
+	own := m.cfg.Security
+	switch {
+	case errors.Is(err, security.ErrProof) && !m.usesKeys():
+		return m.refused("it does not prove that it knows the secret: wrong password or signing key?", err)
+	case errors.Is(err, security.ErrProof), errors.Is(err, security.ErrTag):
+		return m.refused("its answer was not made with our keys: "+keyAdvice, err)
+	case errors.Is(err, security.ErrWeak):
+		return fmt.Errorf("the meter protects less than auth=%s and security=%s ask for; who answers may be anybody (does it have this security for client %d?): %w",
+			m.cfg.Auth, policyName(own.Policy), m.cfg.Client, err)
+	case errors.Is(err, security.ErrReplay):
+		return fmt.Errorf("the meter's invocation counter does not rise (was it reset, or does somebody repeat its answers? "+
+			"A new start of this program takes the meter as it is): %w", err)
+	case errors.Is(err, security.ErrReflected):
+		return fmt.Errorf("the answer is made of our own request (does somebody else answer, or do meter and client have the title %v?): %w", own.Title, err)
+	case errors.Is(err, security.ErrSuite):
+		return fmt.Errorf("the meter uses another security suite (is suite=%d right?): %w", uint8(own.Suite), err)
+	case errors.Is(err, security.ErrTitle):
+		return fmt.Errorf("the meter's system title: %w", err)
+	case errors.Is(err, security.ErrExhausted):
+		return fmt.Errorf("no invocation counter is left for this key; change the key of the meter: %w", err)
+	case errors.As(err, &exception) && exception.Service == dlms.InvocationCounterError:
+		return fmt.Errorf("the meter refused the invocation counter (does another program use title %v and this ek?): %w", own.Title, err)
+	case errors.As(err, &exception) && exception.Service == dlms.DecipheringError,
+		errors.As(err, &refusal) && isDeciphering(refusal.Service):
+		return m.refused("it cannot decipher: "+keyAdvice, err)
+	}
+	return nil
+}
+
+func isDeciphering(e *dlms.ServiceError) bool {
+	const applicationReference, decipheringError = 0, 6
+	return e != nil && e.Kind == applicationReference && e.Code == decipheringError
+}
+
+func isCipherException(e *dlms.ExceptionError) bool {
+	return e.Service == dlms.DecipheringError || e.Service == dlms.InvocationCounterError
+}
+
+func policyName(p security.Policy) string {
+	switch p {
+	case security.Unprotected:
+		return "none"
+	case security.Authenticated:
+		return "auth"
+	case security.Encrypted:
+		return "enc"
+	case security.AuthenticatedEncrypted:
+		return "authenc"
+	}
+	return p.String()
+}
+
+// Diagnostics of a refusal.
+const (
+	contextNotSupported = 2
+	titleNotRecognised  = 3
+	mechanismNotKnown   = 11
+)
+
+// whyRefused says what to try when the meter refuses the client.
+func (m *Meter) whyRefused(refusal *dlms.AssociationError) string {
+	switch {
+	case refusal.Provider:
+	case refusal.Diagnostic == contextNotSupported && m.cfg.Security.Policy != security.Unprotected:
+		return "it does not take security=" + policyName(m.cfg.Security.Policy) + " from this client"
+	case refusal.Diagnostic == contextNotSupported:
+		return "does it want security=auth, enc or authenc from this client?"
+	case refusal.Diagnostic == titleNotRecognised:
+		return "it does not know the title " + m.cfg.Security.Title.String()
+	}
+	if m.usesKeys() {
+		return "does it know this client, are keys and title right?"
+	}
+	return "does it know this client?"
+}
+
+// advice says what to try when the meter refuses the credentials.
+func (m *Meter) advice(err error) string {
+	var refusal *dlms.AssociationError
+	switch {
+	case m.cfg.Auth == AuthNone && m.usesKeys():
+		return "it wants a proof (auth=gmac?), or " + keyAdvice
+	case m.cfg.Auth == AuthNone:
+		return "it wants a password: auth=lls?"
+	case errors.As(err, &refusal) && refusal.Diagnostic == mechanismNotKnown:
+		return "it does not take auth=" + m.cfg.Auth + " from this client"
+	case m.cfg.Auth == AuthGMAC:
+		return keyAdvice
+	case m.cfg.Auth == AuthECDSA:
+		return "wrong signing keys or title?"
+	case m.usesKeys():
+		return "wrong password, ek, ak, suite or title?"
+	}
+	return "wrong password?"
+}
+
+func isGarbled(err error) bool {
+	return errors.Is(err, dlms.ErrMalformed) || errors.Is(err, dlms.ErrTooLarge) ||
+		errors.Is(err, wrapper.ErrVersion) || errors.Is(err, wrapper.ErrTooLong) || isGarbledHDLC(err)
+}
+
+// unreachable says of a connection that did not come about that nobody
+// answered, where that is what happened.
+func unreachable(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w: %w", meter.ErrNoAnswer, err)
+	}
+	for _, e := range []syscall.Errno{syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ETIMEDOUT, syscall.ECONNRESET} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", meter.ErrNoAnswer, err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,208 @@
+package cosem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"gridgate/dlms"
+	"gridgate/dlms/obis"
+	"gridgate/dlms/security"
+	"gridgate/drivers/line"
+	"gridgate/internal/meter"
+)
+
+// publicClient is the client that meters let in without credentials.
+const publicClient = 16
+
+// counterStep is how many invocation counters are reserved at a time: about a
+// day's reading.
+const counterStep = 1024
+
+// counterMargin is how far above the meter's counter a key that the store does
+// not know begins: whoever used the key before may have sent what the meter
+// did not take.
+const counterMargin = 1 << 16
+
+// Counters keeps which invocation counters were used, over crashes and power
+// cuts. It is shared by all that use the same key and title.
+type Counters interface {
+	security.Store
+	// KnownCounters says whether counters of that title and key were ever
+	// reserved here.
+	KnownCounters(title security.Title, key security.KeyID) (bool, error)
+}
+
+// ErrCounter says that there is no invocation counter that the meter would
+// take and that was surely not used before.
+var ErrCounter = errors.New("invocation counter")
+
+// mechanism gives the authentication mechanism that an address names.
+func mechanism(auth string) dlms.Mechanism {
+	switch auth {
+	case AuthLLS:
+		return dlms.LLS
+	case AuthHLS2:
+		return dlms.HLS
+	case AuthMD5:
+		return dlms.HLSMD5
+	case AuthSHA1:
+		return dlms.HLSSHA1
+	case AuthGMAC:
+		return dlms.HLSGMAC
+	case AuthSHA256:
+		return dlms.HLSSHA256
+	case AuthECDSA:
+		return dlms.HLSECDSA
+	}
+	return dlms.NoAuthentication
+}
+
+// usesKeys says whether what is sent has invocation counters in it.
+func (m *Meter) usesKeys() bool {
+	return m.cfg.Auth == AuthGMAC || m.cfg.Security.Policy != security.Unprotected
+}
+
+// options are what the association is asked for.
+func (m *Meter) options() dlms.Options {
+	o := dlms.Options{Mechanism: mechanism(m.cfg.Auth), Security: m.cfg.Security}
+	if o.Mechanism != dlms.NoAuthentication {
+		o.Password = m.cfg.Password
+	}
+	o.Security.Counter, o.Security.Received = m.counter, &m.received
+	return o
+}
+
+// anchor sees to it that the counters of a key that the store does not know
+// begin above what the meter took: from another store, that was lost or is in
+// the gateway that was here before.
+func (m *Meter) anchor(ctx context.Context) error {
+	if !m.usesKeys() || m.anchored {
+		return nil
+	}
+	if m.cfg.Counters == nil {
+		return fmt.Errorf("%w: no place is given to keep it", ErrCounter)
+	}
+	title, key := m.cfg.Security.Title, m.cfg.Security.Keys.Encryption.ID()
+	known, err := m.cfg.Counters.KnownCounters(title, key)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCounter, err)
+	}
+	if !known {
+		last, err := m.firstCounter(ctx)
+		if err != nil {
+			return err
+		}
+		next := uint64(last) + 1 + counterMargin
+		if next > 1<<31 {
+			return fmt.Errorf("alarm: %w: the meter says that %d were used of this key, over half of all there are: change the key", ErrCounter, last)
+		}
+		if err := m.cfg.Counters.Raise(title, key, uint32(next)); err != nil {
+			return fmt.Errorf("%w: %w", ErrCounter, err)
+		}
+	}
+	m.anchored = true
+	return nil
+}
+
+// firstCounter gives a counter that none that was used before is above.
+func (m *Meter) firstCounter(ctx context.Context) (uint32, error) {
+	if m.cfg.CounterObject != (obis.Code{}) {
+		return m.readCounter(ctx)
+	}
+	// One counter for every second: more than are used.
+	now := time.UnixMilli(m.cfg.Now().Time)
+	if now.Before(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		return 0, fmt.Errorf("%w: the meter shows none, so that it begins by the time, and the clock of this machine is at %s",
+			ErrCounter, now.UTC().Format(time.DateOnly))
+	}
+	return uint32(now.Sub(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) / time.Second), nil
+}
+
+// readCounter reads, as the public client, the last invocation counter that
+// the meter took.
+func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
+	began := false
+	err = m.line.Do(ctx, m.cfg.Settings, func(ctx context.Context, port line.Port) error {
+		began = true
+		if last, err = m.askCounter(ctx, port); err != nil {
+			port.Drop()
+		}
+		return err
+	})
+	if err != nil && !began {
+		return 0, unreachable(err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: reading it from %v as client %d (another object? ic=OBIS; none? ic=none): %w",
+			ErrCounter, m.cfg.CounterObject, publicClient, m.noAnswer(publicClient, err))
+	}
+	return last, nil
+}
+
+func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) {
+	way := m.connect(port, publicClient)
+	c := dlms.NewClient(way, dlms.Options{})
+	if _, err := c.Associate(ctx); err != nil {
+		return 0, err
+	}
+	v, err := c.Get(ctx, dlms.Attribute{Class: meter.ClassData, Code: m.cfg.CounterObject, ID: 2})
+	if err != nil {
+		return 0, err
+	}
+	last, ok := v.Uint64()
+	if !ok || last > 1<<32-1 {
+		return 0, fmt.Errorf("%w: %v is no counter", dlms.ErrMalformed, v.Tag)
+	}
+	if err := way.release(ctx, c); err != nil {
+		port.Drop() // what was asked for is there
+	}
+	return uint32(last), nil
+}
+
+// doubtsCounter says whether err, of an association, may come of a counter that the meter does not
+// take. Some meters say so, others just refuse, or keep silent.
+func (m *Meter) doubtsCounter(err error) bool {
+	var exception *dlms.ExceptionError
+	var refusal *dlms.AssociationError
+	var access dlms.AccessError
+	switch {
+	case !m.usesKeys() || m.associated:
+		return false // the next association tells
+	case errors.Is(err, os.ErrDeadlineExceeded) || isHangUp(err):
+		doubted := m.doubted
+		m.doubted = true // a meter that is off is asked once
+		return !doubted
+	}
+	return errors.As(err, &exception) || errors.As(err, &refusal) || errors.As(err, &access)
+}
+
+// catchUp goes on behind the meter's counter, after the failure cause. It is
+// false when the counter was not behind.
+func (m *Meter) catchUp(ctx context.Context, cause error) (bool, error) {
+	ours, err := m.counter.Next()
+	if err != nil {
+		return false, err
+	}
+	var last uint32
+	var exception *dlms.ExceptionError
+	switch {
+	case errors.As(cause, &exception) && exception.HasCounter && exception.Counter > 0:
+		last = exception.Counter - 1
+	case m.cfg.CounterObject == (obis.Code{}):
+		return false, nil
+	default:
+		if last, err = m.readCounter(ctx); err != nil {
+			return false, err
+		}
+	}
+	if last < ours {
+		return false, nil
+	}
+	if err := m.counter.Resync(last); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrCounter, err)
+	}
+	return true, nil
+}
