@@ -212,8 +212,12 @@ func runReplay(ctx context.Context, env cli.Env, listen, file string, strict boo
 	}
 	listening := func(_ int, at net.Addr) { fmt.Fprintf(env.Stdout, "%s plays %s\n", at, file) }
 	if !strict {
+		answer := trace.Answer
+		if trace.IsHDLC() {
+			answer = trace.AnswerHDLC
+		}
 		return listenAll(ctx, listen, []func(io.ReadWriter) error{func(stream io.ReadWriter) error {
-			return trace.Answer(stream, func(request []byte) {
+			return answer(stream, func(request []byte) {
 				fmt.Fprintf(env.Stderr, "not in the trace: %s\n", dlmstest.Describe(request))
 			})
 		}}, listening)
