@@ -154,6 +154,23 @@ func (m *keeper) must(b []byte, err error) []byte {
 	return b
 }
 
+// prove looks at the client's proof, and gives its own.
+func (m *keeper) prove(data []byte) []byte {
+	v, err := parseData(data)
+	if err == nil {
+		err = m.handshake.Verify([]byte(v.Str), m.since)
+	}
+	if err != nil {
+		m.t.Errorf("the client's proof: %v", err)
+	}
+	m.proved = true
+	reply := m.must(m.handshake.Reply(nil))
+	if m.proof != nil {
+		reply = m.proof(reply)
+	}
+	return reply
+}
+
 func (m *keeper) serve(apdu []byte) {
 	set, general, plain := security.Unicast, false, apdu
 	ciphered := m.o.Security.ciphers()
@@ -170,20 +187,18 @@ func (m *keeper) serve(apdu []byte) {
 	switch {
 	case plain[0] == tagActionRequest && !m.proved && m.refuse != nil:
 		out = append([]byte{tagActionResponse, 1, plain[2]}, m.refuse...)
+	case plain[0] == tagReadRequest && !m.proved:
+		if !bytes.HasPrefix(plain, []byte{tagReadRequest, 1, 4, 0xFA, 0x58, 1}) {
+			m.t.Errorf("the client's proof came as %X", plain)
+		}
+		reply := m.prove(plain[6:])
+		out = append(append([]byte{tagReadResponse, 1, 0, byte(axdr.TagOctetString)}, axdr.AppendLength(nil, len(reply))...), reply...)
+	case plain[0] == tagReadRequest:
+		out = []byte{tagReadResponse, 1, 0, byte(axdr.TagDoubleLongUnsigned), 0, 0, 4, 0xD2}
 	case plain[0] == tagActionRequest && !m.proved:
-		v, err := parseData(plain[13:])
-		if err == nil {
-			err = m.handshake.Verify([]byte(v.Str), m.since)
-		}
-		if err != nil {
-			m.t.Errorf("the client's proof: %v", err)
-		}
-		reply := m.must(m.handshake.Reply(nil))
-		if m.proof != nil {
-			reply = m.proof(reply)
-		}
+		reply := m.prove(plain[13:])
 		out = append([]byte{tagActionResponse, 1, plain[2], 0, 1, 0, byte(axdr.TagOctetString)}, axdr.AppendLength(nil, len(reply))...)
-		out, m.proved = append(out, reply...), true
+		out = append(out, reply...)
 	default:
 		out = []byte{tagGetResponse, 1, plain[2], 0, byte(axdr.TagDoubleLongUnsigned), 0, 0, 4, 0xD2}
 	}

@@ -75,6 +75,29 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// TestProtectedShortNames has the same by short names: the proof is read.
+func TestProtectedShortNames(t *testing.T) {
+	t.Parallel()
+	for p, want := range map[security.Policy]string{security.Unprotected: "0505", security.AuthenticatedEncrypted: "2525"} {
+		o, k := protectedBy(t, HLSGMAC, security.Suite0, p)
+		o.ShortNames, o.Conformance = true, Read|Write|ParameterizedAccess
+		k.o = o
+		k.greet = func(g *greeting) { g.plain = unhex(t, "0800065F1F0400"+"1C0320"+"0400FA00") }
+		c := NewClient(k, o)
+		if granted, err := c.Associate(t.Context()); err != nil || granted.VAA != 0xFA00 {
+			t.Errorf("%v: %+v, %v", p, granted, err)
+			continue
+		}
+		items, err := c.ReadNames(t.Context(), []Name{{Name: 0x2BC8}})
+		if err != nil || len(items) != 1 || !items[0].Value.Equal(axdr.DoubleLongUnsigned(1234)) {
+			t.Errorf("%v: %+v, %v", p, items, err)
+		}
+		if got := hex.EncodeToString(k.requests); got != want {
+			t.Errorf("%v: requests %s, want %s", p, got, want)
+		}
+	}
+}
+
 // TestDedicatedKeysDiffer: each association has its own.
 func TestDedicatedKeysDiffer(t *testing.T) {
 	t.Parallel()
