@@ -192,34 +192,43 @@ func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) er
 	return nil
 }
 
-// readOne visits one meter once, on a line borrowed from the agent where one
-// runs.
+// readOne visits one meter once.
 func readOne(ctx context.Context, env cli.Env, t target) (got meter.Got, err error) {
+	err = t.with(ctx, env, "read", func(v meter.Visitor) (err error) {
+		got, err = v.Visit(ctx, meter.Ask{Groups: slices.Clone(t.groups)})
+		return err
+	})
+	return got, err
+}
+
+// with opens the meter for a verb, on a line borrowed from the agent where one
+// runs, and closes it behind do.
+func (t target) with(ctx context.Context, env cli.Env, verb string, do func(meter.Visitor) error) (err error) {
 	giveBack, err := borrow(ctx, t.control, t.addr.Line)
 	if err != nil {
-		return got, err
+		return err
 	}
 	defer giveBack()
-	password, err := t.addr.Password.Resolve(env.Getenv, os.ReadFile)
+	secrets, err := t.addr.Resolve(env.Getenv, os.ReadFile)
 	if err != nil {
-		return got, fmt.Errorf("password: %w", err)
+		return err
 	}
 	var model *modbus.Model
 	if t.addr.Scheme.IsModbus() {
 		if model, err = configs.Model(t.addr.Model); err != nil {
-			return got, err
+			return err
 		}
 	}
-	l := drivers.OpenLine(t.addr, line.Options{Program: "gridgate read"})
+	l := drivers.OpenLine(t.addr, line.Options{Program: "gridgate " + verb})
 	defer func() { err = errors.Join(err, l.Close()) }()
 	v, err := drivers.Open(drivers.Config{
-		ID: t.id, Serial: t.serial, Address: t.addr, Password: password, Model: model, TimeZone: t.zone, Now: now,
+		ID: t.id, Serial: t.serial, Address: t.addr, Secrets: secrets, Model: model, TimeZone: t.zone, Now: now,
 	}, l)
 	if err != nil {
-		return got, err
+		return err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	return v.Visit(ctx, meter.Ask{Groups: slices.Clone(t.groups)})
+	return do(v)
 }
 
 // borrow borrows the line from the agent that serves the socket; where there
