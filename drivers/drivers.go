@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gridgate/dlms"
+	"gridgate/dlms/obis"
 	"gridgate/drivers/address"
 	"gridgate/drivers/cosem"
 	"gridgate/drivers/line"
@@ -78,9 +79,25 @@ func cosemConfig(c Config) (cosem.Config, error) {
 	return cosem.Config{
 		ID: c.ID, Serial: c.Serial, Client: a.Client, Server: a.Server,
 		Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
-		Security: protection, Counters: c.Counters, CounterObject: a.Security.Counter,
+		Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
 		Now: c.Now, TimeZone: c.TimeZone,
 	}, nil
+}
+
+// counterObjects gives where the meter may show its invocation counter. What
+// stands in the last place but one differs: 0 with most, the client with some.
+func counterObjects(a address.Address) []obis.Code {
+	switch {
+	case a.Security.CounterHidden:
+		return nil
+	case a.Security.Counter != (obis.Code{}):
+		return []obis.Code{a.Security.Counter}
+	}
+	objects := []obis.Code{{0, 0, 43, 1, 0, 255}}
+	if a.Client < 0xFF {
+		objects = append(objects, obis.Code{0, 0, 43, 1, byte(a.Client), 255})
+	}
+	return objects
 }
 
 func transport(s address.Scheme) modbus.Transport {

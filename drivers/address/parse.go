@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"gridgate/dlms/obis"
 )
 
 // maxLength bounds an address, in bytes.
@@ -47,13 +45,10 @@ func Parse(s string) (Address, error) {
 	}
 	if a.Scheme.IsDLMS() {
 		a.Client, a.Server, a.Auth, a.Ref = 16, 1, AuthNone, "ln"
-		a.Security.Protection, a.Security.Counter = Unprotected, defaultCounter()
+		a.Security.Protection = Unprotected
 	}
 	seen := p.query(&a, query)
 	p.together(&a, seen)
-	if !a.UsesKeys() {
-		a.Security.Counter = obis.Code{}
-	}
 	if len(p.errs) > 0 {
 		return Address{}, errors.Join(p.errs...)
 	}

@@ -72,8 +72,10 @@ type Security struct {
 	// SigningKey is the client's own, MeterKey the meter's public one.
 	SigningKey, MeterKey Secret
 	// Counter is the object in which the meter shows the public client the
-	// last invocation counter that it took; zero says that it shows none.
-	Counter obis.Code
+	// last invocation counter that it took; zero is the usual places, and
+	// CounterHidden says that there is none.
+	Counter       obis.Code
+	CounterHidden bool
 }
 
 // UsesKeys says whether ek is used, and with it invocation counters.
@@ -145,9 +147,6 @@ func (a Address) Resolve(getenv func(string) string, readFile func(string) ([]by
 	}
 	return c, nil
 }
-
-// defaultCounter is where most meters show the invocation counter.
-func defaultCounter() obis.Code { return obis.Code{0, 0, 43, 1, 0, 255} }
 
 // hiddenCounter is the value of ic for meters that show it nowhere.
 const hiddenCounter = "none"
@@ -225,7 +224,7 @@ func setTitle(p *parser, a *Address, v string) {
 
 func setCounter(p *parser, a *Address, v string) {
 	if v == hiddenCounter {
-		a.Security.Counter = obis.Code{}
+		a.Security.CounterHidden = true
 		return
 	}
 	code, err := obis.Parse(v)
@@ -298,12 +297,11 @@ func (s Security) keys(a Address) [][2]string {
 	if a.UsesKeys() || a.Auth == AuthECDSA {
 		keys = append(keys, [2]string{"suite", string('0' + s.Suite)})
 	}
-	if a.UsesKeys() {
-		counter := hiddenCounter
-		if s.Counter != (obis.Code{}) {
-			counter = s.Counter.String()
-		}
-		keys = append(keys, [2]string{"ic", counter})
+	switch {
+	case s.CounterHidden:
+		keys = append(keys, [2]string{"ic", hiddenCounter})
+	case s.Counter != (obis.Code{}):
+		keys = append(keys, [2]string{"ic", s.Counter.String()})
 	}
 	return keys
 }

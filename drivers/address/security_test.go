@@ -20,18 +20,18 @@ func TestParseSecurity(t *testing.T) {
 	}
 	for in, want := range map[string]Address{
 		"auth=gmac&ek=env:EK&ak=file:/ak&title=4752470000000001": {
-			Auth: AuthGMAC, Security: keys(Security{Protection: Unprotected, Counter: defaultCounter()}),
+			Auth: AuthGMAC, Security: keys(Security{Protection: Unprotected}),
 		},
 		"auth=gmac&security=authenc&suite=2&ek=env:EK&ak=file:/ak&title=Gurux123&ic=0-0:43.1.2": {
 			Auth:     AuthGMAC,
 			Security: keys(Security{Protection: AuthenticatedEncrypted, Suite: 2, Title: Title([]byte("Gurux123")), Counter: obis.Code{0, 0, 43, 1, 2, 255}}),
 		},
 		"security=auth&ek=env:EK&ak=file:/ak&title=4752470000000001&ic=none": {
-			Auth: AuthNone, Security: keys(Security{Protection: Authenticated}),
+			Auth: AuthNone, Security: keys(Security{Protection: Authenticated, CounterHidden: true}),
 		},
 		"security=enc&ek=env:EK&title=4752470000000001": {
 			Auth: AuthNone, Security: Security{
-				Protection: Encrypted, EK: secret(t, "env:EK"), Title: Title([]byte("GRG\x00\x00\x00\x00\x01")), Counter: defaultCounter(),
+				Protection: Encrypted, EK: secret(t, "env:EK"), Title: Title([]byte("GRG\x00\x00\x00\x00\x01")),
 			},
 		},
 		"auth=md5&password=env:P":  {Auth: AuthMD5, Password: secret(t, "env:P"), Security: Security{Protection: Unprotected}},

@@ -62,9 +62,10 @@ type Config struct {
 	Security dlms.Security
 	// Counters keeps the invocation counters; needed with AuthGMAC and a Policy.
 	Counters Counters
-	// CounterObject is where the meter shows the public client the last
-	// invocation counter that it took; zero says that it shows none.
-	CounterObject obis.Code
+	// CounterObjects is where the meter may show the public client the last
+	// invocation counter that it took: the highest counts. None says that it
+	// shows none.
+	CounterObjects []obis.Code
 	// TimeZone is the zone of meters that do not tell how far their time is
 	// from UTC; nil is UTC.
 	TimeZone *time.Location

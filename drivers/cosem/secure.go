@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"gridgate/dlms"
-	"gridgate/dlms/obis"
 	"gridgate/dlms/security"
 	"gridgate/drivers/line"
 	"gridgate/internal/meter"
@@ -109,7 +108,7 @@ func (m *Meter) anchor(ctx context.Context) error {
 
 // firstCounter gives a counter that none that was used before is above.
 func (m *Meter) firstCounter(ctx context.Context) (uint32, error) {
-	if m.cfg.CounterObject != (obis.Code{}) {
+	if len(m.cfg.CounterObjects) > 0 {
 		return m.readCounter(ctx)
 	}
 	// One counter for every second: more than are used.
@@ -136,8 +135,8 @@ func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
 		return 0, unreachable(err)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: reading it from %v as client %d (another object? ic=OBIS; none? ic=none): %w",
-			ErrCounter, m.cfg.CounterObject, publicClient, m.noAnswer(publicClient, err))
+		return 0, fmt.Errorf("%w: reading what the meter took last, as client %d (is it in another object, ic=OBIS, or in none, ic=none?): %w",
+			ErrCounter, publicClient, m.noAnswer(publicClient, err))
 	}
 	return last, nil
 }
@@ -148,22 +147,44 @@ func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) 
 	if _, err := c.Associate(ctx); err != nil {
 		return 0, err
 	}
-	v, err := c.Get(ctx, dlms.Attribute{Class: meter.ClassData, Code: m.cfg.CounterObject, ID: 2})
+	last, err := m.highestCounter(ctx, c)
 	if err != nil {
 		return 0, err
-	}
-	last, ok := v.Uint64()
-	if !ok || last > 1<<32-1 {
-		return 0, fmt.Errorf("%w: %v is no counter", dlms.ErrMalformed, v.Tag)
 	}
 	if err := way.release(ctx, c); err != nil {
 		port.Drop() // what was asked for is there
 	}
-	return uint32(last), nil
+	return last, nil
 }
 
-// doubtsCounter says whether err, of an association, may come of a counter that the meter does not
-// take. Some meters say so, others just refuse, or keep silent.
+// highestCounter reads the counters that the meter shows. One too high is
+// safe, one too low is not: the highest counts.
+func (m *Meter) highestCounter(ctx context.Context, c *dlms.Client) (highest uint32, err error) {
+	found := false
+	var missing error
+	for _, code := range m.cfg.CounterObjects {
+		v, err := c.Get(ctx, dlms.Attribute{Class: meter.ClassData, Code: code, ID: 2})
+		if isRefusal(err) {
+			missing = err
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		n, ok := v.Uint64()
+		if !ok || n > 1<<32-1 {
+			return 0, fmt.Errorf("%v: %w: %v is no counter", code, dlms.ErrMalformed, v.Tag)
+		}
+		highest, found = max(highest, uint32(n)), true
+	}
+	if !found {
+		return 0, missing
+	}
+	return highest, nil
+}
+
+// doubtsCounter says whether err, of an association, may come of a counter that
+// the meter does not take. Some meters say so, others just refuse, or keep silent.
 func (m *Meter) doubtsCounter(err error) bool {
 	var exception *dlms.ExceptionError
 	var refusal *dlms.AssociationError
@@ -191,7 +212,7 @@ func (m *Meter) catchUp(ctx context.Context, cause error) (bool, error) {
 	switch {
 	case errors.As(cause, &exception) && exception.HasCounter && exception.Counter > 0:
 		last = exception.Counter - 1
-	case m.cfg.CounterObject == (obis.Code{}):
+	case len(m.cfg.CounterObjects) == 0:
 		return false, nil
 	default:
 		if last, err = m.readCounter(ctx); err != nil {

@@ -26,7 +26,7 @@ buffer:              internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
-drivers:             dlms dlms/security drivers/address drivers/cosem drivers/line drivers/modbus internal/meter
+drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/line drivers/modbus internal/meter
 drivers/address:     dlms/obis
 drivers/line:        internal/sys
 drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/obis dlms/security dlms/wrapper drivers/line internal/meter
