@@ -1,6 +1,8 @@
 package dlms
 
 import (
+	"math"
+
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
 )
@@ -53,4 +55,27 @@ func ParseColumns(v axdr.Value) ([]Column, error) {
 		columns = append(columns, column)
 	}
 	return columns, nil
+}
+
+// Apply gives n as it is meant: n × 10^Scaler.
+func (s ScalerUnit) Apply(n float64) float64 {
+	if s.Scaler < 0 {
+		return n / math.Pow10(-int(s.Scaler))
+	}
+	return n * math.Pow10(int(s.Scaler))
+}
+
+// number gives a number of any type.
+func number(v axdr.Value) (float64, bool) {
+	switch v.Tag { //nolint:exhaustive // the others are whole numbers, or none
+	case axdr.TagFloat32:
+		return float64(math.Float32frombits(uint32(v.Num))), true
+	case axdr.TagFloat64:
+		return math.Float64frombits(v.Num), true
+	}
+	if n, ok := v.Int64(); ok {
+		return float64(n), true
+	}
+	n, ok := v.Uint64()
+	return float64(n), ok
 }
