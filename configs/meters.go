@@ -97,6 +97,9 @@ func (r *reader) place(m rawMeter, places, lines map[string]rawMeter) {
 	if a.Scheme.IsDLMS() {
 		who = fmt.Sprintf("server %d", a.Server)
 	}
+	if a.Physical != 0 {
+		who += fmt.Sprintf(", physical %d", a.Physical)
+	}
 	if first, ok := lines[where]; !ok {
 		lines[where] = m
 	} else if first.Address.Scheme != a.Scheme {

@@ -164,6 +164,22 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+func TestReplayHDLC(t *testing.T) {
+	t.Parallel()
+	printed, stop := command(t, 1, "replay", "-listen", "127.0.0.1:0", "-trace", "../../dlms/testdata/02-hdlc-ln-none-clock-range.txt")
+	if len(printed) != 1 {
+		t.Fatal("it does not listen")
+	}
+	got, err := visit(t, strings.Fields(printed[0])[0], cosem.Config{HDLC: &cosem.HDLC{}}, readings(t, "1-1:21.25.0", "0-0:1.0.0", "1-0:9.9.9"))
+	if err != nil || len(got.Rows) != 2 || got.Rows[0].Value.String() != "0.34" || got.Rows[0].Unit != meter.WattHour ||
+		got.Rows[1].Value.String() != "2026-11-22T08:40:26+00:00" || len(got.Failures) != 1 {
+		t.Errorf("%v, %+v, %v", err, got.Rows, got.Failures)
+	}
+	if code, stderr := stop(); code != 0 || !strings.Contains(stderr, "not in the trace: get 1-0:9.9.9*255/3:2") {
+		t.Errorf("ended with %d: %s", code, stderr)
+	}
+}
+
 func TestStrictReplayRefusesAnotherClient(t *testing.T) {
 	t.Parallel()
 	printed, stop := command(t, 1, "replay", "-strict", "-listen", "127.0.0.1:0", "-trace", conversation)

@@ -20,6 +20,9 @@ const hdlcRetries = 2
 type HDLC struct {
 	Physical uint16 // address of the device on its line; 0 is none
 	AddrLen  int    // octets of the address: 1, 2 or 4; 0 is as few as do
+	// Propose is what the meter is asked to agree to; zero is 128 octets and
+	// 1 frame, and asks nothing.
+	Propose hdlc.Parameters
 }
 
 // link is the line as a dlms.Transport: the wrapper, or HDLC, and a deadline
@@ -47,7 +50,7 @@ func (m *Meter) connect(port line.Port, client uint16) *link {
 			l.wrong = fmt.Errorf("%w: client %d over HDLC: want 1 to 127", hdlc.ErrAddress, client)
 		}
 		l.hdlc = hdlc.NewLink(timed{port}, hdlc.Config{
-			Client: hdlc.ClientAddress(uint8(client)), Server: server,
+			Client: hdlc.ClientAddress(uint8(client)), Server: server, Propose: m.cfg.HDLC.Propose,
 			Timeout: m.cfg.Timeout, Retries: hdlcRetries, MaxAPDU: maxAPDU,
 		})
 	}
