@@ -32,8 +32,10 @@ type blocksIn struct {
 type blocksOut struct {
 	octets []byte
 	size   int
-	acked  int    // blocks that the client has
-	theirs uint16 // the last block of the client
+	acked  int // blocks that the client has
+	// theirs counts the blocks of the client, those that only acknowledge too:
+	// some clients number these 0, and look for the count all the same.
+	theirs uint16
 }
 
 func (o *blocksOut) count() int {
@@ -147,6 +149,7 @@ func (s *Session) acknowledged(ack, window int) [][]byte {
 	if o.size == 0 || ack < o.acked || ack > o.count() {
 		return nil
 	}
+	o.theirs++
 	if o.acked = ack; ack == o.count() {
 		s.out = blocksOut{}
 		return nil
