@@ -45,55 +45,91 @@ type class struct {
 	methods    []string
 }
 
-func classes() []class {
-	return []class{
-		{ClassData, "data", []string{"value"}, nil},
-		{ClassRegister, "register", []string{"value", "scaler_unit"}, []string{"reset"}},
-		{ClassExtendedRegister, "extended register", []string{"value", "scaler_unit", "status", "capture_time"}, []string{"reset"}},
-		{ClassDemandRegister, "demand register", []string{"current_average_value", "last_average_value", "scaler_unit", "status",
-			"capture_time", "start_time_current", "period", "number_of_periods"}, []string{"reset", "next_period"}},
-		{ClassProfileGeneric, "profile generic", []string{"buffer", "capture_objects", "capture_period", "sort_method", "sort_object",
-			"entries_in_use", "profile_entries"}, []string{"reset", "capture"}},
-		{ClassClock, "clock", []string{"time", "time_zone", "status", "daylight_savings_begin", "daylight_savings_end",
-			"daylight_savings_deviation", "daylight_savings_enabled", "clock_base"},
-			[]string{"adjust_to_quarter", "adjust_to_measuring_period", "adjust_to_minute", "adjust_to_preset_time", "preset_adjusting_time", "shift_time"}},
-		{ClassScriptTable, "script table", []string{"scripts"}, []string{"execute"}},
-		{ClassSpecialDays, "special days table", []string{"entries"}, []string{"insert", "delete"}},
-		{ClassAssociationSN, "association SN", []string{"object_list", "access_rights_list", "security_setup_reference"},
-			[]string{"", "", "read_by_logical_name", "", "change_secret", "", "", "reply_to_HLS_authentication"}},
-		{ClassAssociationLN, "association LN", []string{"object_list", "associated_partners_id", "application_context_name",
-			"xDLMS_context_info", "authentication_mechanism_name", "secret", "association_status", "security_setup_reference"},
-			[]string{"reply_to_HLS_authentication", "change_HLS_secret", "add_object", "remove_object"}},
-		{ClassSAPAssignment, "SAP assignment", []string{"SAP_assignment_list"}, []string{"connect_logical_device"}},
-		{ClassImageTransfer, "image transfer", []string{"image_block_size", "image_transferred_blocks_status",
-			"image_first_not_transferred_block_number", "image_transfer_enabled", "image_transfer_status", "image_to_activate_info"},
-			[]string{"image_transfer_initiate", "image_block_transfer", "image_verify", "image_activate"}},
-		{ClassActivityCalendar, "activity calendar", []string{"calendar_name_active", "season_profile_active", "week_profile_table_active",
-			"day_profile_table_active", "calendar_name_passive", "season_profile_passive", "week_profile_table_passive",
-			"day_profile_table_passive", "activate_passive_calendar_time"}, []string{"activate_passive_calendar"}},
-		{ClassRegisterMonitor, "register monitor", []string{"thresholds", "monitored_value", "actions"}, nil},
-		{ClassSingleAction, "single action schedule", []string{"executed_script", "type", "execution_time"}, nil},
-		{ClassHDLCSetup, "IEC HDLC setup", []string{"comm_speed", "window_size_transmit", "window_size_receive", "max_info_field_length_transmit",
-			"max_info_field_length_receive", "inter_octet_time_out", "inactivity_time_out", "device_address"}, nil},
-		{ClassPushSetup, "push setup", []string{"push_object_list", "send_destination_and_method", "communication_window",
-			"randomisation_start_interval", "number_of_retries", "repetition_delay"}, []string{"push"}},
-		{ClassTCPUDPSetup, "TCP-UDP setup", []string{"TCP-UDP_port", "IP_reference", "MSS", "nb_of_sim_conn", "inactivity_time_out"}, nil},
-		{ClassGPRSSetup, "GPRS modem setup", []string{"APN", "PIN_code", "quality_of_service"}, nil},
-		{ClassGSMDiagnostic, "GSM diagnostic", []string{"operator", "status", "cs_attachment", "ps_status", "cell_info", "adjacent_cells", "capture_time"}, nil},
-		{ClassCompactData, "compact data", []string{"compact_buffer", "capture_objects", "template_id", "template_description", "capture_method"},
-			[]string{"reset", "capture"}},
-		{ClassSecuritySetup, "security setup", []string{"security_policy", "security_suite", "client_system_title", "server_system_title", "certificates"},
-			[]string{"security_activate", "key_transfer", "key_agreement", "generate_key_pair", "generate_certificate_request",
-				"import_certificate", "export_certificate", "remove_certificate"}},
-		{ClassDisconnectControl, "disconnect control", []string{"output_state", "control_state", "control_mode"}, []string{"remote_disconnect", "remote_reconnect"}},
-		{ClassLimiter, "limiter", []string{"monitored_value", "threshold_active", "threshold_normal", "threshold_emergency",
-			"min_over_threshold_duration", "min_under_threshold_duration", "emergency_profile", "emergency_profile_group_id_list",
-			"emergency_profile_active", "actions"}, nil},
-	}
+var classes = []class{ //nolint:gochecknoglobals // a constant table
+	{ClassData, "data", []string{"value"}, nil},
+	{ClassRegister, "register", []string{"value", "scaler_unit"}, []string{"reset"}},
+	{ClassExtendedRegister, "extended register", []string{"value", "scaler_unit", "status", "capture_time"}, []string{"reset"}},
+	{ClassDemandRegister, "demand register", []string{
+		"current_average_value", "last_average_value", "scaler_unit", "status",
+		"capture_time", "start_time_current", "period", "number_of_periods",
+	}, []string{"reset", "next_period"}},
+	{ClassProfileGeneric, "profile generic", []string{
+		"buffer", "capture_objects", "capture_period", "sort_method", "sort_object",
+		"entries_in_use", "profile_entries",
+	}, []string{"reset", "capture"}},
+	{
+		ClassClock, "clock",
+		[]string{
+			"time", "time_zone", "status", "daylight_savings_begin", "daylight_savings_end",
+			"daylight_savings_deviation", "daylight_savings_enabled", "clock_base",
+		},
+		[]string{"adjust_to_quarter", "adjust_to_measuring_period", "adjust_to_minute", "adjust_to_preset_time", "preset_adjusting_time", "shift_time"},
+	},
+	{ClassScriptTable, "script table", []string{"scripts"}, []string{"execute"}},
+	{ClassSpecialDays, "special days table", []string{"entries"}, []string{"insert", "delete"}},
+	{
+		ClassAssociationSN, "association SN",
+		[]string{"object_list", "access_rights_list", "security_setup_reference"},
+		[]string{"", "", "read_by_logical_name", "", "change_secret", "", "", "reply_to_HLS_authentication"},
+	},
+	{
+		ClassAssociationLN, "association LN",
+		[]string{
+			"object_list", "associated_partners_id", "application_context_name",
+			"xDLMS_context_info", "authentication_mechanism_name", "secret", "association_status", "security_setup_reference",
+		},
+		[]string{"reply_to_HLS_authentication", "change_HLS_secret", "add_object", "remove_object"},
+	},
+	{ClassSAPAssignment, "SAP assignment", []string{"SAP_assignment_list"}, []string{"connect_logical_device"}},
+	{
+		ClassImageTransfer, "image transfer",
+		[]string{
+			"image_block_size", "image_transferred_blocks_status",
+			"image_first_not_transferred_block_number", "image_transfer_enabled", "image_transfer_status", "image_to_activate_info",
+		},
+		[]string{"image_transfer_initiate", "image_block_transfer", "image_verify", "image_activate"},
+	},
+	{ClassActivityCalendar, "activity calendar", []string{
+		"calendar_name_active", "season_profile_active", "week_profile_table_active",
+		"day_profile_table_active", "calendar_name_passive", "season_profile_passive", "week_profile_table_passive",
+		"day_profile_table_passive", "activate_passive_calendar_time",
+	}, []string{"activate_passive_calendar"}},
+	{ClassRegisterMonitor, "register monitor", []string{"thresholds", "monitored_value", "actions"}, nil},
+	{ClassSingleAction, "single action schedule", []string{"executed_script", "type", "execution_time"}, nil},
+	{ClassHDLCSetup, "IEC HDLC setup", []string{
+		"comm_speed", "window_size_transmit", "window_size_receive", "max_info_field_length_transmit",
+		"max_info_field_length_receive", "inter_octet_time_out", "inactivity_time_out", "device_address",
+	}, nil},
+	{ClassPushSetup, "push setup", []string{
+		"push_object_list", "send_destination_and_method", "communication_window",
+		"randomisation_start_interval", "number_of_retries", "repetition_delay",
+	}, []string{"push"}},
+	{ClassTCPUDPSetup, "TCP-UDP setup", []string{"TCP-UDP_port", "IP_reference", "MSS", "nb_of_sim_conn", "inactivity_time_out"}, nil},
+	{ClassGPRSSetup, "GPRS modem setup", []string{"APN", "PIN_code", "quality_of_service"}, nil},
+	{ClassGSMDiagnostic, "GSM diagnostic", []string{"operator", "status", "cs_attachment", "ps_status", "cell_info", "adjacent_cells", "capture_time"}, nil},
+	{
+		ClassCompactData, "compact data",
+		[]string{"compact_buffer", "capture_objects", "template_id", "template_description", "capture_method"},
+		[]string{"reset", "capture"},
+	},
+	{
+		ClassSecuritySetup, "security setup",
+		[]string{"security_policy", "security_suite", "client_system_title", "server_system_title", "certificates"},
+		[]string{
+			"security_activate", "key_transfer", "key_agreement", "generate_key_pair", "generate_certificate_request",
+			"import_certificate", "export_certificate", "remove_certificate",
+		},
+	},
+	{ClassDisconnectControl, "disconnect control", []string{"output_state", "control_state", "control_mode"}, []string{"remote_disconnect", "remote_reconnect"}},
+	{ClassLimiter, "limiter", []string{
+		"monitored_value", "threshold_active", "threshold_normal", "threshold_emergency",
+		"min_over_threshold_duration", "min_under_threshold_duration", "emergency_profile", "emergency_profile_group_id_list",
+		"emergency_profile_active", "actions",
+	}, nil},
 }
 
 func classOf(id uint16) class {
-	for _, c := range classes() {
+	for _, c := range classes {
 		if c.id == id {
 			return c
 		}

@@ -302,7 +302,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	seen := map[uint16]bool{}
-	for _, c := range classes() {
+	for _, c := range classes {
 		if c.name == "" || seen[c.id] {
 			t.Errorf("class %d twice, or without a name", c.id)
 		}

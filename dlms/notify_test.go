@@ -107,7 +107,7 @@ func TestNotificationsAreHandedOn(t *testing.T) {
 	if v, err := client.Get(t.Context(), energy()); err != nil || !v.Equal(axdr.Unsigned(7)) {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if fmt.Sprint(got) != "[data-notification information-report event-notification]" {
+	if fmt.Sprintf("%v", got) != "[data-notification information-report event-notification]" {
 		t.Errorf("handed on %v", got)
 	}
 }

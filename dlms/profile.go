@@ -281,7 +281,7 @@ func (l *Layout) fill(column int, v, before axdr.Value) axdr.Value {
 	if !ok {
 		return v
 	}
-	switch before.Tag { //nolint:exhaustive // whole numbers, and no others
+	switch before.Tag {
 	case axdr.TagInteger, axdr.TagLong, axdr.TagDoubleLong, axdr.TagLong64,
 		axdr.TagUnsigned, axdr.TagLongUnsigned, axdr.TagDoubleLongUnsigned, axdr.TagLong64Unsigned:
 	default:

@@ -19,7 +19,8 @@ func short(t testing.TB, pdu uint16, answers ...string) (*Client, *script) {
 	c, s := granted(t, shortServices, pdu, answers...)
 	c.options.ShortNames = true
 	c.UseNames([]Object{
-		{Name: 0x2BC0, Class: 3, Code: energy().Code}, {Name: 0x1C00, Class: 7, Code: obis.Code{1, 0, 99, 1, 0, 255}},
+		{Name: 0x2BC0, Class: 3, Code: energy().Code},
+		{Name: 0x1C00, Class: 7, Code: obis.Code{1, 0, 99, 1, 0, 255}},
 		{Name: 0x3000, Class: 70, Code: breaker(1).Code},
 	})
 	return c, s

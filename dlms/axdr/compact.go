@@ -138,12 +138,12 @@ func (d *decoder) element(v *Value, description []byte) (rest []byte, err error)
 	} else {
 		v.Tag = tag
 	}
-	count := 0
+	var count int
 	switch tag {
 	case TagArray:
 		count, rest = int(rest[0])<<8|int(rest[1]), rest[2:]
 	case TagStructure:
-		n := 0
+		var n int
 		count, n = ParseLength(rest)
 		rest = rest[n:]
 	default:
