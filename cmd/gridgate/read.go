@@ -25,8 +25,8 @@ const defaultControl = "/run/gridgate/control.sock"
 
 // readFlags are the flags of read.
 type readFlags struct {
-	config, meter, control, serial string
-	json                           bool
+	config, meter, control, serial, counters string
+	json                                     bool
 }
 
 func readVerb() cli.Verb {
@@ -34,6 +34,7 @@ func readVerb() cli.Verb {
 		Name: "read", Summary: "read meters once, by address or by configuration", Args: "URL [OBIS…]",
 		Example: []string{
 			"gridgate read 'dlms+wrapper://10.0.0.7:4059?client=17&auth=lls&password=12345678' 1-0:1.8.0 1-0:32.7.0",
+			"gridgate read 'dlms+wrapper://10.0.0.7?client=1&auth=gmac&security=authenc&title=4752470000000001&ek=file:ek&ak=file:ak' 1-0:1.8.0",
 			"gridgate read 'modbus+rtu:///dev/ttyS1?baud=9600&unit=7&model=eastron-sdm630' -json",
 			"gridgate read -config /etc/gridgate/gridgate.yaml -meter house-01",
 		},
@@ -43,6 +44,8 @@ func readVerb() cli.Verb {
 			fs.StringVar(&f.meter, "meter", "", "with -config: only the meter of this `ID`")
 			fs.StringVar(&f.control, "control", "", "the control `SOCKET` of a running agent that the line is borrowed from\n(default: that of -config, or "+defaultControl+")")
 			fs.StringVar(&f.serial, "serial", "", "with URL: the serial `NUMBER` that the meter must show")
+			fs.StringVar(&f.counters, "counters", "", "the `DIR` where the invocation counters of ciphered meters are kept, never to be restored or copied\n"+
+				"(default: that of -config, or the agent's, or ~/.local/state/gridgate)")
 			fs.BoolVar(&f.json, "json", false, "print one JSON object a value")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				targets, err := f.targets(args)
@@ -62,6 +65,7 @@ type target struct {
 	addr     address.Address
 	zone     *time.Location
 	control  string
+	counters string
 	groups   []meter.Group
 	guessing bool // the channels are a guess: what the meter lacks is no error
 }
@@ -82,7 +86,7 @@ func (f readFlags) targets(args []string) ([]target, error) {
 		if f.meter != "" && string(m.ID) != f.meter {
 			continue
 		}
-		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket}
+		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path}
 		for _, g := range m.Groups {
 			if g.Profile == "" {
 				t.groups = append(t.groups, meter.Group{Name: string(g.Name), Lane: g.Lane, Channels: g.Channels})
@@ -161,6 +165,9 @@ func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) er
 		if f.control != "" {
 			t.control = f.control
 		}
+		if f.counters != "" {
+			t.counters = f.counters
+		}
 		got, err := readOne(ctx, env, t)
 		(&validate.Validator{}).Check(got.Rows)
 		for _, row := range got.Rows {
@@ -213,6 +220,10 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	if err != nil {
 		return err
 	}
+	counters, err := t.keptCounters(ctx, env)
+	if err != nil {
+		return err
+	}
 	var model *modbus.Model
 	if t.addr.Scheme.IsModbus() {
 		if model, err = configs.Model(t.addr.Model); err != nil {
@@ -222,7 +233,7 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	l := drivers.OpenLine(t.addr, line.Options{Program: "gridgate " + verb})
 	defer func() { err = errors.Join(err, l.Close()) }()
 	v, err := drivers.Open(drivers.Config{
-		ID: t.id, Serial: t.serial, Address: t.addr, Secrets: secrets, Model: model, TimeZone: t.zone, Now: now,
+		ID: t.id, Serial: t.serial, Address: t.addr, Secrets: secrets, Counters: counters, Model: model, TimeZone: t.zone, Now: now,
 	}, l)
 	if err != nil {
 		return err

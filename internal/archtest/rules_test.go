@@ -7,7 +7,7 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/cli internal/meter internal/sys
+cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus internal/cli internal/meter internal/sys
 cmd/gridfog:         cmd/gridfog/track agent/batch internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/metersim:        dlms/... drivers/drivertest internal/cli internal/meter

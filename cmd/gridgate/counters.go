@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gridgate/buffer/state"
+	"gridgate/dlms/security"
+	"gridgate/internal/cli"
+)
+
+// agentState is where the agent of an ordinary installation keeps its state.
+const agentState = "/var/lib/gridgate/buffer"
+
+// keptCounters are invocation counters in a state directory, which is open only
+// while they are drawn: several tools may use it at once. It is the agent's
+// where there is one, since two that count apart use the same counter twice.
+type keptCounters struct {
+	ctx context.Context //nolint:containedctx // of the command: the counters are drawn deep within it
+	dir string
+}
+
+// keptCounters gives the place where the invocation counters of the meter are.
+func (t target) keptCounters(ctx context.Context, env cli.Env) (k keptCounters, err error) {
+	k = keptCounters{ctx: ctx, dir: t.counters}
+	if t.addr.UsesKeys() && k.dir == "" {
+		k.dir, err = counterDir(env)
+	}
+	return k, err
+}
+
+// counterDir is where counters are kept when nobody says: with the agent's on
+// a gateway, else with the user's own state.
+func counterDir(env cli.Env) (string, error) {
+	if _, err := os.Stat(filepath.Join(agentState, "state.db")); err == nil || errors.Is(err, os.ErrPermission) {
+		return agentState, nil
+	}
+	if dir := env.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "gridgate"), nil
+	}
+	if home := env.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "gridgate"), nil
+	}
+	return "", errors.New("no place to keep invocation counters: want -counters DIR")
+}
+
+func (k keptCounters) KnownCounters(title security.Title, key security.KeyID) (known bool, err error) {
+	err = k.with(func(s *state.State) error {
+		known, err = s.KnownCounters(title, key)
+		return err
+	})
+	return known, err
+}
+
+func (k keptCounters) Reserve(title security.Title, key security.KeyID, n uint32) (first uint32, err error) {
+	err = k.with(func(s *state.State) error {
+		first, err = s.Reserve(title, key, n)
+		return err
+	})
+	return first, err
+}
+
+func (k keptCounters) Raise(title security.Title, key security.KeyID, next uint32) error {
+	return k.with(func(s *state.State) error { return s.Raise(title, key, next) })
+}
+
+// with does something with the state, when no other tool has it.
+func (k keptCounters) with(do func(*state.State) error) error {
+	const patience, pause = 3 * time.Second, 50 * time.Millisecond
+	ctx, cancel := context.WithTimeout(k.ctx, patience)
+	defer cancel()
+	for {
+		s, err := state.Open(k.dir)
+		switch {
+		case err == nil:
+			return errors.Join(do(s), s.Close())
+		case errors.Is(err, os.ErrPermission):
+			return fmt.Errorf("invocation counters: %w (run as the user that the agent runs as, "+
+				"or, with a title of your own, give -counters DIR)", err)
+		case !errors.Is(err, state.ErrInUse):
+			return fmt.Errorf("invocation counters: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("invocation counters: %w: the agent has them while it runs; two that count apart would use "+
+				"one counter twice, which gives the key away (stop the agent, or, with a title of your own, give -counters DIR)", err)
+		case <-time.After(pause):
+		}
+	}
+}
