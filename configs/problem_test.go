@@ -3,8 +3,11 @@ package configs
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"gridgate/drivers/address"
 )
 
 // Each document has one thing wrong; the problem names the place and says what
@@ -127,6 +130,10 @@ func TestProblems(t *testing.T) {
 		{site + "  - {id: a, url: foo://h, groups: [g]}", "meters[0].url: unknown scheme: want one of"},
 		{site + "  - {id: a, url: dlms+wrapper://h?client=x, groups: [g]}", "meters[0].url: the key client: want a number, 1 to 65535"},
 		{site + "  - {id: a, url: dlms+wrapper://h?auth=lls&password=hunter2, groups: [g]}", "meters[0].url: a secret has no place in a configuration: write password=file:/etc/gridgate/NAME or password=env:NAME"},
+		{site + "  - {id: a, url: 'dlms+wrapper://h?auth=gmac&title=GRG00001&ek=hunter2&ak=env:A', groups: [g]}", "meters[0].url: a secret has no place in a configuration: write ek=file:/etc/gridgate/NAME or ek=env:NAME"},
+		{site + "  - {id: a, url: 'dlms+wrapper://h?auth=gmac&title=GRG00001&ek=env:E&ak=hunter2', groups: [g]}", "meters[0].url: a secret has no place in a configuration: write ak=file:/etc/gridgate/NAME or ak=env:NAME"},
+		{site + "  - {id: a, url: 'dlms+wrapper://h?auth=ecdsa&suite=1&title=GRG00001&sk=hunter2&pk=env:P', groups: [g]}", "write sk=file:/etc/gridgate/NAME or sk=env:NAME"},
+		{site + "  - {id: a, url: 'dlms+wrapper://h?security=authenc&ak=env:A&title=GRG00001', groups: [g]}", "meters[0].url: the key ek: missing: security=authenc needs the encryption key"},
 		{site + "  - {id: a, url: dlms+wrapper://h?auth=lls&pasword=hunter2&password=env:X, groups: [g]}", "meters[0].url: pasword: unknown key"},
 		{site + "  - {id: a, url: modbus+tcp://h?unit=1&model=eastron-sdm360, groups: [g]}", `meters[0].url: the key model: no model "eastron-sdm360"; did you mean eastron-sdm630?`},
 		{site + "  - {id: a, url: modbus+tcp://h?unit=1&model=acme, groups: [g]}", `meters[0].url: the key model: no model "acme"; want one of eastron-sdm120, eastron-sdm630`},
@@ -261,7 +268,7 @@ func FuzzParse(f *testing.F) {
 		for _, l := range c.Lines() {
 			meters += len(l.Meters)
 			for _, m := range l.Meters {
-				if l.Key == "" || m.ID == "" || len(m.Groups) == 0 || m.Address.Password.IsLiteral() {
+				if l.Key == "" || m.ID == "" || len(m.Groups) == 0 || slices.ContainsFunc(m.Address.Secrets(), func(s address.NamedSecret) bool { return s.Secret.IsLiteral() }) {
 					t.Fatalf("%+v", m)
 				}
 			}
