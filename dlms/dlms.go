@@ -1,6 +1,13 @@
 // Package dlms is a client for DLMS/COSEM meters (IEC 62056-5-3 and 62056-6-2):
-// it opens an association with a logical device, reads attributes and runs
-// methods by logical-name referencing.
+// it opens an association with a logical device, reads and writes attributes and
+// runs methods, by logical names and by short names.
+//
+//	Profile, ReadLayout, ReadRegister, …               what an object means
+//	ReadList, GetList, SetList, ActionList, Access     many in one request
+//	Get, Set, Action                                   one, in blocks if it is long
+//	ciphering                                          each APDU, if that is wanted
+//	general block transfer                             each APDU that is too long
+//	Transport                                          HDLC, wrapper
 //
 //	Client     associations and services              this package
 //	security   who is there, and ciphering            dlms/security
@@ -16,6 +23,7 @@
 //	      ←  response  data, or why not; or the first of several blocks
 //	NEXT  →
 //	      ←  block     until the last
+//	      ←  push      at any time: Options.Notify, ParseNotification
 //	RLRQ  →
 //	      ←  RLRE
 //
