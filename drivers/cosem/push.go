@@ -1,0 +1,253 @@
+package cosem
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"gridgate/dlms"
+	"gridgate/dlms/axdr"
+	"gridgate/dlms/obis"
+	"gridgate/internal/meter"
+)
+
+const (
+	// confirmedBit of a long-invoke-id-and-priority: the sender waits for an answer.
+	confirmedBit               = 1 << 30
+	tagDataNotificationConfirm = 0x10
+)
+
+// Pushed is what a meter sent unasked.
+type Pushed struct {
+	Kind dlms.NotificationKind
+	Rows []meter.Row
+	// Confirm is the APDU that the sender waits for, nil for none.
+	Confirm []byte
+}
+
+// ParsePushed decodes a notification, put together and deciphered, into rows.
+// base is what is the same in all of them: the meter, and a stamp with the
+// gateway's time for what carries none of its own. zone is that of times
+// without a deviation.
+//
+// A value that the notification names is on the channel of its attribute: by
+// the push object list in front of the values, by a code right before the
+// value, or because it is an event's. Scaler and unit are used where they come
+// along. Any other value is on push.N.M…, N being its place in the notification
+// from 1, M in that, and so on; those of short names are on name.fa00.
+func ParsePushed(apdu []byte, base meter.Row, zone *time.Location) (Pushed, error) {
+	n, err := dlms.ParseNotification(apdu)
+	if err != nil {
+		return Pushed{}, err
+	}
+	p := pushed{base: base}
+	if n.HasTime {
+		p.clock(n.Time, zone)
+	}
+	switch n.Kind {
+	case dlms.DataNotificationKind:
+		p.body(n.Value)
+	case dlms.EventNotificationKind:
+		p.attribute(n.Attribute, n.Value, dlms.ScalerUnit{}, nil)
+	case dlms.InformationReportKind:
+		for i, name := range n.Names {
+			p.raw(meter.Channel(fmt.Sprintf("name.%04x", name)), n.Values[i])
+		}
+	}
+	if d, err := dlms.ParseDateTime(p.captured); err == nil && !n.HasTime {
+		p.clock(d, zone)
+	}
+	for i := range p.rows {
+		r := &p.rows[i]
+		r.Stamp, r.Serial, r.Quality = p.base.Stamp, p.base.Serial, r.Quality|p.base.Quality
+	}
+	return Pushed{Kind: n.Kind, Rows: p.rows, Confirm: confirm(n)}, nil
+}
+
+// confirm gives the answer to a notification that waits for one:
+//
+//	10  long-invoke-id 4  length and date-time, 0 for none
+func confirm(n dlms.Notification) []byte {
+	if n.Kind != dlms.DataNotificationKind || n.Invoke&confirmedBit == 0 {
+		return nil
+	}
+	b := binary.BigEndian.AppendUint32([]byte{tagDataNotificationConfirm}, n.Invoke)
+	if !n.HasTime {
+		return append(b, 0)
+	}
+	b, _ = n.Time.AppendBinary(append(b, dlms.DateTimeLen)) // has no error
+	return b
+}
+
+// pushed makes rows of a notification.
+type pushed struct {
+	base     meter.Row
+	rows     []meter.Row
+	captured string // the meter's clock, where it is among the values
+}
+
+// clock dates the rows by the meter's clock.
+func (p *pushed) clock(d dlms.DateTime, zone *time.Location) {
+	at, err := d.Time(zone)
+	if err != nil {
+		return
+	}
+	p.base.Stamp.Time, p.base.Stamp.Source, p.base.Stamp.Bound = at.UnixMilli(), meter.FromMeter, meter.UnknownBound
+	p.base.Quality |= clockQuality(d)
+}
+
+// body takes the data of a data-notification.
+func (p *pushed) body(v axdr.Value) {
+	if v.Tag == axdr.TagStructure && len(v.Items) > 0 {
+		columns, ok := pushList(v.Items[0])
+		switch {
+		case ok && len(columns) == len(v.Items): // the list is in the list
+			p.listed(columns[1:], v.Items[1:], 1)
+			return
+		case ok && len(columns) == len(v.Items)-1:
+			p.listed(columns, v.Items[1:], 1)
+			return
+		}
+	}
+	p.walk(v, nil)
+}
+
+// pushList takes a push object list (IEC 62056-6-2, 4.4.8): an array of
+//
+//	class 2  code 6  attribute 1  index 2  and what newer versions add
+func pushList(v axdr.Value) ([]dlms.Column, bool) {
+	entries, ok := v.Elements()
+	if !ok || len(entries) == 0 {
+		return nil, false
+	}
+	short := axdr.Array()
+	for _, e := range entries {
+		if e.Tag != axdr.TagStructure || len(e.Items) < 4 {
+			return nil, false
+		}
+		short.Items = append(short.Items, axdr.Structure(e.Items[:4]...))
+	}
+	columns, err := dlms.ParseColumns(short)
+	return columns, err == nil
+}
+
+// listed takes values that columns name, the first of them at place before+1.
+func (p *pushed) listed(columns []dlms.Column, values []axdr.Value, before int) {
+	scales := map[object]dlms.ScalerUnit{}
+	isScale := make([]bool, len(columns))
+	for i, c := range columns {
+		a := c.Attribute
+		id, ok := scalerOf(dlms.Attribute{Class: a.Class, Code: a.Code, ID: 2})
+		if !ok || id != a.ID || c.Index != 0 {
+			continue
+		}
+		if scale, err := dlms.ParseScalerUnit(values[i]); err == nil {
+			scales[object{a.Class, a.Code}], isScale[i] = scale, true
+		}
+	}
+	for i, c := range columns {
+		a, path := c.Attribute, []int{before + i + 1}
+		switch {
+		case isScale[i], a.Class == dlms.ClassPushSetup && a.ID == 2:
+		case c.Index != 0: // part of an attribute, which no channel names
+			p.walk(values[i], path)
+		default:
+			var scale dlms.ScalerUnit
+			if _, ok := scalerOf(a); ok {
+				scale = scales[object{a.Class, a.Code}]
+			}
+			p.attribute(a, values[i], scale, path)
+		}
+	}
+}
+
+// attribute takes the value of an attribute; one that is not a single value is
+// taken apart.
+func (p *pushed) attribute(a dlms.Attribute, v axdr.Value, scale dlms.ScalerUnit, path []int) {
+	value, quality, err := toValue(v, a, scale.Scaler)
+	if err != nil {
+		p.walk(v, path)
+		return
+	}
+	if a.Class == meter.ClassClock && a.ID == 2 {
+		p.captured = v.Str
+	}
+	if p.base.Serial == "" && slices.Contains(serialNumbers(), a) {
+		p.base.Serial = serialText(v)
+	}
+	r := p.base
+	r.Channel, r.Value, r.Unit, r.Quality = meter.ChannelOf(a.Code, a.Class, a.ID), value, meter.Unit(scale.Unit), quality
+	p.rows = append(p.rows, r)
+}
+
+// walk takes data that nobody describes. Some makes put the code before each
+// value, and scaler and unit behind it.
+func (p *pushed) walk(v axdr.Value, path []int) {
+	if !isNested(v) {
+		name := []byte("push")
+		for _, at := range path {
+			name = strconv.AppendInt(append(name, '.'), int64(at), 10)
+		}
+		p.raw(meter.Channel(name), v)
+		return
+	}
+	for i := 0; i < len(v.Items); i++ {
+		here := append(slices.Clip(path), i+1)
+		a, ok := named(v.Items[i])
+		if !ok || i+1 == len(v.Items) || isNested(v.Items[i+1]) {
+			p.walk(v.Items[i], here)
+			continue
+		}
+		var scale dlms.ScalerUnit
+		i++
+		value := v.Items[i]
+		if i+1 < len(v.Items) {
+			if s, err := dlms.ParseScalerUnit(v.Items[i+1]); err == nil {
+				scale = s
+				i++
+			}
+		}
+		p.attribute(a, value, scale, here)
+	}
+}
+
+func isNested(v axdr.Value) bool {
+	return v.Tag == axdr.TagArray || v.Tag == axdr.TagStructure || v.Tag == axdr.TagCompactArray
+}
+
+// named gives the attribute that a code among values means: the customary one.
+func named(v axdr.Value) (dlms.Attribute, bool) {
+	var code obis.Code
+	if v.Tag != axdr.TagOctetString || len(v.Str) != len(code) || v.Str[len(code)-1] != 255 {
+		return dlms.Attribute{}, false
+	}
+	copy(code[:], v.Str)
+	c, err := meter.ParseChannel(code.String())
+	if err != nil {
+		return dlms.Attribute{}, false
+	}
+	_, class, id, ok := c.Attribute()
+	return dlms.Attribute{Class: class, Code: code, ID: id}, ok
+}
+
+// raw takes a value on a channel that says only where it was.
+func (p *pushed) raw(c meter.Channel, v axdr.Value) {
+	if isNested(v) {
+		for i, item := range v.Items {
+			p.raw(c+"."+meter.Channel(strconv.Itoa(i+1)), item)
+		}
+		return
+	}
+	value, quality, err := toValue(v, dlms.Attribute{}, 0)
+	if n, ok := v.Delta(); ok {
+		value, quality, err = meter.IntValue(n, 0), 0, nil
+	}
+	if err != nil {
+		value, quality = meter.Value{}, meter.Overflow
+	}
+	r := p.base
+	r.Channel, r.Value, r.Unit, r.Quality = c, value, meter.NoUnit, quality
+	p.rows = append(p.rows, r)
+}
