@@ -95,7 +95,9 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err := a.openState(cfg.Buffer.Path); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
-	a.control, err = status.Listen(status.Config{Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Log: o.Log})
+	a.control, err = status.Listen(status.Config{
+		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path, Log: o.Log,
+	})
 	if err != nil {
 		return nil, errors.Join(err, a.state.Close(), a.store.Close())
 	}

@@ -6,6 +6,8 @@
 //	{"verb":"status"}                      -> a Report
 //	{"verb":"lend","line":"/dev/ttyS1"}    -> {"ok":true}, when the line is free;
 //	                                          the agent stays off it until the connection ends
+//	{"verb":"counters","counters":{…}}     -> {"ok":true,"known":…,"first":…}: invocation counters,
+//	                                          reserved for a tool as for the agent
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -33,7 +35,10 @@ type Config struct {
 	// Lend keeps the agent off a line until giveBack is called. It waits for
 	// the exchange under way, as long as ctx lasts.
 	Lend func(ctx context.Context, line string) (giveBack func(), err error)
-	Log  *slog.Logger
+	// Counters are given to tools too, which know them by StateDir; nil: none are.
+	Counters Counters
+	StateDir string
+	Log      *slog.Logger
 }
 
 // Control is the task that serves the control socket.
@@ -51,6 +56,8 @@ const (
 type request struct {
 	Verb string `json:"verb"`
 	Line string `json:"line,omitempty"`
+
+	Counters *counting `json:"counters,omitempty"`
 }
 
 type reply struct {
@@ -136,8 +143,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		answer(conn, c.cfg.Report())
 	case "lend":
 		c.lend(ctx, conn, r.Line)
+	case "counters":
+		c.count(conn, r.Counters)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status or lend", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend or counters", r.Verb)})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"gridgate/agent/status"
 	"gridgate/buffer/state"
 	"gridgate/dlms/security"
 	"gridgate/internal/cli"
@@ -22,11 +23,19 @@ const agentState = "/var/lib/gridgate/buffer"
 type keptCounters struct {
 	ctx context.Context //nolint:containedctx // of the command: the counters are drawn deep within it
 	dir string
+	// control is the socket of the agent that has the directory open, if one does.
+	control string
+}
+
+// counters is both: a state, and the agent that has it.
+type counters interface {
+	security.Store
+	KnownCounters(title security.Title, key security.KeyID) (bool, error)
 }
 
 // keptCounters gives the place where the invocation counters of the meter are.
 func (t target) keptCounters(ctx context.Context, env cli.Env) (k keptCounters, err error) {
-	k = keptCounters{ctx: ctx, dir: t.counters}
+	k = keptCounters{ctx: ctx, dir: t.counters, control: t.control}
 	if t.addr.UsesKeys() && k.dir == "" {
 		k.dir, err = counterDir(env)
 	}
@@ -49,7 +58,7 @@ func counterDir(env cli.Env) (string, error) {
 }
 
 func (k keptCounters) KnownCounters(title security.Title, key security.KeyID) (known bool, err error) {
-	err = k.with(func(s *state.State) error {
+	err = k.with(func(s counters) error {
 		known, err = s.KnownCounters(title, key)
 		return err
 	})
@@ -57,7 +66,7 @@ func (k keptCounters) KnownCounters(title security.Title, key security.KeyID) (k
 }
 
 func (k keptCounters) Reserve(title security.Title, key security.KeyID, n uint32) (first uint32, err error) {
-	err = k.with(func(s *state.State) error {
+	err = k.with(func(s counters) error {
 		first, err = s.Reserve(title, key, n)
 		return err
 	})
@@ -65,11 +74,12 @@ func (k keptCounters) Reserve(title security.Title, key security.KeyID, n uint32
 }
 
 func (k keptCounters) Raise(title security.Title, key security.KeyID, next uint32) error {
-	return k.with(func(s *state.State) error { return s.Raise(title, key, next) })
+	return k.with(func(s counters) error { return s.Raise(title, key, next) })
 }
 
-// with does something with the state, when no other tool has it.
-func (k keptCounters) with(do func(*state.State) error) error {
+// with does something with the state when no other tool has it, or has the
+// agent do it where that has it.
+func (k keptCounters) with(do func(counters) error) error {
 	const patience, pause = 3 * time.Second, 50 * time.Millisecond
 	ctx, cancel := context.WithTimeout(k.ctx, patience)
 	defer cancel()
@@ -84,10 +94,14 @@ func (k keptCounters) with(do func(*state.State) error) error {
 		case !errors.Is(err, state.ErrInUse):
 			return fmt.Errorf("invocation counters: %w", err)
 		}
+		err = do(status.AgentCounters{Context: ctx, Path: k.control, Dir: k.dir})
+		if !errors.Is(err, status.ErrNoAgent) && !errors.Is(err, status.ErrOtherCounters) {
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("invocation counters: %w: the agent has them while it runs; two that count apart would use "+
-				"one counter twice, which gives the key away (stop the agent, or, with a title of your own, give -counters DIR)", err)
+			return fmt.Errorf("invocation counters: %s: %w; two that count apart would use one counter twice, which gives "+
+				"the key away (-control SOCKET of the agent that has them? Or, with a title of your own, -counters DIR)", k.dir, state.ErrInUse)
 		case <-time.After(pause):
 		}
 	}

@@ -20,7 +20,7 @@ agent/intake:        internal/meter
 agent/validate:      internal/meter
 agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
-agent/status:        internal/meter
+agent/status:        dlms/security internal/meter
 
 buffer:              internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
