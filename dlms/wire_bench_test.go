@@ -147,6 +147,14 @@ func wireColumns() []dlmstest.Column {
 	}
 }
 
+func wireLayout() *dlms.Layout {
+	var columns []dlms.Column
+	for _, c := range wireColumns() {
+		columns = append(columns, dlms.Column{Attribute: dlms.Attribute{Class: c.Class, Code: c.Code, ID: c.ID}})
+	}
+	return dlms.NewLayout(dlms.Attribute{Class: 7, Code: wireCode("1-0:99.1.0"), ID: 2}, columns, 15*time.Minute)
+}
+
 func wireKey(first byte) security.Key {
 	octets := make([]byte, 16)
 	for i := range octets {
@@ -263,14 +271,9 @@ func (e *economy) read(tb testing.TB, client *dlms.Client) error {
 			tb.Errorf("register %d: %v, %v", i, item.Value, item.Err)
 		}
 	}
-	var columns []dlms.Column
-	for _, c := range wireColumns() {
-		columns = append(columns, dlms.Column{Attribute: dlms.Attribute{Class: c.Class, Code: c.Code, ID: c.ID}})
-	}
-	layout := dlms.NewLayout(dlms.Attribute{Class: 7, Code: wireCode("1-0:99.1.0"), ID: 2}, columns, 15*time.Minute)
 	first := 96 - e.rows
 	since := wireStart().Add(time.Duration(first) * 15 * time.Minute)
-	rows, err := client.Profile(tb.Context(), layout, dlms.Rows{Since: since, Until: wireStart().Add(24 * time.Hour)})
+	rows, err := client.Profile(tb.Context(), wireLayout(), dlms.Rows{Since: since, Until: wireStart().Add(24 * time.Hour)})
 	if err != nil || len(rows) != e.rows || len(items) != 10 {
 		tb.Errorf("%d rows, want %d; %d registers", len(rows), e.rows, len(items))
 		return err
