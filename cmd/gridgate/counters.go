@@ -83,6 +83,8 @@ func (k keptCounters) with(do func(counters) error) error {
 	const patience, pause = 3 * time.Second, 50 * time.Millisecond
 	ctx, cancel := context.WithTimeout(k.ctx, patience)
 	defer cancel()
+	again := time.NewTicker(pause)
+	defer again.Stop()
 	for {
 		s, err := state.Open(k.dir)
 		switch {
@@ -102,7 +104,7 @@ func (k keptCounters) with(do func(counters) error) error {
 		case <-ctx.Done():
 			return fmt.Errorf("invocation counters: %s: %w; two that count apart would use one counter twice, which gives "+
 				"the key away (-control SOCKET of the agent that has them? Or, with a title of your own, -counters DIR)", k.dir, state.ErrInUse)
-		case <-time.After(pause):
+		case <-again.C:
 		}
 	}
 }

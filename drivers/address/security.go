@@ -263,7 +263,7 @@ func (p *parser) securityTogether(a *Address, has func(string) bool) {
 // that it protects something.
 func (p *parser) unused(a *Address, has func(string) bool) {
 	if has("password") && !a.Auth.byPassword() {
-		switch a.Auth { //nolint:exhaustive // the others prove by a password
+		switch a.Auth {
 		case AuthGMAC:
 			p.fail("password", "is given, but auth=gmac proves by ek and ak: want auth=lls or another beside it")
 		case AuthECDSA:
@@ -292,8 +292,14 @@ func (p *parser) unused(a *Address, has func(string) bool) {
 
 // keys gives the keys of the security as they stand in an address.
 func (s Security) keys(a Address) [][2]string {
-	keys := [][2]string{{"security", string(s.Protection)}, {"title", s.Title.String()}, {"ek", s.EK.String()}, {"ak", s.AK.String()},
-		{"sk", s.SigningKey.String()}, {"pk", s.MeterKey.String()}}
+	keys := [][2]string{
+		{"security", string(s.Protection)},
+		{"title", s.Title.String()},
+		{"ek", s.EK.String()},
+		{"ak", s.AK.String()},
+		{"sk", s.SigningKey.String()},
+		{"pk", s.MeterKey.String()},
+	}
 	if a.UsesKeys() || a.Auth == AuthECDSA {
 		keys = append(keys, [2]string{"suite", string('0' + s.Suite)})
 	}

@@ -139,10 +139,14 @@ func TestWhyASecuredVisitStops(t *testing.T) {
 		"no protection":  {func(c *Config) { c.Security.Policy = security.Unprotected }, nil, "the meter refused client 1 (does it want security=auth, enc or authenc from this client?)"},
 		"another proof":  {func(c *Config) { c.Auth, c.Password = AuthMD5, []byte("x") }, meter.ErrAuthentication, "it does not take auth=md5 from this client"},
 		"no proof":       {func(c *Config) { c.Auth = AuthNone }, meter.ErrAuthentication, "it wants a proof (auth=gmac?)"},
-		"wrong password, MD5": {func(c *Config) { *c = Config{Client: 2, Auth: AuthMD5, Password: []byte("wrong-one")} },
-			meter.ErrAuthentication, "the meter refused client 2: authentication failed (wrong password?)"},
-		"wrong password, SHA-256": {func(c *Config) { c.Client, c.Auth, c.Password = 3, AuthSHA256, []byte("wrong-one") },
-			meter.ErrAuthentication, "the meter refused client 3: authentication failed (wrong password, ek, ak, suite or title?)"},
+		"wrong password, MD5": {
+			func(c *Config) { *c = Config{Client: 2, Auth: AuthMD5, Password: []byte("wrong-one")} },
+			meter.ErrAuthentication, "the meter refused client 2: authentication failed (wrong password?)",
+		},
+		"wrong password, SHA-256": {
+			func(c *Config) { c.Client, c.Auth, c.Password = 3, AuthSHA256, []byte("wrong-one") },
+			meter.ErrAuthentication, "the meter refused client 3: authentication failed (wrong password, ek, ak, suite or title?)",
+		},
 		"no store":       {func(c *Config) { c.Counters = nil }, ErrCounter, "no place is given to keep it"},
 		"store broken":   {func(c *Config) { c.Counters = &store{err: errors.New("disk on fire")} }, ErrCounter, "disk on fire"},
 		"counter hidden": {func(c *Config) { c.CounterObjects = []obis.Code{obisOf("0-0:43.1.99")} }, ErrCounter, "is it in another object, ic=OBIS, or in none, ic=none?): line"},
