@@ -124,7 +124,7 @@ func TestDLMSUsage(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"dlms -count 0":                "-count 0",
-		"dlms -faults fire":            `no fault "fire": want garbage or serial`,
+		"dlms -faults fire":            `no fault "fire": want garbage, serial, late`,
 		"dlms -faults serial,x":        "2 faults for 1 meters",
 		"dlms -capture 1500ms":         "-capture 1.5s",
 		"dlms -listen nowhere":         `-listen "nowhere"`,

@@ -93,8 +93,7 @@ func (h household) objects() []dlmstest.Object {
 	}
 	objects := []dlmstest.Object{
 		dlmstest.Data(obis.Code{0, 0, 96, 1, 0, 255}, dlmstest.Fixed(axdr.OctetString(h.serial))),
-		dlmstest.Data(obis.Code{0, 0, 42, 0, 0, 255}, dlmstest.Fixed(axdr.OctetString("GRG"+h.serial))),
-		dlmstest.Clock(obis.Code{0, 0, 1, 0, 0, 255}, h.now),
+		dlmstest.SettableClock(obis.Code{0, 0, 1, 0, 0, 255}, h.now, new(dlmstest.Wrong)),
 		register(code(1, 8, 0), -1, meter.WattHour, drawn),
 		register(code(2, 8, 0), -1, meter.WattHour, fed),
 		register(code(3, 8, 0), -1, meter.VarHour, func(t time.Time) axdr.Value { e, _ := h.energy(t); return uint32of(2 * e) }),
@@ -108,8 +107,9 @@ func (h household) objects() []dlmstest.Object {
 		dlmstest.ExtendedRegister(code(1, 6, 0), 0, uint8(meter.Watt), dlmstest.Fixed(uint32of(h.peak())), func() time.Time {
 			return h.now().Truncate(day).Add(-6 * time.Hour)
 		}),
-		h.profile(drawn, fed),
 	}
+	objects = append(objects, h.profiles(drawn, fed)...)
+	objects = append(objects, h.control()...)
 	for phase := range 3 {
 		group := byte(20 * phase)
 		objects = append(objects,
@@ -128,31 +128,5 @@ func (h household) peak() float64 {
 	return mean + by + by/2
 }
 
-// profile gives the load profile: clock, status, energy drawn and fed.
-func (h household) profile(drawn, fed func(time.Time) axdr.Value) dlmstest.Object {
-	columns := []dlmstest.Column{
-		{Class: meter.ClassClock, Code: obis.Code{0, 0, 1, 0, 0, 255}, ID: 2},
-		{Class: meter.ClassData, Code: obis.Code{0, 0, 96, 10, 1, 255}, ID: 2},
-		{Class: meter.ClassRegister, Code: code(1, 8, 0), ID: 2},
-		{Class: meter.ClassRegister, Code: code(2, 8, 0), ID: 2},
-	}
-	return dlmstest.Profile(code(99, 1, 0), columns, uint32(h.capture/time.Second), func(s *dlmstest.Selection) []axdr.Value {
-		now := h.now()
-		from, to := now.Add(-profileDepth), now
-		if s != nil && s.From.After(from) {
-			from = s.From
-		}
-		if s != nil && s.To.Before(to) {
-			to = s.To
-		}
-		var rows []axdr.Value
-		for t := from.Truncate(h.capture); !t.After(to); t = t.Add(h.capture) {
-			if t.Before(from) {
-				continue
-			}
-			t := t.In(now.Location())
-			rows = append(rows, axdr.Structure(axdr.OctetString(dlmstest.DateTime(t)), axdr.Unsigned(0), drawn(t), fed(t)))
-		}
-		return rows
-	})
-}
+// deviceName is the logical device name.
+func (h household) deviceName() string { return "GRG" + h.serial }
