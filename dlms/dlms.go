@@ -1,19 +1,21 @@
 // Package dlms is a client for DLMS/COSEM meters (IEC 62056-5-3 and 62056-6-2):
-// it opens an association with a logical device, reads and writes attributes and
-// runs methods, by logical names and by short names.
+// it opens an association with a logical device, reads and sets attributes and
+// runs methods, by logical or by short names, and decodes what meters push.
 //
-//	Profile, ReadLayout, ReadRegister, …               what an object means
-//	ReadList, GetList, SetList, ActionList, Access     many in one request
-//	Get, Set, Action                                   one, in blocks if it is long
-//	ciphering                                          each APDU, if that is wanted
-//	general block transfer                             each APDU that is too long
-//	Transport                                          HDLC, wrapper
+//	what for            package         by
+//	names of objects    dlms/obis       IEC 62056-6-1
+//	data                dlms/axdr       IEC 61334-6
+//	services, classes   dlms (Client)   IEC 62056-5-3, 9; 62056-6-2, 4
+//	protection          dlms/security   IEC 62056-5-3, 7.2
+//	---- whole APDUs: Transport ----
+//	meters behind one   dlms/gateway    DLMS UA 1000-2
+//	serial lines        dlms/hdlc       IEC 62056-46, 6
+//	  from optical head dlms/modee      IEC 62056-21, annex B
+//	TCP and UDP         dlms/wrapper    IEC 62056-47
+//	power lines         dlms/llc        IEC 61334-4-32
+//	---- octets: the caller's line ----
 //
-//	Client     associations and services              this package
-//	security   who is there, and ciphering            dlms/security
-//	axdr       the data of attributes                 dlms/axdr
-//	Transport  carries APDUs: wrapper over TCP, …     dlms/wrapper
-//	obis       the names of objects                   dlms/obis
+// dlms/dlmstest is a meter in memory to test all of it with.
 //
 // A conversation:
 //

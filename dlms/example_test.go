@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"gridgate/dlms"
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/dlmstest"
+	"gridgate/dlms/hdlc"
 	"gridgate/dlms/obis"
 )
 
@@ -132,4 +134,44 @@ func ExampleParseNotification() {
 	}
 	// Output:
 	// data-notification 1: 0100010800ff is 12345
+}
+
+// stream is a connection, as to a serial server, whose deadlines are counted
+// from now, as HDLC wants them.
+type stream struct{ net.Conn }
+
+func (s stream) SetTimeout(d time.Duration) error { return s.SetDeadline(time.Now().Add(d)) }
+
+// Listening on a serial line: the meter pushes in frames of its own (UI), and
+// may do so while it is asked.
+func ExampleParseNotification_serial() {
+	ctx := context.Background()
+	push, _ := dlms.Notification{Kind: dlms.DataNotificationKind, Invoke: 7, Value: axdr.DoubleLongUnsigned(4711)}.AppendBinary(nil)
+	line, end := net.Pipe()
+	defer line.Close()
+	meter := onDesk(dlmstest.Options{}, 16).session
+	station := dlmstest.Station{Push: push, Answer: func(client byte, apdu []byte) []byte {
+		return meter.Answer(uint16(client), apdu)[0]
+	}}
+	go func() { _ = station.Serve(end) }() // until the line is closed
+
+	link := hdlc.NewLink(stream{line}, hdlc.Config{
+		Client: hdlc.ClientAddress(16), Server: hdlc.Address{Upper: 1, Size: 1},
+		Notify: func(apdu []byte) {
+			n, err := dlms.ParseNotification(apdu)
+			fmt.Println(n.Kind, n.Invoke, n.Value.Num, err)
+		},
+	})
+	if err := link.Connect(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := dlms.NewClient(link, dlms.Options{})
+	_, err := client.Associate(ctx)
+	fmt.Println("associated", client.Associated(), err)
+	fmt.Println(link.Disconnect(ctx)) // ends the association too
+	// Output:
+	// data-notification 7 4711 <nil>
+	// associated true <nil>
+	// <nil>
 }
