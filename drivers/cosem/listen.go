@@ -59,7 +59,7 @@ func (r *Receiver) Listen(ctx context.Context, network, address string, listenin
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, network, address)
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
@@ -137,6 +137,14 @@ func (r *Receiver) serve(conn net.Conn, from netip.AddrPort) error {
 	}
 }
 
+// unlessEnded gives err, but what came of the end of ctx is none.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 func cutShort(err error) error {
 	return fmt.Errorf("%w: frame cut short: %w", dlms.ErrMalformed, err)
 }
@@ -157,7 +165,7 @@ type sender struct {
 func (r *Receiver) listenUDP(ctx context.Context, address string, listening func(net.Addr)) error {
 	packets, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", address)
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	conn, ok := packets.(*net.UDPConn)
 	if !ok {
@@ -171,11 +179,8 @@ func (r *Receiver) listenUDP(ctx context.Context, address string, listening func
 	b := make([]byte, wrapper.HeaderLen+wrapper.MaxLength)
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(b)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
-			return err
+			return unlessEnded(ctx, err)
 		}
 		h, err := wrapper.ParseHeader(b[:n])
 		if err == nil && int(h.Length) != n-wrapper.HeaderLen {

@@ -193,10 +193,11 @@ func (p *pushed) walk(v axdr.Value, path []int) {
 		p.raw(meter.Channel(name), v)
 		return
 	}
+	definition := isDefinition(v)
 	for i := 0; i < len(v.Items); i++ {
 		here := append(slices.Clip(path), i+1)
 		a, ok := named(v.Items[i])
-		if !ok || i+1 == len(v.Items) || isNested(v.Items[i+1]) {
+		if !ok || definition || i+1 == len(v.Items) || isNested(v.Items[i+1]) {
 			p.walk(v.Items[i], here)
 			continue
 		}
@@ -215,6 +216,12 @@ func (p *pushed) walk(v axdr.Value, path []int) {
 
 func isNested(v axdr.Value) bool {
 	return v.Tag == axdr.TagArray || v.Tag == axdr.TagStructure || v.Tag == axdr.TagCompactArray
+}
+
+// isDefinition says whether v names an attribute and gives no value of it: the
+// number behind the code is the attribute's.
+func isDefinition(v axdr.Value) bool {
+	return len(v.Items) >= 3 && v.Items[0].Tag == axdr.TagLongUnsigned && v.Items[2].Tag == axdr.TagInteger
 }
 
 // named gives the attribute that a code among values means: the customary one.
