@@ -97,11 +97,14 @@ func (k keptCounters) with(do func(counters) error) error {
 			return fmt.Errorf("invocation counters: %w", err)
 		}
 		err = do(status.AgentCounters{Context: ctx, Path: k.control, Dir: k.dir})
-		if !errors.Is(err, status.ErrNoAgent) && !errors.Is(err, status.ErrOtherCounters) {
+		if !errors.Is(err, status.ErrNoAgent) && !errors.Is(err, status.ErrOtherCounters) && ctx.Err() == nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
+			if k.ctx.Err() != nil {
+				return k.ctx.Err()
+			}
 			return fmt.Errorf("invocation counters: %s: %w; two that count apart would use one counter twice, which gives "+
 				"the key away (-control SOCKET of the agent that has them? Or, with a title of your own, -counters DIR)", k.dir, state.ErrInUse)
 		case <-again.C:

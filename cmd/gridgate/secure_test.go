@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gridgate/agent/status"
 	"gridgate/buffer/state"
 	"gridgate/dlms/dlmstest"
 	"gridgate/dlms/obis"
@@ -70,6 +73,27 @@ func securedMeter(t *testing.T) (hostport string) {
 	return ln.Addr().String()
 }
 
+// serveCounters is an agent that has the counters in dir and no lines.
+func serveCounters(t *testing.T, s *state.State, dir string) (socket string) {
+	t.Helper()
+	socket = filepath.Join(dir, "c.sock")
+	c, err := status.Listen(status.Config{
+		Path: socket, Counters: s, StateDir: dir, Log: slog.New(slog.DiscardHandler),
+		Lend: func(context.Context, string) (func(), error) { return nil, status.ErrUnused },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var task sync.WaitGroup
+	task.Go(func() { _ = c.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		task.Wait()
+	})
+	return socket
+}
+
 func TestReadsACipheredMeter(t *testing.T) {
 	t.Parallel()
 	where, dir := securedMeter(t), t.TempDir()
@@ -99,6 +123,11 @@ func TestReadsACipheredMeter(t *testing.T) {
 	}
 	if code, _, errOut := read(gmac); code != 1 || !strings.Contains(errOut, "two that count apart would use one counter twice") {
 		t.Errorf("while another has the counters: %d, %s", code, errOut)
+	}
+	agent := serveCounters(t, s, dir)
+	code, out, errOut := cmdline(t, "read", "dlms+wrapper://"+where+"?"+gmac, "0-0:1.0.0", "-counters", dir, "-control", agent)
+	if next, err := s.Reserve(security.Title([]byte("GRG\x00\x00\x00\x00\x01")), testKey(t, 0).ID(), 1); code != 0 || err != nil || next <= first+1000 {
+		t.Errorf("while the agent has the counters: %d, %s%s; the agent's next is %d after %d, %v", code, out, errOut, next, first, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
