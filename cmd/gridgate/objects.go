@@ -23,7 +23,8 @@ func objectsVerb() cli.Verb {
 			"gridgate objects dlms+wrapper://10.0.0.7 -json",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
-			control := fs.String("control", defaultControl, "the control `SOCKET` of a running agent that the line is borrowed from")
+			var f meterFlags
+			f.set(fs)
 			asJSON := fs.Bool("json", false, "print one JSON object an object")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) != 1 {
@@ -33,11 +34,22 @@ func objectsVerb() cli.Verb {
 				if err != nil {
 					return err
 				}
-				t := target{id: "meter", addr: addr, zone: time.UTC, control: *control}
-				return printObjects(ctx, env, t, *asJSON)
+				return printObjects(ctx, env, f.target(addr), *asJSON)
 			}
 		},
 	}
+}
+
+// meterFlags are the flags of verbs that speak with one meter.
+type meterFlags struct{ control, counters string }
+
+func (f *meterFlags) set(fs *flag.FlagSet) {
+	fs.StringVar(&f.control, "control", defaultControl, "the control `SOCKET` of a running agent that the line is borrowed from")
+	fs.StringVar(&f.counters, "counters", "", "the `DIR` with the invocation counters of meters with keys\n(default: the agent's, or ~/.local/state/gridgate)")
+}
+
+func (f *meterFlags) target(addr address.Address) target {
+	return target{id: "meter", addr: addr, zone: time.UTC, control: f.control, counters: f.counters}
 }
 
 // cosemAddress reads the address of a meter that has objects.

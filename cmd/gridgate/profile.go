@@ -20,8 +20,9 @@ import (
 
 // profileFlags are the flags of profile.
 type profileFlags struct {
-	from, to, zone, serial, control string
-	json                            bool
+	meterFlags
+	from, to, zone, serial string
+	json                   bool
 }
 
 func profileVerb() cli.Verb {
@@ -38,7 +39,7 @@ func profileVerb() cli.Verb {
 			fs.StringVar(&f.to, "to", "", "rows captured at this `TIME` or before (default: now)")
 			fs.StringVar(&f.zone, "zone", "UTC", "the time `ZONE` of dates, of the table, and of a meter that does not tell its own")
 			fs.StringVar(&f.serial, "serial", "", "the serial `NUMBER` that the meter must show")
-			fs.StringVar(&f.control, "control", defaultControl, "the control `SOCKET` of a running agent that the line is borrowed from")
+			f.set(fs)
 			fs.BoolVar(&f.json, "json", false, "print one JSON object a value")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				return f.run(ctx, env, args)
@@ -67,7 +68,8 @@ func (f profileFlags) run(ctx context.Context, env cli.Env, args []string) error
 	if err != nil {
 		return err
 	}
-	t := target{id: "meter", serial: f.serial, addr: addr, zone: zone, control: f.control}
+	t := f.target(addr)
+	t.serial, t.zone = f.serial, zone
 	p := meter.Profile{Channel: channel, Lane: meter.Interval, Since: from.UnixMilli() - 1}
 	out := bufio.NewWriter(env.Stdout)
 	table := &profileTable{out: out, zone: zone}
