@@ -120,3 +120,22 @@ func TestAFlickeringSerialLeavesTheLineToOthers(t *testing.T) {
 		}
 	})
 }
+
+// TestARefusalDuringAStopCounts: a meter counts it too, and locks out.
+func TestARefusalDuringAStopCounts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &visitor{visit: func(ctx context.Context, _ meter.Ask) (meter.Got, error) {
+			<-ctx.Done()
+			return meter.Got{}, meter.ErrAuthentication
+		}}
+		b := run(t, Meter{ID: "m", Fingerprint: "f", Visitor: v, Groups: []Group{registers(time.Minute, false)}})
+		synctest.Wait()
+		if err := b.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.counts.AuthFailures("m", "f"); n != 1 {
+			t.Errorf("%d refusals are counted, want 1", n)
+		}
+	})
+}

@@ -31,7 +31,7 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 		return
 	}
 	got, err := m.Visitor.Visit(ctx, ask)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !errors.Is(err, meter.ErrAuthentication) {
 		err = nil // a stop is no failure of the meter; what came before it counts
 		groups = nil
 	}
@@ -47,10 +47,9 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	}
 	m.again = again // one that shows another serial each time has its turn like the others
 	switch {
-	case ctx.Err() != nil:
 	case err != nil:
 		p.failed(m, err)
-	default:
+	case ctx.Err() == nil:
 		p.succeeded(m, got)
 	}
 }
