@@ -45,6 +45,7 @@ type Control struct {
 const (
 	requestMost = 4096
 	requestTime = 5 * time.Second
+	acceptPause = time.Second
 	pathMost    = 107 // sockaddr_un, with its final 0
 )
 
@@ -108,6 +109,10 @@ func (c *Control) Run(ctx context.Context) error {
 			return fmt.Errorf("control socket: %w", err)
 		case err != nil:
 			c.cfg.Log.Warn("control socket", "error", err)
+			select { // out of files, say: not at once again
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
 			continue
 		}
 		conns.Go(func() { c.serve(ctx, conn) })
