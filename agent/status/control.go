@@ -109,10 +109,12 @@ func (c *Control) Run(ctx context.Context) error {
 			return fmt.Errorf("control socket: %w", err)
 		case err != nil:
 			c.cfg.Log.Warn("control socket", "error", err)
-			select { // out of files, say: not at once again
+			pause := time.NewTimer(acceptPause) // out of files, say: not at once again
+			select {
 			case <-ctx.Done():
-			case <-time.After(acceptPause):
+			case <-pause.C:
 			}
+			pause.Stop()
 			continue
 		}
 		conns.Go(func() { c.serve(ctx, conn) })
