@@ -29,9 +29,29 @@ type runningLine struct {
 	secrets string
 }
 
-func (l *runningLine) stop() {
-	l.task.stop()
-	_ = l.line.Close() // the poller has ended: nothing is lost
+// closeGrace is how long meters have to let go of their sessions, all lines
+// together. After it their lines are closed under them.
+const closeGrace = time.Second
+
+// stopLines stops lines, all at once: each may have to interrupt an exchange.
+func stopLines(lines map[string]*runningLine) {
+	for _, l := range lines {
+		l.task.cancel()
+	}
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	over := false
+	for _, l := range lines {
+		if !over {
+			select {
+			case <-l.task.done:
+			case <-grace.C:
+				over = true
+			}
+		}
+		_ = l.line.Close() // readings were handed on before sessions end: nothing is lost
+		<-l.task.done
+	}
 }
 
 // Apply changes the running configuration to next. Only what differs is
@@ -47,19 +67,24 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 	if len(diff.Restart) > 0 {
 		return fmt.Errorf("configuration not applied: %s can only change with a restart of gridgate", strings.Join(diff.Restart, ", "))
 	}
-	gone := slices.Concat(diff.LinesRemoved, diff.LinesChanged, a.newSecrets(next, diff))
-	for _, key := range gone {
-		a.lines[key].stop()
+	if diff.Intake {
+		a.intake.SetWindow(next.Intake.Window)
+		a.intake.SetMaxWaiting(int(next.Intake.MaxWaiting))
+	}
+	if !a.running {
+		a.cfg = next // Run starts with it
+		return nil
+	}
+	gone := make(map[string]*runningLine)
+	for _, key := range slices.Concat(diff.LinesRemoved, diff.LinesChanged, a.newSecrets(next, diff)) {
+		gone[key] = a.lines[key]
 		delete(a.lines, key)
 	}
+	stopLines(gone)
 	for _, l := range next.Lines() {
 		if _, runs := a.lines[l.Key]; !runs {
 			a.startLine(ctx, next, l)
 		}
-	}
-	if diff.Intake {
-		a.intake.SetWindow(next.Intake.Window)
-		a.intake.SetMaxWaiting(int(next.Intake.MaxWaiting))
 	}
 	if diff.Uplink || a.uplink.err != nil || a.uplink.secrets != uplinkDates(next.Uplink) {
 		a.uplink.stop()
@@ -68,16 +93,18 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 	a.cfg = next
 	a.log.Info("configuration applied", "lines_added", len(diff.LinesAdded), "lines_removed", len(diff.LinesRemoved),
 		"lines_changed", len(gone)-len(diff.LinesRemoved), "uplink_changed", diff.Uplink)
-	return a.state.SetConfigHash(configHash(next))
+	a.keepHash(next)
+	return nil
 }
 
 // newSecrets gives the lines that the configuration leaves as they are, but
-// whose password files are others than when they were read.
+// whose password files are others than when they were read, or that have a
+// meter which could not be opened: applying is how one tries again.
 func (a *Agent) newSecrets(next *configs.Config, diff configs.Diff) []string {
 	var keys []string
 	for _, l := range next.Lines() {
 		r, runs := a.lines[l.Key]
-		if runs && !slices.Contains(diff.LinesChanged, l.Key) && r.secrets != secretDates(l) {
+		if runs && !slices.Contains(diff.LinesChanged, l.Key) && (len(r.broken) > 0 || r.secrets != secretDates(l)) {
 			keys = append(keys, l.Key)
 		}
 	}

@@ -22,7 +22,6 @@ import (
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
 	"gridgate/agent/validate"
-	"gridgate/buffer"
 	"gridgate/buffer/state"
 	"gridgate/configs"
 	"gridgate/internal/meter"
@@ -42,7 +41,7 @@ type Agent struct {
 	opts      Options
 	log       *slog.Logger
 	started   time.Time
-	store     *buffer.Store
+	store     *readings
 	state     *state.State
 	intake    *intake.Intake
 	control   *status.Control
@@ -53,11 +52,12 @@ type Agent struct {
 	// show what an early removal does.
 	uplinkStore uplinkStore
 
-	mu     sync.Mutex
-	cfg    *configs.Config
-	lines  map[string]*runningLine
-	uplink *runningUplink
-	notes  []string // what to tell an operator, beside meters and uplink
+	mu      sync.Mutex
+	cfg     *configs.Config
+	running bool // Run has started the lines and the uplink
+	lines   map[string]*runningLine
+	uplink  *runningUplink
+	notes   []string // what to tell an operator, beside meters and uplink
 }
 
 // uplinkStore is the uplink's view of the store.
@@ -85,12 +85,11 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		committed: make(chan struct{}, 1), failed: make(chan error, 1),
 		lines: make(map[string]*runningLine),
 	}
-	if a.store, err = buffer.Open(cfg.Buffer.Path, buffer.Options{BootID: boot}); err != nil {
+	if a.store, err = openReadings(cfg.Buffer.Path, boot); err != nil {
 		return nil, err
 	}
-	if r := a.store.Recovered(); r != nil {
-		a.log.Error("the buffer was damaged and began anew", "reason", r.Reason, "kept_as", r.Path)
-		a.notes = append(a.notes, fmt.Sprintf("buffer: began anew at this start: %v; the damaged file is kept as %s", r.Reason, r.Path))
+	if r := a.store.get().Recovered(); r != nil {
+		a.recovered(r)
 	}
 	if err := a.openState(cfg.Buffer.Path); err != nil {
 		return nil, errors.Join(err, a.store.Close())
@@ -117,7 +116,7 @@ func (a *Agent) openState(dir string) (err error) {
 		return err
 	}
 	a.log.Error("the state is lost and begins anew", "error", err)
-	a.notes = append(a.notes, "state: "+err.Error())
+	a.note("state: " + err.Error())
 	a.state, err = state.Renew(dir, time.Now())
 	return err
 }
@@ -128,37 +127,34 @@ func (a *Agent) Run(ctx context.Context) error {
 	control := a.start(ctx, "control", a.control.Run)
 	taker := a.start(ctx, "intake", a.intake.Run)
 	flusher := a.start(ctx, "flush", a.flushAcks)
+	keeper := a.start(ctx, "store", a.keepStore)
 	a.mu.Lock()
+	a.running = true
 	cfg := a.cfg
 	a.startUplink(ctx, cfg)
 	for _, l := range cfg.Lines() {
 		a.startLine(ctx, cfg, l)
 	}
-	err := a.state.SetConfigHash(configHash(cfg))
+	a.keepHash(cfg)
 	a.mu.Unlock()
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
-	if err == nil {
-		select {
-		case <-ctx.Done():
-		case err = <-a.failed:
-		}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-a.failed:
 	}
-	return errors.Join(err, a.shutdown(control, taker, flusher))
+	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))
 }
 
 // shutdown stops the stages in the order that loses nothing.
-func (a *Agent) shutdown(control, taker, flusher *task) error {
+func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	a.mu.Lock()
 	lines, up := a.lines, a.uplink
 	a.lines = nil // nothing is lent or changed from here on
 	a.mu.Unlock()
-	for _, l := range lines {
-		l.task.cancel() // all at once: each may have to interrupt an exchange
-	}
-	for _, l := range lines {
-		l.stop()
-	}
+	keeper.stop()
+	stopLines(lines)
 	taker.stop()
 	a.drain(up)
 	up.stop()
@@ -204,6 +200,14 @@ func (a *Agent) pending() bool {
 		}
 	}
 	return false
+}
+
+// keepHash notes which configuration runs. A disk that is full keeps nobody
+// from reading meters.
+func (a *Agent) keepHash(cfg *configs.Config) {
+	if err := a.state.SetConfigHash(configHash(cfg)); err != nil {
+		a.log.Error("which configuration runs cannot be noted", "error", err)
+	}
 }
 
 // configHash is the document's hash as the state keeps it.

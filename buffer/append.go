@@ -19,7 +19,8 @@ import (
 //
 // An error that wraps ErrFull says that there was no room even after every
 // acknowledged chunk was given up. A row that no store could ever hold (see
-// storable) does not stop the others: it is declared as lost in a hole.
+// storable) does not stop the others: it is declared as lost in a hole. A cursor
+// that no store could ever hold is left out.
 func (s *Store) Append(ctx context.Context, a meter.Append) error {
 	err := s.append(ctx, a)
 	if err != nil {
@@ -328,9 +329,9 @@ func (w *writeTx) addCursors(cursors []meter.Cursor) error {
 		return fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketCursors)
 	}
 	for _, c := range cursors {
-		k, err := cursorKey(c.Meter, c.Serial, c.Profile)
-		if err != nil {
-			return err
+		k, ok := cursorKey(c.Meter, c.Serial, c.Profile)
+		if !ok {
+			continue // neither are the rows that it covers
 		}
 		if err := putNumber(b, string(k), uint64(c.Time)); err != nil {
 			return err

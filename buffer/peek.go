@@ -174,9 +174,9 @@ func (b *spanBuilder) fill(tx *bolt.Tx, cache *chunkCache, damage func(first, co
 // Cursor gives the cursor of a meter's profile. ok is false when there is none
 // or it is damaged: the profile is then read from its beginning.
 func (s *Store) Cursor(id meter.ID, serial string, profile meter.Channel) (c meter.Cursor, ok bool, err error) {
-	k, err := cursorKey(id, serial, profile)
-	if err != nil {
-		return meter.Cursor{}, false, fmt.Errorf("buffer: %w", err)
+	k, storable := cursorKey(id, serial, profile)
+	if !storable {
+		return meter.Cursor{}, false, nil
 	}
 	err = s.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(bucketCursors))

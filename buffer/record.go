@@ -172,15 +172,16 @@ func parseSequenceKey(k []byte) (uint64, bool) {
 	return binary.BigEndian.Uint64(k), true
 }
 
-// cursorKey is meter, serial and profile, the first two behind their length.
-func cursorKey(id meter.ID, serial string, profile meter.Channel) ([]byte, error) {
+// cursorKey is meter, serial and profile, the first two behind their length. ok
+// is false when one of them is longer than a row's name may be.
+func cursorKey(id meter.ID, serial string, profile meter.Channel) (key []byte, ok bool) {
 	if len(id) > 255 || len(serial) > 255 || len(profile) > 255 {
-		return nil, fmt.Errorf("cursor of meter %q: a name of more than 255 octets", id)
+		return nil, false
 	}
 	b := append([]byte{byte(len(id))}, id...)
 	b = append(b, byte(len(serial)))
 	b = append(b, serial...)
-	return append(b, profile...), nil
+	return append(b, profile...), true
 }
 
 // footprint estimates the octets of flash that a chunk of n octets takes:

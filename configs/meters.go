@@ -135,6 +135,10 @@ func (r *reader) meterGroups(d *document, m *rawMeter) {
 			r.fail(g.at, g.node, g.name, "%s", unknownGroup(g.name, d.groupNames))
 			continue
 		}
+		if twin := followed(m.Groups, d.Groups[at].Profile); twin != "" {
+			r.fail(g.at, g.node, g.name, "follows the profile %s as %s does; want a profile in one group of a meter only: it is read once, from where it was left",
+				d.Groups[at].Profile.Short(), twin)
+		}
 		m.Groups = append(m.Groups, d.Groups[at])
 		switch {
 		case m.Address.Scheme.IsDLMS():
@@ -143,6 +147,16 @@ func (r *reader) meterGroups(d *document, m *rawMeter) {
 			r.modbusGroup(g, d.Groups[at], model)
 		}
 	}
+}
+
+// followed gives the group that follows the profile, "" when none does.
+func followed(groups []Group, profile meter.Channel) meter.ID {
+	for _, g := range groups {
+		if profile != "" && g.Profile == profile {
+			return g.Name
+		}
+	}
+	return ""
 }
 
 func unknownGroup(name string, known []string) string {

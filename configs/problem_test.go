@@ -122,6 +122,11 @@ func TestProblems(t *testing.T) {
 		{site + "  - {id: a, url: dlms+wrapper://h, groups: []}", "t.yaml:10: meters[0].groups: is empty"},
 		{site + "  - {id: a, url: dlms+wrapper://h, groups: [h1]}", `t.yaml:10: meters[0].groups[0]: "h1": no such group; want one of g, p, x`},
 		{site + "  - {id: a, url: dlms+wrapper://h, groups: [g, g]}", `t.yaml:10: meters[0].groups[1]: "g": is in the list already`},
+		{
+			full + "groups:¦  p: {lane: interval, every: 1m, profile: 1-0:99.1.0}¦  q: {lane: billing, every: 1h, profile: 1-0:99.1.0}¦" +
+				"meters:¦  - {id: m, url: \"dlms+wrapper://h\", groups: [p, q]}",
+			`t.yaml:9: meters[0].groups[1]: "q": follows the profile 1-0:99.1.0 as p does`,
+		},
 		{site + "  - {id: a, url: dlms+wrapper://h, groups: [x]}", `meters[0].groups[0]: "x": has the channel thd.l1, which is no OBIS code`},
 		{site + "  - {id: a, url: dlms+wrapper://h, groups: [g], serial: a b}", `meters[0].serial: "a b": want 1 to 64 visible`},
 		{site + "  - {id: a, url: dlms+wrapper://h?timeout=1s, groups: [g], timeout: 1s}", `meters[0].timeout: "1s": is given in the url, too`},

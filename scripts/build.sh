@@ -21,8 +21,12 @@ esac
 # A release archive has no history but the file VERSION.
 version=$(git describe --tags --always --dirty --abbrev=12 2>/dev/null || cat VERSION 2>/dev/null || echo unreleased)
 
+# For size: other people's packages without inlining, a tenth of the firmware
+# (docs/decisions/0013-size.md).
+small=(-gcflags=all=-l -gcflags=gridgate/...=)
+
 mkdir -p "$out"
 for program in gridgate gridfog metersim; do
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$version" \
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false "${small[@]}" -ldflags "-s -w -buildid= -X main.version=$version" \
 		-o "$out/$program" "./cmd/$program"
 done

@@ -80,8 +80,10 @@ else
 	done
 fi
 
-number() { # number KEY FILE: the last number of that key in lines of JSON
-	grep -o "\"$1\":[0-9]*" "$2" | tail -n 1 | cut -d: -f2
+number() { # number KEY FILE: the last number of that key in lines of JSON, 0 when there is none
+	local n
+	n=$(grep -so "\"$1\":[0-9]*" "$2" | tail -n 1 | cut -d: -f2) || true
+	echo "${n:-0}"
 }
 stop gateway
 stop watch

@@ -69,6 +69,7 @@ type Intake struct {
 	flight  []round // what the commit under way holds
 	bytes   int     // of both
 	losses  map[meter.Lane]uint64
+	gaps    map[place]bool // profiles whose rows were given up since their cursor was asked for
 	stats   Stats
 	window  time.Duration
 }
@@ -79,9 +80,18 @@ type round struct {
 	cursors   []meter.Cursor
 	since     time.Time
 	bytes     int
-	urgent    bool
+	lane      meter.Lane // of its most important row
 	validated bool
 }
+
+// place is whose cursor it is.
+type place struct {
+	meter   meter.ID
+	serial  string
+	profile meter.Channel
+}
+
+func placeOf(c meter.Cursor) place { return place{c.Meter, c.Serial, c.Profile} }
 
 const (
 	rowBytes    = 192 // a row in memory, with its share of slices
@@ -92,7 +102,10 @@ const (
 
 // New gives an intake; Run does the work.
 func New(cfg Config) *Intake {
-	return &Intake{cfg: cfg, window: cfg.Window, kick: make(chan struct{}, 1), losses: make(map[meter.Lane]uint64)}
+	return &Intake{
+		cfg: cfg, window: cfg.Window, kick: make(chan struct{}, 1),
+		losses: make(map[meter.Lane]uint64), gaps: make(map[place]bool),
+	}
 }
 
 // SetWindow changes the commit window for what waits and what will.
@@ -113,24 +126,32 @@ func (in *Intake) SetMaxWaiting(bytes int) {
 
 // Submit takes a round: rows, and the cursors that they advance, which are
 // stored together or not at all. It never blocks on the store, and keeps the
-// slices.
+// slices. A round that begins behind rows which were given up since its cursor
+// was asked for is given up too: its cursor would jump over them.
 func (in *Intake) Submit(rows []meter.Row, cursors []meter.Cursor) {
 	if len(rows) == 0 && len(cursors) == 0 {
 		return
 	}
-	next := round{rows: rows, cursors: cursors, since: time.Now()}
+	next := round{rows: rows, cursors: cursors, since: time.Now(), lane: meter.Instant}
 	for i := range rows {
 		next.bytes += rowBytes + len(rows[i].Value.Data)
-		next.urgent = next.urgent || rows[i].Lane <= meter.Billing
+		next.lane = min(next.lane, rows[i].Lane)
 	}
 	in.mu.Lock()
+	defer in.wake()
+	defer in.mu.Unlock()
 	in.stats.Read += uint64(len(rows))
+	if slices.ContainsFunc(cursors, func(c meter.Cursor) bool { return in.gaps[placeOf(c)] }) {
+		in.stats.Reread += uint64(len(rows))
+		for _, c := range cursors {
+			in.gaps[placeOf(c)] = true
+		}
+		return
+	}
 	in.stats.Waiting += uint64(len(rows))
 	in.bytes += next.bytes
 	in.waiting = append(in.waiting, next)
 	in.shed()
-	in.mu.Unlock()
-	in.wake()
 }
 
 func (in *Intake) wake() {
@@ -143,6 +164,7 @@ func (in *Intake) wake() {
 // Cursor gives up to where a profile has been read, counting what waits.
 func (in *Intake) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {
 	in.mu.Lock()
+	delete(in.gaps, place{id, serial, profile})
 	for _, rounds := range [][]round{in.waiting, in.flight} {
 		for _, r := range slices.Backward(rounds) {
 			for _, c := range slices.Backward(r.cursors) {
@@ -207,7 +229,7 @@ func (in *Intake) untilDue(notBefore time.Time) time.Duration {
 		return time.Hour
 	}
 	due := in.waiting[0].since.Add(in.window)
-	if slices.ContainsFunc(in.waiting, func(r round) bool { return r.urgent }) {
+	if slices.ContainsFunc(in.waiting, func(r round) bool { return r.lane <= meter.Billing }) {
 		due = time.Time{}
 	}
 	if due.Before(notBefore) {

@@ -11,6 +11,7 @@ package poll
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -102,6 +103,7 @@ type meterState struct {
 	serial    string // that cursors are looked up by
 	proven    bool   // serial was found or configured, so cursors can be looked up
 	alarmed   string // the foreign serial that an alarm was given for
+	again     bool   // the last visit was one whose profiles had to be asked again
 	locked    bool
 	status    Status
 }
@@ -113,6 +115,8 @@ const (
 	// firstReach is how far back a profile is read that was never read.
 	firstReach = 24 * time.Hour
 	longest    = 30 * time.Second // a wait; then the wall clock is looked at again
+	// cursorRetry is how long a profile waits whose cursor cannot be read.
+	cursorRetry = time.Minute
 )
 
 // New gives the poller of a line; Run does the work.
@@ -186,12 +190,8 @@ func (p *Poller) next() (*meterState, time.Time) {
 		if m.locked || len(m.due) == 0 {
 			continue
 		}
-		due := m.due[0]
-		for _, d := range m.due[1:] {
-			if d.Before(due) {
-				due = d
-			}
-		}
+		p.rein(m)
+		due := slices.MinFunc(m.due, time.Time.Compare)
 		if due.Before(m.notBefore) {
 			due = m.notBefore
 		}
@@ -200,6 +200,17 @@ func (p *Poller) next() (*meterState, time.Time) {
 		}
 	}
 	return first, at
+}
+
+// rein brings back what is due further away than its timetable puts it: the
+// wall clock, which aligned groups follow, was set back.
+func (p *Poller) rein(m *meterState) {
+	for i, g := range m.Groups {
+		// A day that ends daylight saving is an hour longer.
+		if g.Align && time.Until(m.due[i]) > g.Every+time.Hour {
+			m.due[i] = aligned(time.Now(), g.Every, p.cfg.TimeZone)
+		}
+	}
 }
 
 // after gives when a group is due next, after it was due at due and read now.

@@ -25,67 +25,76 @@ func (p *Poller) recallLockouts() {
 // visit visits m for all its groups that are due.
 func (p *Poller) visit(ctx context.Context, m *meterState) {
 	now := time.Now()
-	ask, groups, err := p.ask(m, now)
-	if err != nil {
-		p.failed(m, fmt.Errorf("cursor: %w", err))
+	ask, groups, blocked := p.ask(m, now)
+	if len(groups) == 0 {
+		p.become(m, Failing, blocked[0].Error())
 		return
 	}
 	got, err := m.Visitor.Visit(ctx, ask)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !errors.Is(err, meter.ErrAuthentication) {
 		err = nil // a stop is no failure of the meter; what came before it counts
 		groups = nil
 	}
+	got.Failures = append(got.Failures, blocked...)
 	again := p.identify(m, &got, len(ask.Profiles) > 0, err == nil)
 	p.submit(m, got)
 	for _, i := range groups {
 		isProfile := m.Groups[i].Profile != ""
-		if again && isProfile && err == nil {
+		if again && !m.again && isProfile && err == nil {
 			continue // still due: now with the cursor of the meter that answers
 		}
 		m.due[i] = p.after(m.Groups[i], m.due[i], now)
 	}
+	m.again = again // one that shows another serial each time has its turn like the others
 	switch {
-	case ctx.Err() != nil:
 	case err != nil:
 		p.failed(m, err)
-	default:
+	case ctx.Err() == nil:
 		p.succeeded(m, got)
 	}
 }
 
 // ask gathers what is due. Profiles wait for the visit that first shows the
-// meter's serial number, because cursors are kept by it.
-func (p *Poller) ask(m *meterState, now time.Time) (ask meter.Ask, groups []int, err error) {
+// meter's serial number, because cursors are kept by it. A profile whose cursor
+// cannot be read is blocked and tried again soon; the registers are read.
+func (p *Poller) ask(m *meterState, now time.Time) (ask meter.Ask, groups []int, blocked []meter.Failure) {
 	for i, g := range m.Groups {
 		if m.due[i].After(now) {
 			continue
 		}
-		groups = append(groups, i)
 		if g.Profile == "" {
+			groups = append(groups, i)
 			ask.Groups = append(ask.Groups, meter.Group{Name: g.Name, Lane: g.Lane, Channels: g.Channels})
 			continue
 		}
 		if !m.proven {
+			groups = append(groups, i)
 			continue
 		}
 		since := now.Add(-firstReach).UnixMilli()
 		cursor, ok, err := p.cfg.Sink.Cursor(m.ID, m.serial, g.Profile)
 		if err != nil {
-			return ask, nil, err
+			m.due[i] = now.Add(cursorRetry)
+			blocked = append(blocked, meter.Failure{Channel: g.Profile, Err: fmt.Errorf("cursor: %w", err)})
+			continue
 		}
 		if ok {
 			since = cursor.Time
 		}
+		groups = append(groups, i)
 		ask.Profiles = append(ask.Profiles, meter.Profile{Channel: g.Profile, Lane: g.Lane, Since: since})
 	}
-	return ask, groups, nil
+	return ask, groups, blocked
 }
 
 // identify looks at who answered. It gives true when profiles must be asked
 // again, because they were asked with another meter's cursors or not at all.
 func (p *Poller) identify(m *meterState, got *meter.Got, askedProfiles, answered bool) (again bool) {
 	found := got.Identity.Found
-	known := m.proven && (found == "" || found == m.serial)
+	// Drivers ask who answers before they read anything. So a meter that gave
+	// rows and no serial number has none, and its cursors are kept under none.
+	answered = answered || len(got.Rows)+len(got.Cursors) > 0
+	known := m.proven && (found == m.serial || found == "" && !answered)
 	if !known && (found != "" || answered) {
 		again = true
 		m.serial, m.proven = found, true

@@ -50,6 +50,7 @@ type Control struct {
 const (
 	requestMost = 4096
 	requestTime = 5 * time.Second
+	acceptPause = time.Second
 	pathMost    = 107 // sockaddr_un, with its final 0
 )
 
@@ -115,6 +116,12 @@ func (c *Control) Run(ctx context.Context) error {
 			return fmt.Errorf("control socket: %w", err)
 		case err != nil:
 			c.cfg.Log.Warn("control socket", "error", err)
+			pause := time.NewTimer(acceptPause) // out of files, say: not at once again
+			select {
+			case <-ctx.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
 			continue
 		}
 		conns.Go(func() { c.serve(ctx, conn) })

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // memStore is a store in memory. It fails the test when something that was not
 // sent is acknowledged.
 type memStore struct {
+	full bool // the catalogue cannot be stored
 	t    *testing.T
 	wake chan struct{}
 
@@ -98,6 +99,9 @@ func (s *memStore) Catalogue() ([]byte, error) {
 }
 
 func (s *memStore) SaveCatalogue(_ context.Context, b []byte) error {
+	if s.full {
+		return errors.New("no room")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.catalogue = bytes.Clone(b)

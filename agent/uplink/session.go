@@ -181,7 +181,9 @@ func (s *session) announce(ctx context.Context) error {
 		return nil
 	}
 	if err := u.save(ctx); err != nil {
-		return err
+		// What it is for, a start that goes on with it, is worth less than the
+		// rows: on a full disk only what is acknowledged makes room.
+		u.cfg.Log.Warn("the catalogue cannot be stored and is sent all the same", "error", err)
 	}
 	b, _ := u.catalogue.AppendBinary(nil) // never fails
 	return s.publish(ctx, &message{

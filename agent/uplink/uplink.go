@@ -218,7 +218,7 @@ func (u *Uplink) faults(l *lane, err error) {
 var errStore = errors.New("store")
 
 // save stores the catalogue if the store has another one. It comes before any
-// use: a batch that names a catalogue that a restart forgets cannot be read.
+// use, so that after a restart numbers go on to mean what they meant.
 func (u *Uplink) save(ctx context.Context) error {
 	hash := u.catalogue.Hash()
 	if hash == u.saved {
@@ -226,7 +226,7 @@ func (u *Uplink) save(ctx context.Context) error {
 	}
 	b, _ := u.catalogue.AppendBinary(nil) // never fails
 	if err := u.cfg.Store.SaveCatalogue(ctx, b); err != nil {
-		return fmt.Errorf("%w: catalogue: %w", errStore, err)
+		return err
 	}
 	u.saved = hash
 	return nil

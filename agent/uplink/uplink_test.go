@@ -201,3 +201,15 @@ func (s *eagerStore) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Spa
 }
 
 func (s *eagerStore) Ack(meter.Lane, uint64) error { return nil }
+
+// TestAFullDiskKeepsNothingFromTheFog: only what is acknowledged makes room.
+func TestAFullDiskKeepsNothingFromTheFog(t *testing.T) {
+	t.Parallel()
+	simulate(t, linktest.Config{Rate: 1_000_000, Delay: time.Millisecond}, func(s *site) {
+		s.store.full = true
+		s.store.add(meter.Interval, readings(1000)...)
+		s.start()
+		s.drained(10 * time.Minute)
+		s.fog().check(t, s.store)
+	})
+}

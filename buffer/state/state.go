@@ -344,8 +344,12 @@ func readCopy(path string) (c copyFile, err error) {
 	if len(b) < header || string(b[:4]) != magic {
 		return c, nil
 	}
-	n := int(binary.LittleEndian.Uint32(b[16:]))
-	if n > len(b)-header || binary.LittleEndian.Uint32(b[20:]) != sum(b[:header+n]) {
+	length := binary.LittleEndian.Uint32(b[16:])
+	if uint64(length) > uint64(len(b)-header) { // compared wide: an int may have 32 bits
+		return c, nil
+	}
+	n := int(length)
+	if binary.LittleEndian.Uint32(b[20:]) != sum(b[:header+n]) {
 		return c, nil
 	}
 	if v := binary.LittleEndian.Uint16(b[4:]); v > version {

@@ -290,3 +290,32 @@ func FuzzParseRecords(f *testing.F) {
 		}
 	})
 }
+
+func TestALengthBeyondAnInt32IsDamage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.SetAuthFailures("m", "f", 1), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "state.db")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[19] = 0x99 // the length's highest octet: negative where an int has 32 bits
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err = Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if !s.Repaired() || s.AuthFailures("m", "f") != 1 {
+		t.Errorf("repaired %v, %d failures", s.Repaired(), s.AuthFailures("m", "f"))
+	}
+}

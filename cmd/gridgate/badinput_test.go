@@ -45,6 +45,17 @@ meters:
   - {id: m1, url: "dlms+wrapper://127.0.0.1:4059", serial: A1, groups: [now]}
 `
 
+const onlyProfiles = `version: 1
+site: s
+gateway: g
+buffer: {path: /tmp/none}
+uplink: {broker: "tcp://127.0.0.1:1"}
+groups:
+  load: {lane: interval, every: 15m, profile: 1-0:99.1.0}
+meters:
+  - {id: m1, url: "dlms+wrapper://127.0.0.1:4059", groups: [load]}
+`
+
 func TestAWrongConfigurationIsRefusedWithThePlace(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ old, new, want string }{
@@ -127,6 +138,7 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 		"nobody there":    {[]string{"read", fmt.Sprintf("dlms+wrapper://127.0.0.1:%d", port), "1-0:1.8.0"}, 1, fmt.Sprintf("127.0.0.1:%d", port)},
 		"no such port":    {[]string{"read", "modbus+rtu:///dev/ttyNONE?unit=1&model=eastron-sdm120"}, 1, "no such port"},
 		"no such file":    {[]string{"read", "-config", "/nonexistent.yaml"}, 1, "/nonexistent.yaml"},
+		"profiles only":   {[]string{"read", "-config", write(t, "p.yaml", onlyProfiles)}, 1, "meter m1: its groups are profiles only"},
 		"no such meter":   {[]string{"read", "-config", write(t, "s.yaml", wellFormed), "-meter", "m9"}, 1, `no meter "m9"`},
 		"a secret stays":  {[]string{"read", "dlms+wrapper://127.0.0.1?auth=lls&password=Hunter2&x=1"}, 2, "write '&' as %26"},
 		"no secret there": {[]string{"read", "dlms+wrapper://127.0.0.1?client=17&auth=lls&password=env:GRIDGATE_NOT_SET", "1-0:1.8.0"}, 1, "GRIDGATE_NOT_SET"},

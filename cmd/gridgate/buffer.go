@@ -117,7 +117,7 @@ func bufferStat(w io.Writer, dir string, asJSON bool) error {
 }
 
 func bufferDump(ctx context.Context, w *bufio.Writer, dir string, lanes []meter.Lane, asJSON bool) error {
-	const format = "%-8s  %10s  %-12s  %-14s  %-16s  %-24s  %18s  %-6s  %s\n"
+	const format = "%-8s  %10s  %-12s  %-14s  %-22s  %-20s  %18s  %-6s  %s\n"
 	if !asJSON {
 		fmt.Fprintf(w, format, "LANE", "SEQUENCE", "METER", "SERIAL", "CHANNEL", "TIME", "VALUE", "UNIT", "QUALITY")
 	}

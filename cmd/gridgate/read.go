@@ -21,8 +21,6 @@ import (
 	"gridgate/internal/sys"
 )
 
-const defaultControl = "/run/gridgate/control.sock"
-
 // readFlags are the flags of read.
 type readFlags struct {
 	config, meter, control, serial, counters string
@@ -58,6 +56,9 @@ func readVerb() cli.Verb {
 	}
 }
 
+// unnamed is the id of a meter that has only an address.
+const unnamed = "meter"
+
 // target is one meter to read.
 type target struct {
 	id       meter.ID
@@ -77,7 +78,7 @@ func (f readFlags) targets(args []string) ([]target, error) {
 	if len(args) > 0 {
 		return nil, cli.Usagef("read: want a URL or -config, not both")
 	}
-	cfg, err := configs.Load(f.config)
+	cfg, err := loadConfig(f.config)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func (f readFlags) addressed(args []string) ([]target, error) {
 	if err != nil {
 		return nil, cli.Usagef("read: address: %v", err)
 	}
-	t := target{id: "meter", serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl}
+	t := target{id: unnamed, serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl}
 	group := meter.Group{Name: "read", Lane: meter.Instant}
 	for _, arg := range args[1:] {
 		c, err := meter.ParseChannel(arg)
@@ -190,7 +191,7 @@ func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) er
 		}
 		if err != nil {
 			failed++
-			fmt.Fprintf(env.Stderr, "gridgate: read: meter %s at %s: %v\n", t.id, t.addr.Line, err)
+			fmt.Fprintf(env.Stderr, "gridgate: read: %s%v\n", t.label(), advised(err))
 		}
 	}
 	if failed > 0 {
@@ -199,8 +200,31 @@ func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) er
 	return nil
 }
 
+// label names the meter before an error. The line is in the error.
+func (t target) label() string {
+	if t.id == unnamed {
+		return ""
+	}
+	return fmt.Sprintf("meter %s: ", t.id)
+}
+
+// advised adds to an error what only this tool can say.
+func advised(err error) error {
+	var busy *line.BusyError
+	if errors.As(err, &busy) {
+		return fmt.Errorf("%w (name its control socket with -control, or its configuration with -config)", err)
+	}
+	return err
+}
+
+// errOnlyProfiles says that a meter has no registers to read.
+var errOnlyProfiles = errors.New("its groups are profiles only, which read does not read: name channels behind its address")
+
 // readOne visits one meter once.
 func readOne(ctx context.Context, env cli.Env, t target) (got meter.Got, err error) {
+	if len(t.groups) == 0 {
+		return got, errOnlyProfiles
+	}
 	err = t.with(ctx, env, "read", func(v meter.Visitor) (err error) {
 		got, err = v.Visit(ctx, meter.Ask{Groups: slices.Clone(t.groups)})
 		return err

@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"gridgate/agent"
-	"gridgate/configs"
 	"gridgate/internal/cli"
 )
 
@@ -21,7 +20,7 @@ func runVerb() cli.Verb {
 			"kill -HUP $(pidof gridgate)   # apply what changed in the file",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
-			path := fs.String("config", "/etc/gridgate/gridgate.yaml", "the configuration `FILE`")
+			path := fs.String("config", defaultConfig, "the configuration `FILE`")
 			debug := fs.Bool("debug", false, "log more")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) > 0 {
@@ -41,7 +40,7 @@ func runVerb() cli.Verb {
 // run runs the agent until ctx ends. SIGHUP reads the configuration again and
 // applies the difference; one that is wrong is refused and the old one goes on.
 func run(ctx context.Context, path string, o agent.Options) error {
-	cfg, err := configs.Load(path)
+	cfg, err := loadConfig(path)
 	if err != nil {
 		return err
 	}
@@ -72,7 +71,7 @@ func run(ctx context.Context, path string, o agent.Options) error {
 }
 
 func reload(ctx context.Context, a *agent.Agent, path string, log *slog.Logger) {
-	next, err := configs.Load(path)
+	next, err := loadConfig(path)
 	if err == nil {
 		err = a.Apply(ctx, next)
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"gridgate/agent/status"
-	"gridgate/configs"
 	"gridgate/internal/cli"
 )
 
@@ -21,7 +20,7 @@ func statusVerb() cli.Verb {
 		Example: []string{"gridgate status", "gridgate status -config configs/demo.yaml -json"},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			socket := fs.String("control", "", "the control `SOCKET` (default: that of -config)")
-			path := fs.String("config", "/etc/gridgate/gridgate.yaml", "the agent's configuration `FILE`")
+			path := fs.String("config", defaultConfig, "the agent's configuration `FILE`")
 			asJSON := fs.Bool("json", false, "print one JSON object")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) > 0 {
@@ -45,18 +44,6 @@ func statusVerb() cli.Verb {
 			}
 		},
 	}
-}
-
-// controlSocket gives the socket that a flag or a configuration names.
-func controlSocket(flagged, config string) (string, error) {
-	if flagged != "" {
-		return flagged, nil
-	}
-	cfg, err := configs.Load(config)
-	if err != nil {
-		return "", err
-	}
-	return cfg.Control.Socket, nil
 }
 
 func printStatus(out io.Writer, r status.Report, now time.Time) error {

@@ -51,7 +51,7 @@ internal/backoff:
 internal/sys:
 internal/cli:
 internal/mqtt:       internal/backoff internal/meter
-internal/mqtt/mqtttest:
+internal/mqtt/mqtttest: internal/proctest
 internal/linktest:
 internal/proctest:
 internal/archtest:

@@ -40,7 +40,7 @@ func newWalk(meters int) *walk {
 }
 
 // reading is one reading of meter i, a quarter of an hour after the last: the
-// eleven values of the design's measured floor.
+// eleven values of a polyphase meter.
 func (w *walk) reading(i int, stamp meter.Stamp, lane meter.Lane, value func(meter.Channel, float64, int8) meter.Value) []meter.Row {
 	m := &w.meters[i]
 	if w.rand.IntN(8) == 0 {

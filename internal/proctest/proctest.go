@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -156,41 +157,34 @@ func Until(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// FreePorts gives n consecutive TCP ports of 127.0.0.1 that are free now.
+// FreePorts gives the first of n consecutive TCP ports of 127.0.0.1 that are
+// free now. They lie below the ports that the system gives out by itself:
+// a client that dials one of those again and again, while its server is away,
+// ends up connected to itself, and the server cannot have its port back.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
-	for range 100 {
-		if port, ok := consecutive(n); ok {
-			return port
+	for range 1000 {
+		first := 10000 + rand.IntN(22000-n)
+		if areFree(t, first, n) {
+			return first
 		}
 	}
 	t.Fatalf("no %d free ports in a row", n)
 	return 0
 }
 
-func consecutive(n int) (int, bool) {
-	var listeners []net.Listener
-	defer func() {
-		for _, l := range listeners {
-			_ = l.Close()
-		}
-	}()
-	first := 0
+func areFree(t testing.TB, first, n int) bool {
+	t.Helper()
 	for i := range n {
-		port := 0
-		if first > 0 {
-			port = first + i
-		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+i))
 		if err != nil {
-			return 0, false
+			return false
 		}
-		listeners = append(listeners, l)
-		if tcp, ok := l.Addr().(*net.TCPAddr); ok && i == 0 {
-			first = tcp.Port
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return first, true
+	return true
 }
 
 func tail(s string) string {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gridgate/internal/proctest"
 )
 
 // Config says how the broker is to run. The zero value lets everybody in.
@@ -41,7 +43,7 @@ type Broker struct {
 func Mosquitto(t testing.TB, c Config) *Broker {
 	t.Helper()
 	dir := t.TempDir()
-	b := &Broker{t: t, Address: freeAddress(t), conf: filepath.Join(dir, "mosquitto.conf")}
+	b := &Broker{t: t, Address: fmt.Sprintf("127.0.0.1:%d", proctest.FreePorts(t, 1)), conf: filepath.Join(dir, "mosquitto.conf")}
 	host, port, _ := net.SplitHostPort(b.Address)
 	lines := []string{"listener " + port + " " + host, "set_tcp_nodelay true", "user root", "allow_anonymous " + fmt.Sprint(c.User == "")}
 	if c.TLS {
@@ -107,16 +109,6 @@ func (b *Broker) end(s os.Signal) {
 	_ = b.process.Process.Signal(s)
 	_ = b.process.Wait()
 	b.process = nil
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() //nolint:errcheck // a listener without connections
-	return l.Addr().String()
 }
 
 type logBuffer struct {

@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"gridgate/buffer"
+	"gridgate/internal/meter"
+)
+
+// readings is the store as the stages see it: the same one over the agent's
+// life, though the buffer behind it is closed and opened anew when it turns
+// out to be damaged. While it is closed every call fails, and the callers try
+// again: rows wait in the intake.
+type readings struct {
+	dir     string
+	options buffer.Options
+	damaged chan struct{} // has a token when the buffer has to be opened anew
+
+	mu    sync.RWMutex
+	store *buffer.Store
+}
+
+func openReadings(dir, boot string) (*readings, error) {
+	r := &readings{dir: dir, options: buffer.Options{BootID: boot}, damaged: make(chan struct{}, 1)}
+	var err error
+	r.store, err = buffer.Open(dir, r.options)
+	return r, err
+}
+
+func (r *readings) get() *buffer.Store {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.store
+}
+
+// look passes err on, and asks for the buffer to be opened anew if that is
+// what err calls for.
+func (r *readings) look(err error) error {
+	if errors.Is(err, buffer.ErrDamaged) || errors.Is(err, buffer.ErrClosed) {
+		select {
+		case r.damaged <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
+// renew closes the buffer and opens it again, which moves a damaged file
+// aside. Nobody may hold numbers of the old one: they mean other rows in a new
+// epoch.
+func (r *readings) renew() (*buffer.Recovery, error) {
+	_ = r.get().Close() // it is damaged, and Open says so if it still is
+	s, err := buffer.Open(r.dir, r.options)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.store = s
+	r.mu.Unlock()
+	select {
+	case <-r.damaged: // that was said of the old one
+	default:
+	}
+	return s.Recovered(), nil
+}
+
+func (r *readings) Append(ctx context.Context, a meter.Append) error {
+	s := r.get()
+	boot := s.Boot() // rows that waited while the buffer began anew have its old number
+	for i := range a.Rows {
+		a.Rows[i].Stamp.Boot = boot
+	}
+	return r.look(s.Append(ctx, a))
+}
+
+func (r *readings) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {
+	c, ok, err := r.get().Cursor(id, serial, profile)
+	return c, ok, r.look(err)
+}
+
+func (r *readings) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error) {
+	span, err := r.get().Peek(lane, after, maxRows)
+	return span, r.look(err)
+}
+
+func (r *readings) Catalogue() ([]byte, error) {
+	b, err := r.get().Catalogue()
+	return b, r.look(err)
+}
+
+func (r *readings) SaveCatalogue(ctx context.Context, b []byte) error {
+	return r.look(r.get().SaveCatalogue(ctx, b))
+}
+
+func (r *readings) Ack(lane meter.Lane, through uint64) error {
+	return r.look(r.get().Ack(lane, through))
+}
+
+func (r *readings) Flush(ctx context.Context) error { return r.look(r.get().Flush(ctx)) }
+
+func (r *readings) Epoch() uint64                { return r.get().Epoch() }
+func (r *readings) Boot() uint32                 { return r.get().Boot() }
+func (r *readings) Last(lane meter.Lane) uint64  { return r.get().Last(lane) }
+func (r *readings) Acked(lane meter.Lane) uint64 { return r.get().Acked(lane) }
+func (r *readings) Close() error                 { return r.get().Close() }
+
+// renewPause is the least time from one opening anew to the next.
+const renewPause = time.Minute
+
+// keepStore opens the buffer anew when it turns out to be damaged.
+func (a *Agent) keepStore(ctx context.Context) error {
+	pause := time.NewTimer(renewPause)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.store.damaged:
+		}
+		a.renewStore(ctx)
+		pause.Reset(renewPause)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-pause.C:
+		}
+	}
+}
+
+func (a *Agent) renewStore(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.running || a.lines == nil {
+		return // starting: the next call asks again; stopping: the next start opens it anew
+	}
+	a.uplink.stop() // it knows numbers of the old epoch
+	recovered, err := a.store.renew()
+	a.startUplink(ctx, a.cfg)
+	switch {
+	case err != nil:
+		a.log.Error("the buffer is damaged and cannot be opened anew; readings wait in memory", "error", err)
+		a.note(fmt.Sprintf("buffer: damaged, and cannot be opened anew: %v", err))
+	case recovered == nil:
+		a.log.Warn("the buffer seemed damaged and was opened anew; nothing is lost")
+	default:
+		a.recovered(recovered)
+	}
+}
+
+// recovered tells that readings were lost with a damaged file.
+func (a *Agent) recovered(r *buffer.Recovery) {
+	a.log.Error("the buffer was damaged and began anew", "reason", r.Reason, "kept_as", r.Path)
+	a.note(fmt.Sprintf("buffer: began anew at %s: %v; the damaged file is kept as %s",
+		time.Now().UTC().Format(time.RFC3339), r.Reason, r.Path))
+}
+
+// maxNotes bounds the notes; the oldest goes first.
+const maxNotes = 16
+
+// note tells an operator something. mu is held, or nothing runs yet.
+func (a *Agent) note(text string) {
+	if slices.Contains(a.notes, text) {
+		return
+	}
+	if a.notes = append(a.notes, text); len(a.notes) > maxNotes {
+		a.notes = a.notes[1:]
+	}
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"gridgate/configs"
+)
+
+// Where things are on a gateway.
+const (
+	defaultConfig  = "/etc/gridgate/gridgate.yaml"
+	defaultControl = "/run/gridgate/control.sock"
+)
+
+// loadConfig reads a configuration and says what to do when there is none.
+func loadConfig(path string) (*configs.Config, error) {
+	cfg, err := configs.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; name the file with -config", err)
+	}
+	return cfg, err
+}
+
+// controlSocket gives the socket that a flag or a configuration names; without
+// either, where an agent would have it.
+func controlSocket(flagged, config string) (string, error) {
+	if flagged != "" {
+		return flagged, nil
+	}
+	cfg, err := loadConfig(config)
+	if errors.Is(err, fs.ErrNotExist) && config == defaultConfig {
+		return defaultControl, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return cfg.Control.Socket, nil
+}
