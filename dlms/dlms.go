@@ -2,18 +2,18 @@
 // it opens an association with a logical device, reads and sets attributes and
 // runs methods, by logical or by short names, and decodes what meters push.
 //
-//	what for            package         by
-//	names of objects    dlms/obis       IEC 62056-6-1
-//	data                dlms/axdr       IEC 61334-6
-//	services, classes   dlms (Client)   IEC 62056-5-3, 9; 62056-6-2, 4
-//	protection          dlms/security   IEC 62056-5-3, 7.2
-//	---- whole APDUs: Transport ----
-//	meters behind one   dlms/gateway    DLMS UA 1000-2
-//	serial lines        dlms/hdlc       IEC 62056-46, 6
-//	  from optical head dlms/modee      IEC 62056-21, annex B
-//	TCP and UDP         dlms/wrapper    IEC 62056-47
-//	power lines         dlms/llc        IEC 61334-4-32
-//	---- octets: the caller's line ----
+//	what an object means       Profile, ReadLayout, ReadRegister, …     IEC 62056-6-2
+//	many in one request        ReadList, SetList, ActionList, Access    IEC 62056-5-3, 9
+//	one, in blocks if long     Get, Set, Action                         likewise
+//	  names and data           dlms/obis, dlms/axdr                     IEC 62056-6-1, IEC 61334-6
+//	each APDU, if wanted       dlms/security: ciphering                 IEC 62056-5-3, 7.2
+//	each APDU, if too long     general block transfer                   IEC 62056-5-3, 9.5
+//	Transport:
+//	  to a meter behind one    dlms/gateway                             DLMS UA 1000-2
+//	  serial line              dlms/hdlc                                IEC 62056-46
+//	  before it, optical head  dlms/modee                               IEC 62056-21, annex B
+//	  TCP and UDP              dlms/wrapper                             IEC 62056-47
+//	  power line               dlms/llc                                 IEC 61334-4-32
 //
 // dlms/dlmstest is a meter in memory to test all of it with.
 //
