@@ -163,6 +163,9 @@ func (s *Session) own() []Object {
 	if s.a == nil {
 		return nil
 	}
+	if s.a.isShort() {
+		return []Object{s.shortAssociationObject()}
+	}
 	list := []Object{s.association(currentAssociation(), s.a.login, true)}
 	for i, client := range slices.Sorted(maps.Keys(s.meter.logins)) {
 		if i < 255 {

@@ -131,7 +131,6 @@ type Meter struct {
 	keys    Security   // as they are now
 	counter *security.Counter
 	last    uint32 // invocation counter received last
-	names   []shortName
 }
 
 // login is a Login as it is now.
@@ -169,7 +168,6 @@ func NewMeter(o Options) *Meter {
 		m.logins[client] = &login{l, client}
 	}
 	m.counter = security.NewCounter(&m.store, o.Security.Title, o.Security.Keys.Encryption, 0)
-	m.names = m.shortNames()
 	return m
 }
 

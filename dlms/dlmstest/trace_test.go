@@ -181,10 +181,10 @@ func TestTraceOfCiphering(t *testing.T) {
 	asked := ""
 	for line := range strings.Lines(string(notes)) {
 		f := strings.Fields(line)
-		switch {
-		case f[0] == "TX":
+		switch f[0] {
+		case "TX":
 			asked = strings.ToLower(f[len(f)-3])[:noted]
-		case f[0] == "RX":
+		case "RX":
 			plain[asked] = strings.ToLower(f[len(f)-1])
 		}
 	}
