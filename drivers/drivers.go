@@ -78,7 +78,7 @@ func cosemConfig(c Config) (cosem.Config, error) {
 	}
 	return cosem.Config{
 		ID: c.ID, Serial: c.Serial, Client: a.Client, Server: a.Server,
-		Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
+		ShortNames: a.Ref == "sn", Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
 		Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
 		Now: c.Now, TimeZone: c.TimeZone,
 	}, nil

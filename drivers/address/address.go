@@ -9,7 +9,7 @@
 //	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
 //
 // Keys that stand with every scheme: timeout=2s. Keys of DLMS: client, server,
-// ref=ln, auth=none|lls|hls2|md5|sha1|gmac|sha256|ecdsa, password,
+// ref=ln|sn, auth=none|lls|hls2|md5|sha1|gmac|sha256|ecdsa, password,
 // security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
 // ek and ak (keys), sk and pk (our signing key, the meter's public one), and
 // ic=OBIS|none (where the meter shows its invocation counter). Keys of HDLC:
@@ -107,7 +107,7 @@ type Address struct {
 	Auth     Auth
 	Password Secret
 	Security Security
-	Ref      string // referencing: "ln"
+	Ref      string // referencing: "ln", or "sn" for short names
 
 	// HDLC; zero elsewhere.
 	Physical uint16 // address of the device on its line; 0 is none

@@ -44,6 +44,9 @@ func TestParse(t *testing.T) {
 			Scheme: DLMSWrapper, Line: "h:4059", Client: 16, Server: 1, Auth: AuthLLS,
 			Password: secret(t, "a&b%c+d#"), Ref: "ln", Security: open,
 		}},
+		{"dlms+wrapper://h?ref=sn", Address{
+			Scheme: DLMSWrapper, Line: "h:4059", Client: 16, Server: 1, Auth: AuthNone, Ref: "sn", Security: open,
+		}},
 		{"dlms+wrapper://[FE80:0::1%25eth0]:1", Address{
 			Scheme: DLMSWrapper, Line: "[fe80::1%eth0]:1", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
 		}},
@@ -161,8 +164,7 @@ func TestParseRefuses(t *testing.T) {
 		{"dlms+wrapper://h?auth=lls&password=" + strings.Repeat("x", 1025), "password: is longer than 1024 bytes"},
 		{"dlms+wrapper://h?auth=lls&password=hun&ter=2", "what follows password is no key; in a secret write '&' as %26"},
 		{"dlms+wrapper://h?auth=lls&password=hun&ter2", "what follows password is no key; in a secret write '&' as %26"},
-		{"dlms+wrapper://h?ref=sn", "ref: sn is not in this version"},
-		{"dlms+wrapper://h?ref=x", "ref: want ln"},
+		{"dlms+wrapper://h?ref=x", "ref: want ln or sn"},
 		{"dlms+wrapper://h?clinet=1", "clinet: unknown key; dlms+wrapper has client, server, auth, password, security, suite, title, ek, ak, sk, pk, ic, ref, timeout"},
 		{"dlms+wrapper://h?Ab1=1", "part 1 of the query: unknown key"},
 		{"dlms+wrapper://h?&", "part 1 of the query: unknown key"},

@@ -114,14 +114,11 @@ func keyList(s Scheme) string {
 }
 
 func setRef(p *parser, a *Address, v string) {
-	switch v {
-	case "ln":
-		a.Ref = v
-	case "sn":
-		p.fail("ref", "sn is not in this version; it has ln")
-	default:
-		p.fail("ref", "want ln")
+	if v != "ln" && v != "sn" {
+		p.fail("ref", "want ln or sn: logical names, or the short names of old meters")
+		return
 	}
+	a.Ref = v
 }
 
 func setAddrLen(p *parser, a *Address, v string) {

@@ -57,6 +57,9 @@ type Config struct {
 	// HDLC carries the meter's APDUs; nil is the wrapper, over TCP.
 	HDLC     *HDLC
 	Settings line.Settings // of a serial port
+	// ShortNames has objects found by the directory of short names, which is
+	// read once an association: for old meters that have nothing else.
+	ShortNames bool
 	// Security is how the association is protected. Counter and Received are
 	// the driver's own.
 	Security dlms.Security

@@ -66,7 +66,7 @@ func (m *Meter) usesKeys() bool {
 
 // options are what the association is asked for.
 func (m *Meter) options() dlms.Options {
-	o := dlms.Options{Mechanism: mechanism(m.cfg.Auth), Security: m.cfg.Security}
+	o := dlms.Options{Mechanism: mechanism(m.cfg.Auth), Security: m.cfg.Security, ShortNames: m.cfg.ShortNames}
 	if o.Mechanism != dlms.NoAuthentication {
 		o.Password = m.cfg.Password
 	}
@@ -143,7 +143,7 @@ func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
 
 func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) {
 	way := m.connect(port, publicClient)
-	c := dlms.NewClient(way, dlms.Options{})
+	c := dlms.NewClient(way, dlms.Options{ShortNames: m.cfg.ShortNames})
 	if _, err := c.Associate(ctx); err != nil {
 		return 0, err
 	}

@@ -120,6 +120,27 @@ func TestSecuredVisits(t *testing.T) {
 	}
 }
 
+func TestShortNames(t *testing.T) {
+	t.Parallel()
+	o := securedMeter(t)
+	for client, login := range o.Clients {
+		login.Conformance = dlmstest.ShortNames
+		o.Clients[client] = login
+	}
+	for title, cfg := range map[string]Config{
+		"public": {Serial: "GRG1"}, "GMAC, ciphered": securedConfig(t),
+	} {
+		cfg.ShortNames = true
+		m := newRig(t, o).driver(t, cfg)
+		for range 2 {
+			got, err := m.Visit(t.Context(), registers(t, "1-0:1.8.0"))
+			if err != nil || len(got.Rows) != 1 || got.Rows[0].Value.String() != "1234.5" || !got.Identity.Proven {
+				t.Errorf("%s: %v, %s", title, err, describe(got))
+			}
+		}
+	}
+}
+
 // TestWhyASecuredVisitStops has a row for everything that a technician meets.
 func TestWhyASecuredVisitStops(t *testing.T) {
 	t.Parallel()
