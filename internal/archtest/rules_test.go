@@ -42,7 +42,7 @@ dlms/hdlc:
 dlms/modee:
 dlms/gateway:
 dlms/llc:
-dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/wrapper
+dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/security dlms/wrapper
 
 internal/meter:      dlms/obis
 internal/wire:
