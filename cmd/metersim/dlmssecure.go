@@ -19,8 +19,8 @@ import (
 
 // securedOptions are the flags of how clients are let in.
 type securedOptions struct {
-	auth, password, ek, ak, title, protection string
-	client, suite                             int
+	auth, password, ek, ak, title, protection, ref string
+	client, suite                                  int
 }
 
 func (o *securedOptions) flags(fs *flag.FlagSet) {
@@ -28,6 +28,7 @@ func (o *securedOptions) flags(fs *flag.FlagSet) {
 		"without one client 17 needs none, as client 16 (public, reads only)")
 	fs.StringVar(&o.auth, "auth", "", "let in a client -client by none, lls, hls2, md5, sha1, gmac, sha256 or ecdsa, and print what goes into its URL")
 	fs.IntVar(&o.client, "client", 1, "the client of -auth")
+	fs.StringVar(&o.ref, "ref", "ln", "how the client of -auth names objects: ln or sn; client 32 does without authentication by sn, all others by ln")
 	fs.StringVar(&o.protection, "security", "none", "what the client of -auth must do to all that it sends: none, auth, enc or authenc")
 	fs.StringVar(&o.ek, "ek", "", "encryption key in `hex`; without one 000102…; client 21 (GMAC) needs it too")
 	fs.StringVar(&o.ak, "ak", "", "authentication key in `hex`; without one D0D1D2…")
@@ -85,6 +86,8 @@ func (o *securedOptions) parse() (*secured, error) {
 		return nil, cli.Usagef("dlms: -security is for the client of -auth")
 	case o.auth != "" && (o.client < 1 || o.client > 127):
 		return nil, cli.Usagef("dlms: -client %d: want 1 to 127", o.client)
+	case o.ref != "ln" && o.ref != "sn":
+		return nil, cli.Usagef("dlms: -ref %q: want ln or sn", o.ref)
 	case needsPassword && o.password == "":
 		return nil, cli.Usagef("dlms: -auth %s needs -password", o.auth)
 	case o.suite < 0 || o.suite > 2:
@@ -154,6 +157,7 @@ func (s *secured) clients() map[uint16]dlmstest.Login {
 		16: {Conformance: dlmstest.Reading, ReadOnly: true},
 		17: {},
 		21: {Mechanism: mechanismGMAC},
+		32: {Conformance: dlmstest.ShortNames, ReadOnly: true},
 	}
 	if s.password != "" {
 		for client, mechanism := range map[uint16]uint8{17: mechanismLLS, 18: 2, 19: 3, 20: 4, 22: 6} {
@@ -161,7 +165,11 @@ func (s *secured) clients() map[uint16]dlmstest.Login {
 		}
 	}
 	if s.auth != "" {
-		clients[uint16(s.client)] = dlmstest.Login{Mechanism: uint8(s.mechanism), Secret: s.password, Policy: s.policy}
+		login := dlmstest.Login{Mechanism: uint8(s.mechanism), Secret: s.password, Policy: s.policy}
+		if s.ref == "sn" {
+			login.Conformance = dlmstest.ShortNames
+		}
+		clients[uint16(s.client)] = login
 	}
 	return clients
 }
@@ -190,7 +198,10 @@ func (s *secured) describe(title security.Title, scheme, where string, hdlc hdlc
 		return ""
 	}
 	q := []string{fmt.Sprintf("client=%d", s.client)}
-	add := func(key, value string) { q = append(q, key+"="+url.QueryEscape(value)) }
+	add := func(key, value string) { q = append(q, key+"="+strings.ReplaceAll(url.QueryEscape(value), "+", "%20")) }
+	if s.ref != "ln" {
+		add("ref", s.ref)
+	}
 	if s.mechanism != mechanismNone {
 		add("auth", s.auth)
 	}

@@ -147,6 +147,7 @@ func TestSecuredUsage(t *testing.T) {
 		"-auth md5":                       "-auth md5 needs -password",
 		"-security auth":                  "-security is for",
 		"-auth gmac -security much":       `-security "much"`,
+		"-auth gmac -ref xn":              `-ref "xn"`,
 		"-auth gmac -ek 0011":             "-ek: want 32 hexadecimal digits",
 		"-auth gmac -suite 2 -ak 00":      "-ak: want 64 hexadecimal digits",
 		"-suite 3":                        "-suite 3",

@@ -150,6 +150,7 @@ func (h household) control() []dlmstest.Object {
 		}),
 		dlmstest.Limiter(obis.Code{0, 0, 17, 0, 0, 255}, registerColumn(code(1, 7, 0)), axdr.DoubleLongUnsigned(10000)),
 		dlmstest.Scripts(obis.Code{0, 0, 10, 0, 106, 255}, work(1), work(2)),
+		dlmstest.ImageTransfer(obis.Code{0, 0, 44, 0, 0, 255}, 200, nil),
 		dlmstest.Cells(1, obis.Code{0, 0, 96, 13, 0, 255}, map[int8]axdr.Value{2: axdr.OctetString("")}, 2), // a text for the customer
 	}
 }

@@ -29,7 +29,7 @@ func (s *Session) act(r *reader, room int) []byte {
 			return nil
 		}
 		if result := s.a.get.next(have); result != Success {
-			return []byte{0xC7, 1, invoke, byte(result), 0}
+			return []byte{0xC7, 1, invoke, byte(actionResult(result)), 0}
 		}
 		return s.actionBlock(invoke, room)
 	case 3:
@@ -57,7 +57,7 @@ func (s *Session) act(r *reader, room int) []byte {
 		n, all, last, wrong := s.a.action.add(r)
 		switch {
 		case wrong != Success:
-			return []byte{0xC7, 1, invoke, byte(wrong), 0}
+			return []byte{0xC7, 1, invoke, byte(actionResult(wrong)), 0}
 		case !last:
 			return binary.BigEndian.AppendUint32([]byte{0xC7, 4, invoke}, n)
 		}
@@ -80,6 +80,20 @@ func (s *Session) act(r *reader, room int) []byte {
 		return append([]byte{0xC7, 3, invoke}, answer...)
 	}
 	return append([]byte{0xC7, 1, invoke}, answer...)
+}
+
+// actionResult gives what is wrong with a block as an Action-Result, which has
+// other numbers for that.
+func actionResult(r Result) Result {
+	switch r {
+	case NoLongSet:
+		return NoLongGet // no long action in progress
+	case LongSetAborted:
+		return LongGetAborted
+	case BlockNumberInvalid:
+		return BlockUnavailable
+	}
+	return r
 }
 
 // actionBlock gives the next block of an answer.

@@ -18,6 +18,7 @@ const (
 	diagnosticNull             = 0
 	diagnosticNoReason         = 1
 	diagnosticContextName      = 2
+	diagnosticTitle            = 3
 	diagnosticMechanismUnknown = 11
 	diagnosticFailure          = 13
 	diagnosticRequired         = 14
@@ -137,7 +138,7 @@ func (m *Meter) knows(l *login, q aarq) byte {
 	case ciphered && m.keys.Keys.Encryption.IsZero(), !ciphered && l.Policy != security.Unprotected:
 		return diagnosticContextName
 	case ciphered && titleErr != nil:
-		return diagnosticFailure
+		return diagnosticTitle
 	case l.Mechanism == 0 && q.mechanism <= mechanismLLS:
 		return diagnosticNull // a password that nobody needs
 	case q.mechanism == 0:
@@ -177,7 +178,7 @@ func (m *Meter) newAssociation(l *login, q aarq) *association {
 func (s *Session) openInitiate(q aarq) (plain []byte, how protection, refusal []byte) {
 	a := s.a
 	if len(q.user) == 0 || !security.IsProtected(q.user[0]) {
-		if a.Policy != security.Unprotected {
+		if a.receiver.Policy != security.Unprotected {
 			return nil, how, aare(q.context, rejected, diagnosticFailure, nil, nil)
 		}
 		return q.user, how, nil
@@ -192,7 +193,7 @@ func (s *Session) openInitiate(q aarq) (plain []byte, how protection, refusal []
 	case err != nil || !a.ciphered:
 		return nil, how, aare(q.context, rejected, diagnosticFailure, nil, []byte{0x0E, 1, 0, 6})
 	}
-	return plain, protection{true, p.IsGeneral(), security.Unicast, p.Control.Policy() | a.Policy}, nil
+	return plain, protection{true, p.IsGeneral(), security.Unicast, p.Control.Policy() | a.receiver.Policy}, nil
 }
 
 // What may be wrong with an initiate request, as in a confirmed service error.

@@ -19,6 +19,8 @@ const (
 	ObjectUndefined    Result = 4
 	ObjectUnavailable  Result = 11
 	TypeUnmatched      Result = 12
+	BlockUnavailable   Result = 14
+	LongGetAborted     Result = 15
 	NoLongGet          Result = 16
 	LongSetAborted     Result = 17
 	NoLongSet          Result = 18

@@ -173,7 +173,7 @@ type protection struct {
 func (s *Session) open(apdu []byte) (plain []byte, how protection, refusal []byte) {
 	a := s.a
 	if !security.IsProtected(apdu[0]) {
-		if a.Policy != security.Unprotected {
+		if a.receiver.Policy != security.Unprotected {
 			return nil, how, exception(serviceNotAllowed, operationNotPossible)
 		}
 		return apdu, how, nil
@@ -185,7 +185,7 @@ func (s *Session) open(apdu []byte) (plain []byte, how protection, refusal []byt
 	if plain, err = s.unprotect(apdu); err != nil {
 		return nil, how, s.refuse(err)
 	}
-	return plain, protection{true, p.IsGeneral(), p.Set, p.Control.Policy() | a.Policy}, nil
+	return plain, protection{true, p.IsGeneral(), p.Set, p.Control.Policy() | a.receiver.Policy}, nil
 }
 
 // unprotect opens what the client of s.a protected.
@@ -260,7 +260,7 @@ func (s *Session) release(apdu []byte) []byte {
 			if err != nil {
 				return s.refuse(err)
 			}
-			response = s.seal(response, protection{true, p.IsGeneral(), security.Unicast, p.Control.Policy() | a.Policy})
+			response = s.seal(response, protection{true, p.IsGeneral(), security.Unicast, p.Control.Policy() | a.receiver.Policy})
 		}
 		body = appendElement(body, 0xBE, appendElement(nil, 4, response...)...)
 	}
