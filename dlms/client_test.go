@@ -1,7 +1,6 @@
 package dlms
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
