@@ -35,9 +35,10 @@ type counted struct {
 }
 
 // count answers a request for counters. Those of another directory are not
-// given: two that count apart use the same counter twice.
+// given: two that count apart use the same counter twice. Who names none takes
+// the agent's.
 func (c *Control) count(conn *net.UnixConn, r *counting) {
-	if r == nil || c.cfg.Counters == nil || !sameDir(r.Dir, c.cfg.StateDir) {
+	if r == nil || c.cfg.Counters == nil || r.Dir != "" && !sameDir(r.Dir, c.cfg.StateDir) {
 		answer(conn, reply{Error: ErrOtherCounters.Error(), Unused: true})
 		return
 	}
@@ -78,7 +79,8 @@ func sameDir(a, b string) bool {
 var ErrOtherCounters = errors.New("the agent does not keep its invocation counters there")
 
 // AgentCounters are the invocation counters of the agent at Path, if it keeps
-// them in Dir. Else it is ErrOtherCounters, or ErrNoAgent.
+// them in Dir, or wherever it keeps them if Dir is empty. Else it is
+// ErrOtherCounters, or ErrNoAgent.
 type AgentCounters struct {
 	Context context.Context //nolint:containedctx // of the command that draws them
 	Path    string
@@ -104,11 +106,14 @@ func (a AgentCounters) Raise(title security.Title, key security.KeyID, next uint
 }
 
 func (a AgentCounters) count(title security.Title, key security.KeyID, c counting) (counted, error) {
-	dir, err := filepath.Abs(a.Dir)
-	if err != nil {
-		return counted{}, err
+	if a.Dir != "" {
+		dir, err := filepath.Abs(a.Dir)
+		if err != nil {
+			return counted{}, err
+		}
+		c.Dir = dir
 	}
-	c.Dir, c.Title, c.Key = dir, title.String(), key.String()
+	c.Title, c.Key = title.String(), key.String()
 	conn, line, err := call(a.Context, a.Path, request{Verb: "counters", Counters: &c})
 	if errors.Is(err, ErrUnused) {
 		return counted{}, ErrOtherCounters

@@ -25,6 +25,8 @@ type keptCounters struct {
 	dir string
 	// control is the socket of the agent that has the directory open, if one does.
 	control string
+	// agents says that they are that agent's, wherever it keeps them.
+	agents bool
 }
 
 // counters is both: a state, and the agent that has it.
@@ -33,17 +35,28 @@ type counters interface {
 	KnownCounters(title security.Title, key security.KeyID) (bool, error)
 }
 
-// keptCounters gives the place where the invocation counters of the meter are.
+// keptCounters gives the place where the invocation counters of the meter are:
+// one place, for as long as the meter is read. When nobody says, it is that of
+// the agent that runs.
 func (t target) keptCounters(ctx context.Context, env cli.Env) (k keptCounters, err error) {
 	k = keptCounters{ctx: ctx, dir: t.counters, control: t.control}
-	if t.addr.UsesKeys() && k.dir == "" {
-		k.dir, err = counterDir(env)
+	if !t.addr.UsesKeys() || k.dir != "" {
+		return k, nil
 	}
+	agent := status.AgentCounters{Context: ctx, Path: k.control}
+	switch _, err := agent.KnownCounters(security.Title(t.addr.Security.Title), security.KeyID{}); {
+	case err == nil:
+		k.agents = true
+		return k, nil
+	case !errors.Is(err, status.ErrNoAgent) && !errors.Is(err, status.ErrOtherCounters):
+		return k, fmt.Errorf("invocation counters: %w", err)
+	}
+	k.dir, err = counterDir(env)
 	return k, err
 }
 
-// counterDir is where counters are kept when nobody says: with the agent's on
-// a gateway, else with the user's own state.
+// counterDir is where counters are kept when nobody says and no agent runs:
+// with the agent's on a gateway, else with the user's own state.
 func counterDir(env cli.Env) (string, error) {
 	if _, err := os.Stat(filepath.Join(agentState, "state.db")); err == nil || errors.Is(err, os.ErrPermission) {
 		return agentState, nil
@@ -85,6 +98,9 @@ func (k keptCounters) with(do func(counters) error) error {
 	defer cancel()
 	again := time.NewTicker(pause)
 	defer again.Stop()
+	if k.agents {
+		return do(status.AgentCounters{Context: ctx, Path: k.control})
+	}
 	for {
 		s, err := state.Open(k.dir)
 		switch {
