@@ -114,9 +114,8 @@ func (c *Client) prove(ctx context.Context, challenge []byte) error {
 		act = c.actByName
 	}
 	answer, err := act(ctx, method, &argument)
-	var refused AccessError
 	switch {
-	case errors.As(err, &refused):
+	case isProofRefused(err):
 		return fmt.Errorf("%w: the meter did not take our proof: %w", ErrAuthentication, err)
 	case err != nil:
 		return fmt.Errorf("authentication: %w", authentication(err))
@@ -127,6 +126,22 @@ func (c *Client) prove(ctx context.Context, challenge []byte) error {
 		return fmt.Errorf("authentication of the meter: %w", authentication(err))
 	}
 	return nil
+}
+
+// isProofRefused says whether the meter did not take the proof: by a result, or
+// as some meters do by an exception, where that has no other reason.
+func isProofRefused(err error) bool {
+	const unsupported, kindService = 2, 3
+	var access AccessError
+	var exception *ExceptionError
+	var service *ServiceError
+	switch {
+	case errors.As(err, &exception):
+		return exception.Service != unsupported && exception.Service < PDUTooLong
+	case errors.As(err, &service):
+		return service.Kind != kindService
+	}
+	return errors.As(err, &access)
 }
 
 // authentication marks errors that say that keys or secrets differ.

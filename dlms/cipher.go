@@ -90,6 +90,9 @@ func (c *Client) prepare() error {
 	if window == nil {
 		window = &s.window
 	}
+	if old := s.receiver.Keys.Dedicated; !old.IsZero() { // never to come again
+		window.Forget(s.receiver.Title, old.ID(), security.FromServer)
+	}
 	sec := o.Security
 	sec.Keys.Dedicated = security.Key{}
 	if sec.Dedicated {
@@ -253,3 +256,7 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted)
 
 // MarshalText says that it is a secret.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Format says that it is a client, whatever the verb: fmt cannot ask a Secret
+// within it, of a field that is not exported, how it is to be printed.
+func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "dlms.Client") }

@@ -310,3 +310,67 @@ func TestSecretsOfOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestProofAnsweredByAnException: meters that lock out count it too, so it must
+// be told as what it is.
+func TestProofAnsweredByAnException(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		policy         security.Policy
+		answer         []byte
+		authentication bool
+	}{
+		"exception, in the clear":        {security.Unprotected, []byte{0xD8, 1, 1}, true},
+		"service error":                  {security.Unprotected, []byte{0x0E, 5, 5, 1}, true},
+		"exception, ciphered":            {security.AuthenticatedEncrypted, []byte{0xD8, 1, 1}, true},
+		"service not supported":          {security.Unprotected, []byte{0xD8, 2, 2}, false},
+		"pdu too long":                   {security.Unprotected, []byte{0xD8, 1, 4}, false},
+		"an invocation counter it wants": {security.AuthenticatedEncrypted, []byte{0xD8, 1, 6, 0, 0, 0, 9}, false},
+	} {
+		o, k := protectedBy(t, HLSMD5, security.Suite0, c.policy)
+		k.wire = func([]byte) []byte { return c.answer }
+		_, err := NewClient(k, o).Associate(t.Context())
+		if err == nil || errors.Is(err, ErrAuthentication) != c.authentication {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDedicatedKeysAreForgotten: a window that is kept does not grow with each
+// association.
+func TestDedicatedKeysAreForgotten(t *testing.T) {
+	t.Parallel()
+	o, k := protectedBy(t, LLS, security.Suite0, security.AuthenticatedEncrypted)
+	o.Security.Dedicated, o.Security.Received = true, new(security.Window)
+	k.o = o
+	c := NewClient(k, o)
+	var keys []security.KeyID
+	for range 3 {
+		if _, err := c.Associate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Get(t.Context(), energy()); err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k.sender.Keys.Dedicated.ID())
+	}
+	for i, key := range keys {
+		if _, seen := o.Security.Received.Last(k.title, key, security.FromServer); seen != (i == 2) {
+			t.Errorf("key %d of 3: remembered %v", i+1, seen)
+		}
+	}
+}
+
+func TestSecretsOfAClient(t *testing.T) {
+	t.Parallel()
+	o, k := protectedBy(t, HLSMD5, security.Suite0, security.AuthenticatedEncrypted)
+	c := NewClient(k, o)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
+		got := fmt.Sprintf(verb, c)
+		for _, secret := range []string{"a secret", "61207365", "97 32 115", "0x61, 0x20"} {
+			if strings.Contains(got, secret) {
+				t.Errorf("%s gives a secret away: %s", verb, got)
+			}
+		}
+	}
+}
