@@ -192,12 +192,22 @@ func (m *Meter) doubtsCounter(err error) bool {
 	switch {
 	case !m.usesKeys() || m.associated:
 		return false // the next association tells
+	case m.refusesProof(err):
+		return false // trying it again is what meters lock out for
 	case errors.Is(err, os.ErrDeadlineExceeded) || isHangUp(err):
 		doubted := m.doubted
 		m.doubted = true // a meter that is off is asked once
 		return !doubted
 	}
 	return errors.As(err, &exception) || errors.As(err, &refusal) || errors.As(err, &access)
+}
+
+// refusesProof says whether err is about credentials and cannot be about the
+// counter: the request was in the clear, or the meter had deciphered one.
+func (m *Meter) refusesProof(err error) bool {
+	var refusal *dlms.AssociationError
+	inClear := m.cfg.Security.Policy == security.Unprotected
+	return errors.Is(err, dlms.ErrAuthentication) && errors.As(err, &refusal) == inClear
 }
 
 // catchUp goes on behind the meter's counter, after the failure cause. It is
