@@ -92,8 +92,9 @@ func actionResult(r Result) Result {
 		return LongGetAborted
 	case BlockNumberInvalid:
 		return BlockUnavailable
+	default:
+		return r
 	}
-	return r
 }
 
 // actionBlock gives the next block of an answer.
