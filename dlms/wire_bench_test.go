@@ -142,8 +142,10 @@ func wireRow(i int, nulls bool) axdr.Value {
 
 func wireColumns() []dlmstest.Column {
 	return []dlmstest.Column{
-		{Class: 8, Code: wireCode("0-0:1.0.0"), ID: 2}, {Class: 1, Code: wireCode("0-0:96.10.1"), ID: 2},
-		{Class: 3, Code: wireCode("1-0:1.8.0"), ID: 2}, {Class: 3, Code: wireCode("1-0:2.8.0"), ID: 2},
+		{Class: 8, Code: wireCode("0-0:1.0.0"), ID: 2},
+		{Class: 1, Code: wireCode("0-0:96.10.1"), ID: 2},
+		{Class: 3, Code: wireCode("1-0:1.8.0"), ID: 2},
+		{Class: 3, Code: wireCode("1-0:2.8.0"), ID: 2},
 	}
 }
 
