@@ -1,6 +1,7 @@
 package security
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -26,6 +27,14 @@ func (e *ReplayError) Error() string {
 
 // Is says that it is ErrReplay.
 func (e *ReplayError) Is(target error) bool { return target == ErrReplay }
+
+// maxRemembered is how many senders, keys and directions a Window remembers:
+// far above the meters that one program hears.
+const maxRemembered = 1 << 16
+
+// ErrCrowded says that a Window remembers as many senders as it can, and takes
+// no new one. Who sends what is encrypted only can give himself any title.
+var ErrCrowded = errors.New("too many senders")
 
 // Window remembers the highest counter received by sender, key and direction,
 // and refuses what does not rise. A key that is changed has no past, one that
@@ -95,8 +104,12 @@ func (w *Window) take(k windowKey, counter uint32) error {
 }
 
 func (w *Window) rises(k windowKey, counter uint32) error {
-	if last, seen := w.last[k]; seen && counter <= last {
+	last, seen := w.last[k]
+	switch {
+	case seen && counter <= last:
 		return &ReplayError{Title: k.title, Last: last, Got: counter}
+	case !seen && len(w.last) >= maxRemembered:
+		return fmt.Errorf("%w: %d are remembered", ErrCrowded, len(w.last))
 	}
 	return nil
 }
