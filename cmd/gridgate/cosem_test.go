@@ -86,8 +86,10 @@ func profileMeter(t *testing.T) dlmstest.Options {
 		dlmstest.Register(code(t, "1-0:1.8.0"), -1, 30, dlmstest.Fixed(axdr.DoubleLongUnsigned(5))),
 		dlmstest.Register(code(t, "1-0:32.7.0"), 0, 35, dlmstest.Fixed(axdr.LongUnsigned(230))),
 		dlmstest.Profile(code(t, "1-0:99.1.0"), []dlmstest.Column{
-			{Class: 8, Code: code(t, "0-0:1.0.0"), ID: 2}, {Class: 1, Code: code(t, "0-0:96.10.1"), ID: 2},
-			{Class: 3, Code: code(t, "1-0:1.8.0"), ID: 2}, {Class: 3, Code: code(t, "1-0:32.7.0"), ID: 2},
+			{Class: 8, Code: code(t, "0-0:1.0.0"), ID: 2},
+			{Class: 1, Code: code(t, "0-0:96.10.1"), ID: 2},
+			{Class: 3, Code: code(t, "1-0:1.8.0"), ID: 2},
+			{Class: 3, Code: code(t, "1-0:32.7.0"), ID: 2},
 		}, uint32(quarter/time.Second), rows),
 	}
 	for i := range 200 { // so that the list of objects comes in blocks
@@ -357,7 +359,7 @@ func entry(class uint16, code obis.Code, id int8) axdr.Value {
 }
 
 // push is a data-notification with its push object list.
-func push(t *testing.T, invoke uint32, energy uint32) []byte {
+func push(t *testing.T, invoke, energy uint32) []byte {
 	t.Helper()
 	list := axdr.Array(entry(40, code(t, "0-0:25.9.0"), 2), entry(1, code(t, "0-0:96.1.0"), 2), entry(3, code(t, "1-0:1.8.0"), 2), entry(3, code(t, "1-0:1.8.0"), 3))
 	n := dlms.Notification{

@@ -113,7 +113,9 @@ func (k keptCounters) with(do func(counters) error) error {
 			return fmt.Errorf("invocation counters: %w", err)
 		}
 		err = do(status.AgentCounters{Context: ctx, Path: k.control, Dir: k.dir})
-		if !errors.Is(err, status.ErrNoAgent) && !errors.Is(err, status.ErrOtherCounters) && ctx.Err() == nil {
+		free := errors.Is(err, status.ErrNoAgent) || errors.Is(err, status.ErrOtherCounters)
+		late := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil // of ctx, a moment before it says so
+		if !free && !late {
 			return err
 		}
 		select {

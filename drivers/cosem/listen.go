@@ -139,10 +139,12 @@ func (r *Receiver) serve(conn net.Conn, from netip.AddrPort) error {
 
 // unlessEnded gives err, but what came of the end of ctx is none.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 func cutShort(err error) error {

@@ -63,42 +63,52 @@ func TestParsePushed(t *testing.T) {
 		apdu []byte
 		want string
 	}{
-		"push object list": {data(t, axdr.Structure(
-			axdr.Array(pushObject(40, "0-0:25.9.0", 2, 0), pushObject(8, "0-0:1.0.0", 2, 0), pushObject(1, "0-0:96.1.0", 2, 0),
-				pushObject(3, "1-0:1.8.0", 3, 0), pushObject(3, "1-0:1.8.0", 2, 0), pushObject(3, "1-0:32.7.0", 2, 0)),
-			when(moment, dlms.StatusInvalid), axdr.OctetString("A1"), scaler(-1, 30), axdr.DoubleLongUnsigned(15), axdr.LongUnsigned(230))),
+		"push object list": {
+			data(t, axdr.Structure(
+				axdr.Array(pushObject(40, "0-0:25.9.0", 2, 0), pushObject(8, "0-0:1.0.0", 2, 0), pushObject(1, "0-0:96.1.0", 2, 0),
+					pushObject(3, "1-0:1.8.0", 3, 0), pushObject(3, "1-0:1.8.0", 2, 0), pushObject(3, "1-0:32.7.0", 2, 0)),
+				when(moment, dlms.StatusInvalid), axdr.OctetString("A1"), scaler(-1, 30), axdr.DoubleLongUnsigned(15), axdr.LongUnsigned(230))),
 			"A1 03-28T11:00 meter 0-0:1.0.0=2026-03-28T11:00:00+00:00 meter-clock-invalid\n" +
 				"A1 03-28T11:00 meter 0-0:96.1.0=A1 meter-clock-invalid\n" +
 				"A1 03-28T11:00 meter 1-0:1.8.0=1.5Wh meter-clock-invalid\n" +
-				"A1 03-28T11:00 meter 1-0:32.7.0=230 meter-clock-invalid\n"},
-		"push object list that leaves itself out, of a newer version": {data(t, axdr.Structure(
-			axdr.Array(pushObject(3, "1-0:1.8.0", 2, 0, axdr.Structure(axdr.Enum(0), axdr.Null())), pushObject(7, "1-0:99.1.0", 2, 0), pushObject(3, "1-0:2.8.0", 2, 1)),
-			axdr.DoubleLongUnsigned(15), axdr.Array(axdr.Structure(axdr.Unsigned(1), axdr.Null())), axdr.Unsigned(9))),
+				"A1 03-28T11:00 meter 1-0:32.7.0=230 meter-clock-invalid\n",
+		},
+		"push object list that leaves itself out, of a newer version": {
+			data(t, axdr.Structure(
+				axdr.Array(pushObject(3, "1-0:1.8.0", 2, 0, axdr.Structure(axdr.Enum(0), axdr.Null())), pushObject(7, "1-0:99.1.0", 2, 0), pushObject(3, "1-0:2.8.0", 2, 1)),
+				axdr.DoubleLongUnsigned(15), axdr.Array(axdr.Structure(axdr.Unsigned(1), axdr.Null())), axdr.Unsigned(9))),
 			" 03-28T12:00 gateway 1-0:1.8.0=15 good\n" +
 				" 03-28T12:00 gateway push.3.1.1=1 good\n" +
 				" 03-28T12:00 gateway push.3.1.2= interval-missing\n" +
-				" 03-28T12:00 gateway push.4=9 good\n"},
-		"a list of another length": {data(t, axdr.Structure(axdr.Array(pushObject(3, "1-0:1.8.0", 2, 0)), axdr.Unsigned(1), axdr.Unsigned(2))),
+				" 03-28T12:00 gateway push.4=9 good\n",
+		},
+		"a list of another length": {
+			data(t, axdr.Structure(axdr.Array(pushObject(3, "1-0:1.8.0", 2, 0)), axdr.Unsigned(1), axdr.Unsigned(2))),
 			" 03-28T12:00 gateway push.1.1.1=3 good\n" +
 				" 03-28T12:00 gateway push.1.1.2=0100010800ff good\n" +
 				" 03-28T12:00 gateway push.1.1.3=2 good\n" + // the number of an attribute is no reading
 				" 03-28T12:00 gateway push.1.1.4=0 good\n" +
 				" 03-28T12:00 gateway push.2=1 good\n" +
-				" 03-28T12:00 gateway push.3=2 good\n"},
-		"codes before values": {data(t, axdr.Structure(axdr.VisibleString("maker"), octets("1-0:1.7.0"), axdr.DoubleLongUnsigned(321),
-			octets("0-0:96.1.0"), axdr.VisibleString("A2"), octets("1-0:2.8.0"))),
+				" 03-28T12:00 gateway push.3=2 good\n",
+		},
+		"codes before values": {
+			data(t, axdr.Structure(axdr.VisibleString("maker"), octets("1-0:1.7.0"), axdr.DoubleLongUnsigned(321),
+				octets("0-0:96.1.0"), axdr.VisibleString("A2"), octets("1-0:2.8.0"))),
 			"A2 03-28T12:00 gateway push.1=maker good\n" +
 				"A2 03-28T12:00 gateway 1-0:1.7.0=321 good\n" +
 				"A2 03-28T12:00 gateway 0-0:96.1.0=A2 good\n" +
-				"A2 03-28T12:00 gateway push.6=0100020800ff good\n"},
-		"codes and units": {data(t, axdr.Array(
-			axdr.Structure(octets("1-0:1.7.0"), axdr.LongUnsigned(321), scaler(1, 27)),
-			axdr.Structure(octets("0-0:1.0.0"), when(moment, 0)),
-			axdr.Structure(axdr.OctetString("123456"), axdr.Delta(axdr.TagDeltaLong, -3)))),
+				"A2 03-28T12:00 gateway push.6=0100020800ff good\n",
+		},
+		"codes and units": {
+			data(t, axdr.Array(
+				axdr.Structure(octets("1-0:1.7.0"), axdr.LongUnsigned(321), scaler(1, 27)),
+				axdr.Structure(octets("0-0:1.0.0"), when(moment, 0)),
+				axdr.Structure(axdr.OctetString("123456"), axdr.Delta(axdr.TagDeltaLong, -3)))),
 			" 03-28T11:00 meter 1-0:1.7.0=3210W good\n" +
 				" 03-28T11:00 meter 0-0:1.0.0=2026-03-28T11:00:00+00:00 good\n" +
 				" 03-28T11:00 meter push.3.1=313233343536 good\n" +
-				" 03-28T11:00 meter push.3.2=-3 good\n"},
+				" 03-28T11:00 meter push.3.2=-3 good\n",
+		},
 		"one value": {data(t, axdr.Unsigned(5)), " 03-28T12:00 gateway push=5 good\n"},
 		"nothing":   {data(t, axdr.Structure()), ""},
 		"its own time goes before a clock's": {notification(t, dlms.Notification{
