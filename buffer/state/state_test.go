@@ -282,7 +282,7 @@ func FuzzParseRecords(f *testing.F) {
 		}
 		c, err := appendCopy(nil, 1, records)
 		if err != nil {
-			t.Skip()
+			return
 		}
 		again, ok := parseRecords(c[header:])
 		if !ok || fmt.Sprint(again) != fmt.Sprint(records) {
