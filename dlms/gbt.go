@@ -265,8 +265,11 @@ func (c *Client) receive(ctx context.Context) ([]byte, error) {
 				return nil, err
 			}
 		}
-		if tries++; g.in.got > before {
+		switch {
+		case g.in.got > before:
 			tries = 0
+		case ack != nil || len(k.octets) == 0: // what is streamed behind a lost block is one try in all
+			tries++
 		}
 	}
 	return nil, malformed("general blocks that lead nowhere, after block %d", g.in.got)

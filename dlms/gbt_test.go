@@ -272,6 +272,32 @@ func TestGeneralBlockTransfer(t *testing.T) {
 	}
 }
 
+// Many blocks are streamed behind one that was lost; they are no tries.
+func TestALostBlockOfALongWindow(t *testing.T) {
+	t.Parallel()
+	for _, window := range []uint8{15, 63} {
+		for _, n := range []uint16{2, 16, 40} {
+			lost := false
+			s := &station{
+				t: t, size: 9, window: int(window),
+				answer: append(unhex(t, "C701C1000100 09 820190"), strings.Repeat("ABCDEFGH", 50)...),
+				lose: func(up bool, k block) bool {
+					first := !lost && !up && k.n == n
+					lost = lost || first
+					return first
+				},
+			}
+			client := NewClient(s, Options{Window: window, InvokeID: 1})
+			client.open, client.granted = true, Association{Conformance: Action | GeneralBlockTransfer, MaxPDU: 30}
+			argument := axdr.OctetString("on")
+			v, err := client.Action(t.Context(), breaker(1), &argument)
+			if err != nil || !v.Equal(axdr.OctetString(strings.Repeat("ABCDEFGH", 50))) || !lost {
+				t.Errorf("window %d, block %d lost (%v): %v", window, n, lost, err)
+			}
+		}
+	}
+}
+
 // TestGeneralBlocksGolden has the blocks of both directions by the octet.
 func TestGeneralBlocksGolden(t *testing.T) {
 	t.Parallel()
