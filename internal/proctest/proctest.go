@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -158,14 +159,15 @@ func Until(t testing.TB, what string, done func() bool) {
 }
 
 // FreePorts gives the first of n consecutive TCP ports of 127.0.0.1 that are
-// free now. They lie below the ports that the system gives out by itself:
-// a client that dials one of those again and again, while its server is away,
-// ends up connected to itself, and the server cannot have its port back.
+// free, and no other test's until this one ends. They lie below the ports that
+// the system gives out by itself: a client that dials one of those again and
+// again, while its server is away, ends up connected to itself, and the server
+// cannot have its port back.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
 	for range 1000 {
 		first := 10000 + rand.IntN(22000-n)
-		if areFree(t, first, n) {
+		if reserve(t, first, n) {
 			return first
 		}
 	}
@@ -173,18 +175,39 @@ func FreePorts(t testing.TB, n int) int {
 	return 0
 }
 
-func areFree(t testing.TB, first, n int) bool {
+// reserve keeps other tests, of this process and of others, off n ports by
+// locks on files of their names, and looks whether the ports are free.
+func reserve(t testing.TB, first, n int) bool {
 	t.Helper()
-	for i := range n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+i))
-		if err != nil {
-			return false
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("gridgate-test-ports-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var locks []*os.File
+	release := func() {
+		for _, f := range locks {
+			_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+			_ = f.Close()
 		}
 	}
+	for port := first; port < first+n; port++ {
+		f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		locks = append(locks, f)
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !isFree(port) {
+			release()
+			return false
+		}
+	}
+	t.Cleanup(release)
 	return true
+}
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	return err == nil && l.Close() == nil
 }
 
 func tail(s string) string {
