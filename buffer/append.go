@@ -333,7 +333,7 @@ func (w *writeTx) addCursors(cursors []meter.Cursor) error {
 		if !ok {
 			continue // neither are the rows that it covers
 		}
-		if err := putNumber(b, string(k), uint64(c.Time)); err != nil {
+		if err := b.Put(k, sealCursor(k, c)); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ func TestACursorThatNoStoreHoldsStopsNothing(t *testing.T) {
 	}
 	long := strings.Repeat("AB", 200)
 	good := meter.Cursor{Meter: "m", Serial: "S", Profile: "1-0:99.1.0*255/7:2", Time: 7}
+	good.Gaps = good.Gaps.With(meter.Gap{From: -5, To: 2}).With(meter.Gap{From: 4, To: 6})
 	bad := good
 	bad.Serial = long
 	rows := rowsOf(meter.Interval, 1, 3)

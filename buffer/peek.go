@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -183,10 +182,12 @@ func (s *Store) Cursor(id meter.ID, serial string, profile meter.Channel) (c met
 		if b == nil {
 			return fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketCursors)
 		}
-		var v []byte
-		if v, ok = unseal(k, b.Get(k)); ok && len(v) == 8 {
-			c = meter.Cursor{Meter: id, Serial: serial, Profile: profile, Time: int64(binary.LittleEndian.Uint64(v))}
+		v, whole := unseal(k, b.Get(k))
+		if c, ok = parseCursor(v); !whole || !ok {
+			c, ok = meter.Cursor{}, false
+			return nil
 		}
+		c.Meter, c.Serial, c.Profile = id, serial, profile
 		return nil
 	})
 	if err != nil {

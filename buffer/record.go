@@ -184,6 +184,31 @@ func cursorKey(id meter.ID, serial string, profile meter.Channel) (key []byte, o
 	return append(b, profile...), true
 }
 
+// A cursor on flash, sealed, is its time and then the ends of each of its gaps:
+// 8 octets each, little endian.
+func sealCursor(key []byte, c meter.Cursor) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(c.Time))
+	for _, g := range c.Gaps.List() {
+		b = binary.LittleEndian.AppendUint64(b, uint64(g.From))
+		b = binary.LittleEndian.AppendUint64(b, uint64(g.To))
+	}
+	return seal(key, b)
+}
+
+func parseCursor(b []byte) (c meter.Cursor, ok bool) {
+	const gapLen = 16
+	if len(b) < 8 || (len(b)-8)%gapLen != 0 {
+		return meter.Cursor{}, false
+	}
+	c.Time = int64(binary.LittleEndian.Uint64(b))
+	for b = b[8:]; len(b) > 0; b = b[gapLen:] {
+		c.Gaps = c.Gaps.With(meter.Gap{
+			From: int64(binary.LittleEndian.Uint64(b)), To: int64(binary.LittleEndian.Uint64(b[8:])),
+		})
+	}
+	return c, true
+}
+
 // footprint estimates the octets of flash that a chunk of n octets takes:
 // whole pages, or its share of its lane's page when bbolt keeps it inline.
 func footprint(n int) uint64 {

@@ -78,6 +78,7 @@ type Intake struct {
 type round struct {
 	rows      []meter.Row
 	cursors   []meter.Cursor
+	stored    func() // nil when nobody wants to know
 	since     time.Time
 	bytes     int
 	lane      meter.Lane // of its most important row
@@ -127,12 +128,14 @@ func (in *Intake) SetMaxWaiting(bytes int) {
 // Submit takes a round: rows, and the cursors that they advance, which are
 // stored together or not at all. It never blocks on the store, and keeps the
 // slices. A round that begins behind rows which were given up since its cursor
-// was asked for is given up too: its cursor would jump over them.
-func (in *Intake) Submit(rows []meter.Row, cursors []meter.Cursor) {
+// was asked for is given up too: its cursor would jump over them. stored, when
+// not nil, is called once the round is durable, and never for one that is given
+// up or that lost a row; it must not block.
+func (in *Intake) Submit(rows []meter.Row, cursors []meter.Cursor, stored func()) {
 	if len(rows) == 0 && len(cursors) == 0 {
 		return
 	}
-	next := round{rows: rows, cursors: cursors, since: time.Now(), lane: meter.Instant}
+	next := round{rows: rows, cursors: cursors, stored: stored, since: time.Now(), lane: meter.Instant}
 	for i := range rows {
 		next.bytes += rowBytes + len(rows[i].Value.Data)
 		next.lane = min(next.lane, rows[i].Lane)
@@ -267,7 +270,13 @@ func (in *Intake) commit(ctx context.Context) error {
 	}
 	what := gather(taken, losses)
 	err := in.cfg.Store.Append(ctx, what)
-
+	if err == nil {
+		for _, r := range taken {
+			if r.stored != nil {
+				r.stored()
+			}
+		}
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.stats.Err = err

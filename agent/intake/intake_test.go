@@ -101,7 +101,7 @@ func TestInstantRowsWaitForTheWindowAndShareACommit(t *testing.T) {
 		begin := time.Now()
 		in, stop := start(t, m, 4*time.Minute, 1<<20)
 		for i := range 10 {
-			in.Submit([]meter.Row{row(meter.Instant, uint64(i))}, nil)
+			in.Submit([]meter.Row{row(meter.Instant, uint64(i))}, nil, nil)
 			time.Sleep(20 * time.Second)
 		}
 		time.Sleep(time.Minute)
@@ -121,9 +121,9 @@ func TestAnAlarmIsCommittedAtOnceAndTakesTheOthersAlong(t *testing.T) {
 		m := &memory{}
 		begin := time.Now()
 		in, stop := start(t, m, 4*time.Minute, 1<<20)
-		in.Submit([]meter.Row{row(meter.Instant, 1)}, nil)
+		in.Submit([]meter.Row{row(meter.Instant, 1)}, nil, nil)
 		time.Sleep(time.Second)
-		in.Submit([]meter.Row{row(meter.Alarm, 2)}, nil)
+		in.Submit([]meter.Row{row(meter.Alarm, 2)}, nil, nil)
 		synctest.Wait()
 		if len(m.appends) != 1 || m.at[0].Sub(begin) != time.Second {
 			t.Fatalf("commits at %v", m.at)
@@ -142,7 +142,7 @@ func TestAStopCommitsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{}
 		in, stop := start(t, m, time.Hour, 1<<20)
-		in.Submit([]meter.Row{row(meter.Instant, 1)}, nil)
+		in.Submit([]meter.Row{row(meter.Instant, 1)}, nil, nil)
 		if err := stop(); err != nil || len(m.rows()) != 1 {
 			t.Errorf("%v, stored %v", err, m.rows())
 		}
@@ -155,7 +155,7 @@ func TestAStopThatCannotStoreSaysHowManyRows(t *testing.T) {
 		full := errors.New("disk full")
 		m := &memory{fail: full}
 		in, stop := start(t, m, time.Hour, 1<<20)
-		in.Submit([]meter.Row{row(meter.Instant, 1), row(meter.Instant, 2)}, nil)
+		in.Submit([]meter.Row{row(meter.Instant, 1), row(meter.Instant, 2)}, nil, nil)
 		if err := stop(); !errors.Is(err, full) || in.Stats().Waiting != 2 {
 			t.Errorf("%v, %+v", err, in.Stats())
 		}
@@ -168,7 +168,7 @@ func TestAFullDiskLosesNothingWithinTheBoundAndRecovers(t *testing.T) {
 		m := &memory{fail: errors.New("disk full")}
 		in, stop := start(t, m, time.Minute, 1<<20)
 		for i := range 600 { // a round a second for ten minutes
-			in.Submit([]meter.Row{row(meter.Instant, uint64(i))}, nil)
+			in.Submit([]meter.Row{row(meter.Instant, uint64(i))}, nil, nil)
 			time.Sleep(time.Second)
 		}
 		if m.tries < 10 || m.tries > 20 {
@@ -205,17 +205,17 @@ func TestOverTheBoundInstantGoesFirstAndIsDeclared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{fail: errors.New("disk full")}
 		in, stop := start(t, m, time.Minute, 10*rowBytes)
-		in.Submit([]meter.Row{row(meter.Alarm, 100), row(meter.Billing, 101)}, nil)
+		in.Submit([]meter.Row{row(meter.Alarm, 100), row(meter.Billing, 101)}, nil, nil)
 		profile := meter.Channel("1-0:99.1.0*255/7:2")
 		for i := range 4 {
 			in.Submit([]meter.Row{row(meter.Interval, uint64(200+i))},
-				[]meter.Cursor{{Meter: "m", Profile: profile, Time: int64(i + 1)}})
+				[]meter.Cursor{{Meter: "m", Profile: profile, Time: int64(i + 1)}}, nil)
 		}
 		for i := range 20 {
-			in.Submit([]meter.Row{row(meter.Instant, uint64(i))}, nil)
+			in.Submit([]meter.Row{row(meter.Instant, uint64(i))}, nil, nil)
 		}
 		for i := range 8 { // alarms press the profile rounds out, the newest first
-			in.Submit([]meter.Row{row(meter.Alarm, uint64(300+i))}, nil)
+			in.Submit([]meter.Row{row(meter.Alarm, uint64(300+i))}, nil, nil)
 		}
 		if c, ok, err := in.Cursor("m", "", profile); ok || err != nil {
 			t.Errorf("the cursor stands at %v, %v after its rows were given up", c, err)
@@ -244,7 +244,7 @@ func TestACursorIsSeenWhileItWaitsAndWhileItIsCommitted(t *testing.T) {
 		in, stop := start(t, m, time.Minute, 1<<20)
 		profile := meter.Channel("1-0:99.1.0*255/7:2")
 		want := meter.Cursor{Meter: "m", Serial: "s", Profile: profile, Time: 7}
-		in.Submit([]meter.Row{row(meter.Interval, 1)}, []meter.Cursor{want})
+		in.Submit([]meter.Row{row(meter.Interval, 1)}, []meter.Cursor{want}, nil)
 		see := func(when string) {
 			if c, ok, err := in.Cursor("m", "s", profile); c != want || !ok || err != nil {
 				t.Errorf("%s: %v, %v, %v", when, c, ok, err)
@@ -262,6 +262,31 @@ func TestACursorIsSeenWhileItWaitsAndWhileItIsCommitted(t *testing.T) {
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestStoredIsCalledOnceARoundIsDurable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{fail: errors.New("disk full")}
+		in, stop := start(t, m, time.Minute, 2*rowBytes)
+		var told []string
+		tell := func(s string) func() { return func() { told = append(told, s) } }
+		in.Submit([]meter.Row{row(meter.Alarm, 1)}, nil, tell("alarm"))
+		in.Submit([]meter.Row{row(meter.Instant, 2), row(meter.Instant, 3)}, nil, tell("torn")) // one row too many
+		synctest.Wait()
+		if len(told) != 0 {
+			t.Errorf("told of %v while the disk is full", told)
+		}
+		m.setFail(nil)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if len(m.rows()) != 2 || len(told) != 1 || told[0] != "alarm" {
+			t.Errorf("stored %v, told of %v", m.rows(), told)
 		}
 	})
 }

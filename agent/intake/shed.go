@@ -74,6 +74,7 @@ func (in *Intake) drop(lane meter.Lane) {
 			size := rowBytes + len(row.Value.Data)
 			in.bytes -= size
 			r.bytes -= size
+			r.stored = nil
 			in.losses[lane]++
 			in.stats.Dropped++
 			in.stats.Waiting--

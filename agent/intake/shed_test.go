@@ -21,7 +21,7 @@ func TestBillingRowsAreGivenUpWithTheirCursor(t *testing.T) {
 		m := &memory{fail: errors.New("disk full")}
 		in, stop := start(t, m, time.Minute, 4*rowBytes)
 		for i := range 6 {
-			in.Submit([]meter.Row{row(meter.Billing, uint64(i))}, []meter.Cursor{{Meter: "m", Profile: bills, Time: int64(i + 1)}})
+			in.Submit([]meter.Row{row(meter.Billing, uint64(i))}, []meter.Cursor{{Meter: "m", Profile: bills, Time: int64(i + 1)}}, nil)
 			if _, _, err := in.Cursor("m", "", bills); err != nil {
 				t.Fatal(err)
 			}
@@ -46,23 +46,23 @@ func TestARoundBehindRowsThatWereGivenUpIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{fail: errors.New("disk full")}
 		in, stop := start(t, m, time.Minute, 4*rowBytes)
-		in.Submit([]meter.Row{row(meter.Interval, 1)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 1}})
-		in.Submit([]meter.Row{row(meter.Interval, 2)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 2}})
+		in.Submit([]meter.Row{row(meter.Interval, 1)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 1}}, nil)
+		in.Submit([]meter.Row{row(meter.Interval, 2)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 2}}, nil)
 		if c, _, _ := in.Cursor("m", "", loads); c.Time != 2 {
 			t.Fatalf("cursor %d", c.Time)
 		}
-		in.Submit([]meter.Row{row(meter.Alarm, 7), row(meter.Alarm, 8), row(meter.Alarm, 9)}, nil) // presses row 2 out
+		in.Submit([]meter.Row{row(meter.Alarm, 7), row(meter.Alarm, 8), row(meter.Alarm, 9)}, nil, nil) // presses row 2 out
 		m.setFail(nil)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		in.Submit([]meter.Row{row(meter.Interval, 3)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 3}})
+		in.Submit([]meter.Row{row(meter.Interval, 3)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 3}}, nil)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		c, _, err := in.Cursor("m", "", loads)
 		if err != nil || c.Time != 1 {
 			t.Errorf("the cursor is %d (%v) while row 2 was given up", c.Time, err)
 		}
-		in.Submit([]meter.Row{row(meter.Interval, 2), row(meter.Interval, 3)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 3}})
+		in.Submit([]meter.Row{row(meter.Interval, 2), row(meter.Interval, 3)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 3}}, nil)
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
@@ -85,10 +85,10 @@ func TestNoCursorJumpsOverRowsOfALesserLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{fail: errors.New("disk full")}
 		in, stop := start(t, m, time.Hour, 3*rowBytes)
-		in.Submit([]meter.Row{row(meter.Interval, 1)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 1}})
+		in.Submit([]meter.Row{row(meter.Interval, 1)}, []meter.Cursor{{Meter: "m", Profile: loads, Time: 1}}, nil)
 		in.Submit([]meter.Row{row(meter.Interval, 2), row(meter.Billing, 3)},
-			[]meter.Cursor{{Meter: "m", Profile: loads, Time: 2}, {Meter: "m", Profile: bills, Time: 2}})
-		in.Submit([]meter.Row{row(meter.Alarm, 4)}, nil) // one row too many
+			[]meter.Cursor{{Meter: "m", Profile: loads, Time: 2}, {Meter: "m", Profile: bills, Time: 2}}, nil)
+		in.Submit([]meter.Row{row(meter.Alarm, 4)}, nil, nil) // one row too many
 		for _, profile := range []meter.Channel{loads, bills} {
 			if c, ok, _ := in.Cursor("m", "", profile); ok {
 				t.Errorf("%s: the cursor is %d while row 1 was given up", profile, c.Time)

@@ -121,14 +121,3 @@ func (r *Row) Key() Key {
 	}
 	return k
 }
-
-// Cursor says up to where a profile of a meter has been read. It is stored in
-// the transaction that stores the rows it covers, never before.
-type Cursor struct {
-	Meter   ID
-	Serial  string
-	Profile Channel
-	// Time is the capture time of the newest row that was taken, in
-	// milliseconds since 1970 UTC; the next read asks for rows after it.
-	Time int64
-}

@@ -24,6 +24,15 @@ type Ask struct {
 	Groups   []Group   // registers to read now
 	Profiles []Profile // profiles to read since a cursor
 	Clock    bool      // compare the meter's clock with the gateway's
+	Clears   []Clear   // bits of registers to set to 0, before anything is read
+}
+
+// Clear takes bits that are stored out of a register that holds them until
+// somebody does: the alarm register. The register is read first, so that a bit
+// that came since then stays.
+type Clear struct {
+	Channel Channel
+	Bits    uint64
 }
 
 // Group is a set of channels read together into one lane.
@@ -34,12 +43,19 @@ type Group struct {
 }
 
 // Profile asks for the rows of a profile generic that are newer than Since.
+//
+// Rows come oldest first, and the cursor in Got says how far they reach: a
+// visit that is cut short gives what it has. Where Until is set, a cursor with
+// the Time Until says that the meter has no more rows in the stretch.
 type Profile struct {
 	Channel Channel // the profile's buffer, class 7 attribute 2
 	Lane    Lane
 	// Since is a time in milliseconds since 1970 UTC: rows captured after it
 	// are wanted.
 	Since int64
+	// Until, where it is not 0, ends the stretch: rows captured after it are
+	// not wanted.
+	Until int64
 }
 
 // Got is what came of one visit.
@@ -89,6 +105,9 @@ var (
 	ErrNoAnswer = errors.New("no answer")
 	// ErrGarbled says that something came back which is not an answer.
 	ErrGarbled = errors.New("garbled answer")
+	// ErrNoLine says that the line itself cannot be used: the serial port is
+	// gone, the connection is refused. It says nothing of the meter.
+	ErrNoLine = errors.New("no line")
 )
 
 // Now gives the time for stamps; drivers have no other clock.
