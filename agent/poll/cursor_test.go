@@ -13,7 +13,7 @@ import (
 )
 
 func profileOf(every time.Duration) Group {
-	return Group{Name: "p", Lane: meter.Interval, Every: every, Profile: load}
+	return Group{Name: "p", Lane: meter.Interval, Every: every, Profile: load, Back: recent}
 }
 
 // TestAMeterThatShowsNoSerialKeepsItsPlaceInTheProfile: its rows and cursors
@@ -89,8 +89,8 @@ func TestAClockSetBackStopsNoAlignedGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := New(Config{Meters: []Meter{{ID: "m", Groups: []Group{registers(15*time.Minute, true)}}}})
-		p.meters[0].due[0] = time.Now().Round(0).Add(30 * 24 * time.Hour) // from before the clock went back
-		if _, at := p.next(); time.Until(at) > 15*time.Minute {
+		p.meters[0].jobs[0].due = time.Now().Round(0).Add(30 * 24 * time.Hour) // from before the clock went back
+		if _, _, at := p.choose(time.Now()); time.Until(at) > 15*time.Minute {
 			t.Errorf("next visit in %v", time.Until(at))
 		}
 	})

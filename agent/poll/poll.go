@@ -1,17 +1,18 @@
 // Package poll decides when to visit which meter. A Poller is the one task of
-// a line: it visits the line's meters one after another, the longest due
-// first, and hands what they say to the intake without waiting for the flash.
+// a line: it visits the line's meters, the most important work first, and hands
+// what they say to the intake without waiting for the flash.
 //
-//	due ──> Ask ──> Visitor.Visit ──> identity, lock-out, back-off ──> Submit
+//	jobs ── choose ──> Ask ──> Visitor.Visit ──> identity, lock-out, back-off ──> Submit
 //
-// A meter that does not answer is left alone for growing pauses, so that it
-// costs its line one time-out a pause and not one a period.
+// What is due goes by class: on demand, alarms, clock, billing, interval,
+// instant, and then the gaps of profiles. Work that is late moves up, a class
+// for each of its periods, so that a line with too much to do still reads all
+// of its meters. A meter that does not answer is left alone for growing pauses:
+// it costs its line one time-out a pause and not one a period.
 package poll
 
 import (
-	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,11 @@ type Group struct {
 	Align    bool            // at whole multiples of Every, counted from local midnight
 	Channels []meter.Channel // registers to read; or
 	Profile  meter.Channel   // the profile to follow
+	// Back is how far a profile is read back that has gaps, or was never read;
+	// 0 is DefaultBack.
+	Back time.Duration
+	// Clear takes the bits of alarm registers that are stored out of them.
+	Clear bool
 }
 
 // Meter is one meter of the line.
@@ -39,7 +45,7 @@ type Meter struct {
 
 // sink takes what was read; it does not block.
 type sink interface {
-	Submit(rows []meter.Row, cursors []meter.Cursor)
+	Submit(rows []meter.Row, cursors []meter.Cursor, stored func())
 	Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error)
 }
 
@@ -59,7 +65,24 @@ type Config struct {
 	Now      meter.Now
 	TimeZone *time.Location // whose midnight aligned groups count from; nil is UTC
 	Log      *slog.Logger
+	// Serial says that the line is a port of this machine. When it is gone that
+	// is held against no meter, and it is tried again every few seconds.
+	Serial bool
+	// Parallel is how many meters are visited at a time; 0 is 1, and a medium
+	// that has one exchange at a time has no use for more.
+	Parallel int
+	// Gate, when not nil, is shared by lines: a visit holds a place in it.
+	Gate chan struct{}
+	// VisitLimit ends a visit that takes too long, so that others have their
+	// turn; 0 is DefaultVisitLimit. What it brought counts, and it is resumed.
+	VisitLimit time.Duration
 }
+
+// Defaults.
+const (
+	DefaultBack       = 40 * 24 * time.Hour
+	DefaultVisitLimit = 3 * time.Minute
+)
 
 // State says how a meter does.
 type State string
@@ -84,50 +107,63 @@ type Status struct {
 	Since  time.Time // of the last good visit; zero when there was none
 	Visits uint64
 	Rows   uint64
+	Clock  *meter.ClockOffset // as last compared; nil when it was not
+	Gaps   time.Duration      // how much of its profiles is still to be filled in
 }
 
-// Poller is the task of one line. Status is safe for concurrent use with Run.
+// Poller is the task of one line. Status, Do and Wake are safe for concurrent
+// use with Run.
 type Poller struct {
 	cfg    Config
 	meters []*meterState
+	wake   chan struct{}
 
-	mu sync.Mutex // guards the status of the meters
+	noLine time.Time // the port is gone and is not tried before; Run's own
+
+	mu sync.Mutex // guards the status and the demands of the meters
 }
 
-// meterState is what the poller knows of a meter. Only status is shared.
+// meterState is what the poller knows of a meter. It belongs to the visit while
+// busy, else to Run; what mu guards is shared.
 type meterState struct {
 	Meter
-	due       []time.Time // by group
-	notBefore time.Time   // back-off
+	jobs      []job
+	busy      bool
+	notBefore time.Time // back-off
 	pause     time.Duration
-	serial    string // that cursors are looked up by
-	proven    bool   // serial was found or configured, so cursors can be looked up
-	alarmed   string // the foreign serial that an alarm was given for
-	again     bool   // the last visit was one whose profiles had to be asked again
+	failed    time.Time                // since when it fails; zero while it does not
+	recovered time.Time                // since when it had failed that just answered again
+	serial    string                   // that cursors are looked up by
+	proven    bool                     // serial was found or configured, so cursors can be looked up
+	alarmed   string                   // the foreign serial that an alarm was given for
+	again     bool                     // the last visit was one whose profiles had to be asked again
+	bits      map[meter.Channel]uint64 // of alarm registers, as last seen
 	locked    bool
-	status    Status
-}
+	lineGone  bool // the port was not there in the last visit
 
-const (
-	authLimit  = 2 // refusals, after which a meter may lock out for good
-	pauseFirst = 5 * time.Second
-	pauseMost  = 15 * time.Minute
-	// firstReach is how far back a profile is read that was never read.
-	firstReach = 24 * time.Hour
-	longest    = 30 * time.Second // a wait; then the wall clock is looked at again
-	// cursorRetry is how long a profile waits whose cursor cannot be read.
-	cursorRetry = time.Minute
-)
+	status   Status
+	demands  []*demand
+	heard    bool          // somebody heard of the meter: its pause is over
+	clearing []meter.Clear // bits of alarm registers that are stored by now
+}
 
 // New gives the poller of a line; Run does the work.
 func New(cfg Config) *Poller {
-	p := &Poller{cfg: cfg}
+	cfg.Parallel = max(1, cfg.Parallel)
+	if cfg.VisitLimit <= 0 {
+		cfg.VisitLimit = DefaultVisitLimit
+	}
+	if cfg.TimeZone == nil {
+		cfg.TimeZone = time.UTC
+	}
+	p := &Poller{cfg: cfg, wake: make(chan struct{}, 1)}
 	for _, m := range cfg.Meters {
 		p.meters = append(p.meters, &meterState{
 			Meter:  m,
-			due:    make([]time.Time, len(m.Groups)),
+			jobs:   jobsOf(m),
 			serial: m.Serial,
 			proven: m.Serial != "",
+			bits:   make(map[meter.Channel]uint64),
 			status: Status{Meter: m.ID, Line: cfg.Line, State: Waiting},
 		})
 	}
@@ -145,102 +181,19 @@ func (p *Poller) Status() []Status {
 	return all
 }
 
-// Run visits meters until ctx ends, then closes their sessions. It gives no
-// error: what goes wrong is a meter's, and in its status.
-func (p *Poller) Run(ctx context.Context) error {
-	defer p.close()
-	p.recallLockouts()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		m, at := p.next()
-		wait := longest
-		if m != nil {
-			wait = min(longest, time.Until(at))
-		}
-		if m == nil || wait > 0 {
-			timer.Reset(wait)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-timer.C:
-				continue
-			}
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		p.visit(ctx, m)
-	}
-}
-
-func (p *Poller) close() {
+// Wake ends the pause of a meter that was heard of: it pushed something.
+func (p *Poller) Wake(id meter.ID) {
+	p.mu.Lock()
 	for _, m := range p.meters {
-		if err := m.Visitor.Close(); err != nil {
-			p.cfg.Log.Debug("closing a session", "line", p.cfg.Line, "meter", string(m.ID), "error", err)
-		}
+		m.heard = m.heard || m.ID == id
 	}
+	p.mu.Unlock()
+	p.rouse()
 }
 
-// next gives the meter that is due first, and when. nil when there is none.
-func (p *Poller) next() (*meterState, time.Time) {
-	var first *meterState
-	var at time.Time
-	for _, m := range p.meters {
-		if m.locked || len(m.due) == 0 {
-			continue
-		}
-		p.rein(m)
-		due := slices.MinFunc(m.due, time.Time.Compare)
-		if due.Before(m.notBefore) {
-			due = m.notBefore
-		}
-		if first == nil || due.Before(at) {
-			first, at = m, due
-		}
+func (p *Poller) rouse() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
 	}
-	return first, at
-}
-
-// rein brings back what is due further away than its timetable puts it: the
-// wall clock, which aligned groups follow, was set back.
-func (p *Poller) rein(m *meterState) {
-	for i, g := range m.Groups {
-		// A day that ends daylight saving is an hour longer.
-		if g.Align && time.Until(m.due[i]) > g.Every+time.Hour {
-			m.due[i] = aligned(time.Now(), g.Every, p.cfg.TimeZone)
-		}
-	}
-}
-
-// after gives when a group is due next, after it was due at due and read now.
-func (p *Poller) after(g Group, due, now time.Time) time.Time {
-	if g.Align {
-		return aligned(now, g.Every, p.cfg.TimeZone)
-	}
-	next := due.Add(g.Every)
-	if !next.After(now) { // first visit, or the line is too slow for the timetable
-		next = now.Add(g.Every)
-	}
-	return next
-}
-
-// aligned gives the next multiple of every after now, counted from local
-// midnight and beginning anew at each; whole days are counted as days, which
-// daylight saving makes 23 or 25 hours long.
-func aligned(now time.Time, every time.Duration, zone *time.Location) time.Time {
-	if zone == nil {
-		zone = time.UTC
-	}
-	const day = 24 * time.Hour
-	y, m, d := now.In(zone).Date()
-	if every >= day {
-		return time.Date(y, m, d+int(every/day), 0, 0, 0, 0, zone)
-	}
-	midnight := time.Date(y, m, d, 0, 0, 0, 0, zone)
-	next := midnight.Add(now.Sub(midnight).Truncate(every) + every)
-	if tomorrow := time.Date(y, m, d+1, 0, 0, 0, 0, zone); tomorrow.Before(next) {
-		return tomorrow
-	}
-	return next
 }

@@ -39,10 +39,13 @@ type sinkhole struct {
 	rounds  int
 }
 
-func (s *sinkhole) Submit(rows []meter.Row, cursors []meter.Cursor) {
+func (s *sinkhole) Submit(rows []meter.Row, cursors []meter.Cursor, stored func()) {
 	s.rounds++
 	s.rows = append(s.rows, rows...)
 	s.cursors = append(s.cursors, cursors...)
+	if stored != nil {
+		stored()
+	}
 }
 
 func (s *sinkhole) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {
@@ -105,8 +108,13 @@ func answer(serial, want string) *visitor {
 			got.Rows = append(got.Rows, meter.Row{Meter: "m", Serial: serial, Channel: "x", Lane: meter.Instant})
 		}
 		for _, p := range ask.Profiles {
-			got.Rows = append(got.Rows, meter.Row{Meter: "m", Serial: serial, Channel: "p", Lane: meter.Interval, Stamp: meter.Stamp{Time: p.Since + 1, Source: meter.FromMeter}})
-			got.Cursors = append(got.Cursors, meter.Cursor{Meter: "m", Serial: serial, Profile: p.Channel, Time: p.Since + 1})
+			if p.Until != 0 { // nothing so old
+				got.Cursors = append(got.Cursors, meter.Cursor{Meter: "m", Serial: serial, Profile: p.Channel, Time: p.Until})
+				continue
+			}
+			at := max(p.Since+1, time.Now().Add(-2*time.Hour).UnixMilli())
+			got.Rows = append(got.Rows, meter.Row{Meter: "m", Serial: serial, Channel: "p", Lane: meter.Interval, Stamp: meter.Stamp{Time: at, Source: meter.FromMeter}})
+			got.Cursors = append(got.Cursors, meter.Cursor{Meter: "m", Serial: serial, Profile: p.Channel, Time: at})
 		}
 		return got, nil
 	}}
@@ -133,8 +141,8 @@ func TestATimetableIsKept(t *testing.T) {
 				t.Errorf("aligned visit at %v", at)
 			}
 		}
-		for i, at := range free.at[1:] {
-			if at.Sub(free.at[i]) != 10*time.Minute {
+		for i, at := range free.at[2:] { // the first two are less apart, so that meters spread
+			if at.Sub(free.at[i+1]) != 10*time.Minute {
 				t.Errorf("free visits at %v", free.at)
 			}
 		}
@@ -161,7 +169,7 @@ func TestADeadMeterCostsATimeoutABackoffStep(t *testing.T) {
 		if err := b.stop(); err != nil {
 			t.Fatal(err)
 		}
-		if len(dead.at) < 8 || len(dead.at) > 12 { // 5 s, 10 s, … 15 min
+		if len(dead.at) < 8 || len(dead.at) > 12 { // 5 s, 10 s, … 1 h
 			t.Errorf("the dead meter was tried %d times in an hour", len(dead.at))
 		}
 		if len(good.at) < 700 {
@@ -258,17 +266,18 @@ func TestProfilesFollowTheSerialThatAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		profile := Group{Name: "load", Lane: meter.Interval, Every: time.Hour, Profile: load}
 		v := answer("new", "old")
+		hour := time.Now().Add(-time.Hour).UnixMilli()
 		b := runWith(t, counts{}, []meter.Cursor{
-			{Meter: "m", Serial: "old", Profile: load, Time: 1000},
-			{Meter: "m", Serial: "new", Profile: load, Time: 50},
+			{Meter: "m", Serial: "old", Profile: load, Time: hour + 1000},
+			{Meter: "m", Serial: "new", Profile: load, Time: hour + 50},
 		}, Meter{ID: "m", Serial: "old", Visitor: v, Groups: []Group{profile}})
 		time.Sleep(time.Minute)
 		_ = b.stop()
-		if len(v.asks) != 2 || v.asks[0].Profiles[0].Since != 1000 || v.asks[1].Profiles[0].Since != 50 {
+		if len(v.asks) != 2 || v.asks[0].Profiles[0].Since != hour+1000 || v.asks[1].Profiles[0].Since != hour+50 {
 			t.Fatalf("asked %+v", v.asks)
 		}
 		for _, c := range b.sink.cursors[2:] {
-			if c.Serial != "new" || c.Time != 51 {
+			if c.Serial != "new" || c.Time != hour+51 {
 				t.Errorf("cursor %+v", c)
 			}
 		}
@@ -282,7 +291,7 @@ func TestAProfileWaitsUntilTheSerialIsKnown(t *testing.T) {
 	t.Parallel()
 	for _, serial := range []string{"s", ""} {
 		synctest.Test(t, func(t *testing.T) {
-			profile := Group{Name: "load", Lane: meter.Interval, Every: time.Hour, Profile: load}
+			profile := profileOf(time.Hour)
 			v := answer(serial, "")
 			begin := time.Now()
 			b := run(t, Meter{ID: "m", Visitor: v, Groups: []Group{profile}})
@@ -291,7 +300,7 @@ func TestAProfileWaitsUntilTheSerialIsKnown(t *testing.T) {
 			if len(v.asks) != 2 || len(v.asks[0].Profiles) != 0 || len(v.asks[1].Profiles) != 1 {
 				t.Fatalf("serial %q: asked %+v", serial, v.asks)
 			}
-			if since := v.asks[1].Profiles[0].Since; since != begin.Add(-firstReach).UnixMilli() {
+			if since := v.asks[1].Profiles[0].Since; since != begin.Add(-recent).UnixMilli() {
 				t.Errorf("serial %q: a profile never read is read since %d", serial, since)
 			}
 		})

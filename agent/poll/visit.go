@@ -14,36 +14,83 @@ import (
 // the configured one; its value says in text which was found.
 const AlarmExchanged meter.Channel = "event.meter-exchanged"
 
-func (p *Poller) recallLockouts() {
-	for _, m := range p.meters {
-		if p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) >= authLimit {
-			p.lock(m, errors.New("it refused our credentials before this start"))
+// errLong is the cause of a visit's end that took more than its time.
+var errLong = errors.New("the visit took too long; it goes on after the other meters had their turn")
+
+// turn is one visit with a place in the gate.
+func (p *Poller) turn(ctx context.Context, m *meterState, t task) {
+	if p.cfg.Gate != nil {
+		select {
+		case p.cfg.Gate <- struct{}{}:
+			defer func() { <-p.cfg.Gate }()
+		case <-ctx.Done():
+			if t.demand != nil {
+				t.demand.reply <- reply{err: context.Cause(ctx)}
+			}
+			return
 		}
+	}
+	switch {
+	case t.demand != nil:
+		p.obey(ctx, m, t.demand)
+	case t.fill != nil:
+		p.fill(ctx, m, t.fill)
+	default:
+		p.visit(ctx, m)
 	}
 }
 
-// visit visits m for all its groups that are due.
+// obey does what somebody waits for.
+func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
+	visit, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })()
+	got, err := m.Visitor.Visit(visit, d.ask)
+	d.reply <- reply{got, err}
+	switch {
+	case errors.Is(err, meter.ErrAuthentication):
+		p.failed(m, err)
+	case err == nil:
+		p.forgive(m)
+		m.notBefore = time.Time{} // it answers: what was due meanwhile is read now
+	}
+}
+
+// visit visits m for all its jobs that are due.
 func (p *Poller) visit(ctx context.Context, m *meterState) {
 	now := time.Now()
-	ask, groups, blocked := p.ask(m, now)
-	if len(groups) == 0 {
-		p.become(m, Failing, blocked[0].Error())
+	r := p.prepare(m, now)
+	if len(r.jobs) == 0 {
+		p.become(m, Partial, r.blocked[0].Error())
 		return
 	}
-	got, err := m.Visitor.Visit(ctx, ask)
-	if ctx.Err() != nil && !errors.Is(err, meter.ErrAuthentication) {
-		err = nil // a stop is no failure of the meter; what came before it counts
-		groups = nil
+	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.VisitLimit, errLong)
+	defer cancel()
+	got, err := m.Visitor.Visit(limited, r.ask)
+	cut := err != nil && limited.Err() != nil && !errors.Is(err, meter.ErrAuthentication)
+	if cut {
+		err = nil // what came before counts
+		if ctx.Err() != nil {
+			r.jobs = nil // a stop is no failure of the meter
+		} else {
+			got.Failures = append(got.Failures, meter.Failure{Err: errLong})
+		}
 	}
-	got.Failures = append(got.Failures, blocked...)
-	again := p.identify(m, &got, len(ask.Profiles) > 0, err == nil)
-	p.submit(m, got)
-	for _, i := range groups {
-		isProfile := m.Groups[i].Profile != ""
-		if again && !m.again && isProfile && err == nil {
+	got.Failures = append(got.Failures, r.blocked...)
+	again := p.identify(m, &got, len(r.ask.Profiles) > 0, err == nil)
+	if !again {
+		p.follow(m, &r, &got, err == nil && !cut)
+	}
+	m.news(&r, &got)
+	p.bracket(m, &r, &got)
+	p.submit(m, got, r.cleared())
+	for _, j := range r.jobs {
+		if again && !m.again && j.Profile != "" && err == nil {
 			continue // still due: now with the cursor of the meter that answers
 		}
-		m.due[i] = p.after(m.Groups[i], m.due[i], now)
+		if j.due, j.ran = j.next(now, p.cfg.TimeZone), true; cut && j.Profile != "" {
+			j.due = time.Now() // it goes on behind what others are late with
+		}
 	}
 	m.again = again // one that shows another serial each time has its turn like the others
 	switch {
@@ -54,37 +101,40 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	}
 }
 
-// ask gathers what is due. Profiles wait for the visit that first shows the
-// meter's serial number, because cursors are kept by it. A profile whose cursor
-// cannot be read is blocked and tried again soon; the registers are read.
-func (p *Poller) ask(m *meterState, now time.Time) (ask meter.Ask, groups []int, blocked []meter.Failure) {
-	for i, g := range m.Groups {
-		if m.due[i].After(now) {
-			continue
+// round is a visit on the way.
+type round struct {
+	ask     meter.Ask
+	jobs    []*job // what it is for
+	blocked []meter.Failure
+	reads   []read // of profiles
+}
+
+// prepare gathers what is due, the most important first. Profiles wait for the
+// visit that first shows the meter's serial number, because cursors are kept by
+// it. A profile whose cursor cannot be read is blocked and tried again soon;
+// the registers are read.
+func (p *Poller) prepare(m *meterState, now time.Time) (r round) {
+	for i := range m.jobs {
+		if j := &m.jobs[i]; !j.due.After(now) {
+			r.jobs = append(r.jobs, j)
 		}
-		if g.Profile == "" {
-			groups = append(groups, i)
-			ask.Groups = append(ask.Groups, meter.Group{Name: g.Name, Lane: g.Lane, Channels: g.Channels})
-			continue
-		}
-		if !m.proven {
-			groups = append(groups, i)
-			continue
-		}
-		since := now.Add(-firstReach).UnixMilli()
-		cursor, ok, err := p.cfg.Sink.Cursor(m.ID, m.serial, g.Profile)
-		if err != nil {
-			m.due[i] = now.Add(cursorRetry)
-			blocked = append(blocked, meter.Failure{Channel: g.Profile, Err: fmt.Errorf("cursor: %w", err)})
-			continue
-		}
-		if ok {
-			since = cursor.Time
-		}
-		groups = append(groups, i)
-		ask.Profiles = append(ask.Profiles, meter.Profile{Channel: g.Profile, Lane: g.Lane, Since: since})
 	}
-	return ask, groups, blocked
+	slices.SortStableFunc(r.jobs, func(a, b *job) int { return int(a.class) - int(b.class) })
+	p.mu.Lock()
+	r.ask.Clears, m.clearing = m.clearing, nil
+	p.mu.Unlock()
+	r.jobs = slices.DeleteFunc(r.jobs, func(j *job) bool {
+		switch {
+		case j.class == clock:
+			r.ask.Clock = true
+		case j.Profile == "":
+			r.ask.Groups = append(r.ask.Groups, meter.Group{Name: j.Name, Lane: j.Lane, Channels: j.Channels})
+		case m.proven:
+			return !p.prepareProfile(m, j, now, &r)
+		}
+		return false
+	})
+	return r
 }
 
 // identify looks at who answered. It gives true when profiles must be asked
@@ -120,7 +170,7 @@ func (p *Poller) identify(m *meterState, got *meter.Got, askedProfiles, answered
 
 // submit hands the rows on. Rows of profiles travel with their cursors, apart
 // from registers, so that under pressure they can be given up and read again.
-func (p *Poller) submit(m *meterState, got meter.Got) {
+func (p *Poller) submit(m *meterState, got meter.Got, clearable map[meter.Channel]bool) {
 	rows := len(got.Rows)
 	if len(got.Cursors) > 0 {
 		var profile, registers []meter.Row
@@ -131,88 +181,19 @@ func (p *Poller) submit(m *meterState, got meter.Got) {
 				registers = append(registers, r)
 			}
 		}
-		p.cfg.Sink.Submit(profile, got.Cursors)
+		p.cfg.Sink.Submit(profile, got.Cursors, nil)
 		got.Rows = registers
 	}
-	p.cfg.Sink.Submit(got.Rows, nil)
+	p.cfg.Sink.Submit(got.Rows, nil, p.clearer(m, got.Rows, clearable))
 	p.mu.Lock()
 	m.status.Visits++
 	m.status.Rows += uint64(rows)
 	if got.Identity.Found != "" {
 		m.status.Serial = got.Identity.Found
 	}
+	if got.Clock != nil {
+		m.status.Clock = got.Clock
+	}
+	m.status.Gaps = m.missing()
 	p.mu.Unlock()
-}
-
-func (p *Poller) succeeded(m *meterState, got meter.Got) {
-	m.pause, m.notBefore = 0, time.Time{}
-	p.forgive(m)
-	state, text := OK, ""
-	if len(got.Failures) > 0 {
-		state, text = Partial, got.Failures[0].Error()
-		if n := len(got.Failures) - 1; n > 0 {
-			text += fmt.Sprintf(" (and %d more)", n)
-		}
-	}
-	if got.Identity.Exchanged() {
-		state = Exchanged
-		text = fmt.Sprintf("configured serial is %s, found %s: correct the configuration or the wiring", m.Serial, got.Identity.Found)
-	}
-	p.become(m, state, text)
-}
-
-func (p *Poller) failed(m *meterState, err error) {
-	m.pause = min(max(2*m.pause, pauseFirst), pauseMost)
-	m.notBefore = time.Now().Add(m.pause)
-	if !errors.Is(err, meter.ErrAuthentication) {
-		p.become(m, Failing, err.Error())
-		return
-	}
-	n := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) + 1
-	countErr := p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, n)
-	if n >= authLimit || countErr != nil { // a refusal that cannot be counted is the last one
-		p.lock(m, err)
-		return
-	}
-	p.become(m, Failing, err.Error())
-}
-
-func (p *Poller) lock(m *meterState, err error) {
-	m.locked = true
-	p.become(m, LockedOut, fmt.Sprintf("%v; not tried again until its configuration changes, since meters lock out", err))
-}
-
-// forgive clears the count of refusals after a session that was accepted.
-func (p *Poller) forgive(m *meterState) {
-	if p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) == 0 {
-		return
-	}
-	if err := p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, 0); err != nil {
-		p.cfg.Log.Error("the count of refused authentications cannot be kept", "meter", string(m.ID), "error", err)
-	}
-}
-
-// become notes the state of a meter and logs it when it is another than
-// before.
-func (p *Poller) become(m *meterState, state State, text string) {
-	p.mu.Lock()
-	before := m.status
-	m.status.State, m.status.Err = state, text
-	if state == OK || state == Partial || state == Exchanged {
-		m.status.Since = time.Now()
-	}
-	p.mu.Unlock()
-	if before.State == state && (before.Err == text || state == Failing) {
-		return
-	}
-	log := p.cfg.Log.With("line", p.cfg.Line, "meter", string(m.ID))
-	switch state {
-	case OK:
-		log.Info("meter reads", "serial", m.status.Serial)
-	case Partial, Failing:
-		log.Warn("meter does not read", "state", string(state), "error", text)
-	case LockedOut:
-		log.Error("meter locked", "error", text)
-	case Exchanged, Waiting: // logged where it was found
-	}
 }

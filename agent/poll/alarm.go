@@ -1,0 +1,83 @@
+package poll
+
+import (
+	"slices"
+	"time"
+
+	"gridgate/internal/meter"
+)
+
+// An alarm register holds its bits until they are cleared. So a value is an
+// alarm when it shows a bit that the value before did not, and its bits are
+// taken out of the register once the row is stored, where the group says so.
+
+// cleared gives the channels whose bits are to be taken out once stored.
+func (r *round) cleared() map[meter.Channel]bool {
+	channels := make(map[meter.Channel]bool)
+	for _, j := range r.jobs {
+		if j.Clear {
+			for _, c := range j.Channels {
+				channels[c] = true
+			}
+		}
+	}
+	return channels
+}
+
+// news takes the values of alarm registers out of rows that say nothing new:
+// each alarm that is stored costs the flash a commit.
+func (m *meterState) news(r *round, got *meter.Got) {
+	failed := func(c meter.Channel) bool {
+		return slices.ContainsFunc(got.Failures, func(f meter.Failure) bool { return f.Channel == c })
+	}
+	for _, c := range r.ask.Clears {
+		if !failed(c.Channel) {
+			m.bits[c.Channel] &^= c.Bits
+		}
+	}
+	got.Rows = slices.DeleteFunc(got.Rows, func(row meter.Row) bool {
+		bits, ok := alarmBits(&row)
+		if !ok {
+			return false
+		}
+		before := m.bits[row.Channel]
+		m.bits[row.Channel] = bits
+		return bits&^before == 0
+	})
+}
+
+// alarmBits gives the bits of a register that was read into the alarm lane.
+func alarmBits(row *meter.Row) (bits uint64, ok bool) {
+	ok = row.Lane == meter.Alarm && row.Stamp.Source == meter.FromGateway && row.Value.Kind == meter.Uint
+	return row.Value.Bits, ok
+}
+
+// clearer gives what to do when rows are stored: have their bits cleared. nil
+// when there is nothing.
+func (p *Poller) clearer(m *meterState, rows []meter.Row, clearable map[meter.Channel]bool) func() {
+	var clears []meter.Clear
+	for i := range rows {
+		if bits, ok := alarmBits(&rows[i]); ok && clearable[rows[i].Channel] {
+			clears = append(clears, meter.Clear{Channel: rows[i].Channel, Bits: bits})
+		}
+	}
+	if clears == nil {
+		return nil
+	}
+	return func() {
+		p.mu.Lock()
+		m.clearing = append(m.clearing, clears...)
+		p.mu.Unlock()
+		p.rouse()
+	}
+}
+
+// hurry makes the alarms of a meter due whose bits are to be cleared. mu is
+// held.
+func (m *meterState) hurry(now time.Time) {
+	for i := range m.jobs {
+		if j := &m.jobs[i]; j.Clear && len(m.clearing) > 0 {
+			j.due = now
+		}
+	}
+}
