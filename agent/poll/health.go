@@ -48,11 +48,14 @@ func (p *Poller) succeeded(m *meterState, got meter.Got) {
 	p.become(m, state, text)
 }
 
+// lacksLine says whether a visit failed because the serial port is gone.
+func (p *Poller) lacksLine(err error) bool { return p.cfg.Serial && errors.Is(err, meter.ErrNoLine) }
+
 // failed makes the pause before the next visit. A port that is gone is held
 // against the line and not against the meter.
 func (p *Poller) failed(m *meterState, err error) {
 	now := time.Now()
-	if p.cfg.Serial && errors.Is(err, meter.ErrNoLine) {
+	if p.lacksLine(err) {
 		m.lineGone = true
 		p.become(m, Failing, err.Error())
 		return

@@ -26,6 +26,9 @@ type job struct {
 	due   time.Time
 	phase time.Duration // from the first to the second time, so that meters spread
 	ran   bool
+	// resumed says that the visit before was cut short: what is left waits
+	// behind all that is due.
+	resumed bool
 
 	// Of profiles: what is known of the gaps, and how the filling goes.
 	gaps      meter.Gaps
@@ -84,7 +87,10 @@ func (g *Group) brackets() bool { return g.Lane == meter.Billing && g.Profile ==
 // urgency is the class of a job that is due, moved up by one for each of its
 // periods that it is late.
 func (j *job) urgency(now time.Time) class {
-	if j.Every <= 0 {
+	switch {
+	case j.resumed:
+		return instant
+	case !j.ran:
 		return j.class
 	}
 	late := class(min(now.Sub(j.due)/j.Every, time.Duration(instant)))

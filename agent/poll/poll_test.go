@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,21 +35,26 @@ func (v *visitor) Close() error {
 
 // sinkhole keeps what pollers submit.
 type sinkhole struct {
+	mu      sync.Mutex
 	rows    []meter.Row
 	cursors []meter.Cursor
 	rounds  int
 }
 
 func (s *sinkhole) Submit(rows []meter.Row, cursors []meter.Cursor, stored func()) {
+	s.mu.Lock()
 	s.rounds++
 	s.rows = append(s.rows, rows...)
 	s.cursors = append(s.cursors, cursors...)
+	s.mu.Unlock()
 	if stored != nil {
 		stored()
 	}
 }
 
 func (s *sinkhole) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := len(s.cursors) - 1; i >= 0; i-- {
 		if c := s.cursors[i]; c.Meter == id && c.Serial == serial && c.Profile == profile {
 			return c, true, nil

@@ -85,11 +85,15 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	p.bracket(m, &r, &got)
 	p.submit(m, got, r.cleared())
 	for _, j := range r.jobs {
-		if again && !m.again && j.Profile != "" && err == nil {
+		switch j.resumed = cut && j.Profile != ""; {
+		case again && !m.again && j.Profile != "" && err == nil:
 			continue // still due: now with the cursor of the meter that answers
-		}
-		if j.due, j.ran = j.next(now, p.cfg.TimeZone), true; cut && j.Profile != "" {
-			j.due = time.Now() // it goes on behind what others are late with
+		case p.lacksLine(err):
+			continue
+		case j.resumed:
+			j.due = time.Now()
+		default:
+			j.due, j.ran = j.next(now, p.cfg.TimeZone), true
 		}
 	}
 	m.again = again // one that shows another serial each time has its turn like the others
