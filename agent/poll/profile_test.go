@@ -86,13 +86,13 @@ func TestGapsAreFilledNewestFirst(t *testing.T) {
 						Groups: []Group{{Name: "p", Lane: meter.Interval, Every: 15 * time.Minute, Align: true, Profile: load}},
 					}}})
 				}
-				runFor(t, poller(), 5*time.Minute, nil)
+				runFor(t, poller(), 12*time.Hour, nil)
 				v.dead = true
 				runFor(t, poller(), 20*day, nil)
 				v.dead = false
 				returned := time.Now()
 				runFor(t, poller(), 40*time.Second, nil)
-				runFor(t, poller(), 6*time.Hour, nil)
+				runFor(t, poller(), 12*time.Hour, nil)
 
 				newest := slices.IndexFunc(v.asks, func(p meter.Profile) bool { return p.Since >= returned.Add(-recent).UnixMilli() })
 				if newest < 0 || v.asks[newest].Until != 0 {
