@@ -165,15 +165,19 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 		for _, g := range m.Groups {
 			pm.Groups = append(pm.Groups, poll.Group{
 				Name: string(g.Name), Lane: g.Lane, Every: g.Every, Align: g.Align,
-				Channels: g.Channels, Profile: g.Profile,
+				Channels: g.Channels, Profile: g.Profile, Back: g.Back, Clear: g.Clear,
 			})
 		}
 		meters = append(meters, pm)
 	}
-	r.poller = poll.New(poll.Config{
+	pc := poll.Config{
 		Line: l.Key, Meters: meters, Sink: a.intake, Lockouts: a.state,
-		Now: a.now, TimeZone: cfg.TimeZone, Log: a.log,
-	})
+		Now: a.now, TimeZone: cfg.TimeZone, Log: a.log, Serial: l.Serial,
+	}
+	if !l.Serial {
+		pc.Gate = a.gate
+	}
+	r.poller = poll.New(pc)
 	r.task = a.start(ctx, "line "+l.Key, r.poller.Run)
 	a.lines[l.Key] = r
 }

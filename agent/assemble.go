@@ -46,7 +46,8 @@ type Agent struct {
 	intake    *intake.Intake
 	control   *status.Control
 	committed chan struct{}
-	failed    chan error // holds the first fatal error
+	failed    chan error    // holds the first fatal error
+	gate      chan struct{} // a place for each visit that is not on a serial port
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -83,6 +84,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(), cfg: cfg,
 		committed: make(chan struct{}, 1), failed: make(chan error, 1),
+		gate:  make(chan struct{}, cfg.Poll.Parallel),
 		lines: make(map[string]*runningLine),
 	}
 	if a.store, err = openReadings(cfg.Buffer.Path, boot); err != nil {

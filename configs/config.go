@@ -34,6 +34,7 @@ type Config struct {
 	TimeZone *time.Location // of the site and of its meters' clocks; UTC unless told
 	Buffer   Buffer
 	Intake   Intake
+	Poll     Poll
 	Uplink   Uplink
 	Control  Control
 	Groups   []Group // in the order of the document
@@ -51,6 +52,11 @@ type Buffer struct {
 type Intake struct {
 	Window     time.Duration // interval and instant rows are stored at most this often
 	MaxWaiting int64         // bytes of rows that may wait in memory
+}
+
+// Poll says how meters are visited.
+type Poll struct {
+	Parallel int // meters visited at a time, over all lines that are no serial ports
 }
 
 // Confirm is what makes a batch leave the buffer's queue.
@@ -90,6 +96,8 @@ type Group struct {
 	Align    bool // due at full multiples of Every, counted from local midnight
 	Channels []meter.Channel
 	Profile  meter.Channel
+	Back     time.Duration // how far back gaps of the profile are filled in
+	Clear    bool          // take bits that are stored out of the alarm registers
 }
 
 // Meter is one meter and what to read of it.

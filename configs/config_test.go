@@ -55,6 +55,7 @@ gateway: gw-1
 time_zone: Europe/Berlin
 buffer: {path: /b}
 intake: {window: 1m30s, max_waiting: 1MB}
+poll: {parallel: 3}
 uplink:
   broker: ssl://fog.example
   client_id: me
@@ -69,7 +70,8 @@ uplink:
 control: {socket: /c.sock}
 groups:
   now: {lane: instant, every: 1d12h, align: true, channels: [1-0:1.8.0, "1-0:1.6.0*255/4:5"]}
-  load: {lane: billing, every: 31d, profile: 1-0:99.1.0}
+  load: {lane: billing, every: 31d, profile: 1-0:99.1.0, back: 100d}
+  alarms: {lane: alarm, every: 1m, channels: [0-0:97.98.0], clear: true}
 meters:
   - {id: m1, url: "dlms+wrapper://h?auth=lls&password=file:/p", serial: 000123, groups: [load, now], timeout: 3s}
   - {id: m2, url: "dlms+wrapper://h?server=2", groups: [now]}
@@ -78,18 +80,20 @@ meters:
 		Name: "now", Lane: meter.Instant, Every: 36 * time.Hour, Align: true,
 		Channels: []meter.Channel{"1-0:1.8.0*255/3:2", "1-0:1.6.0*255/4:5"},
 	}
-	load := Group{Name: "load", Lane: meter.Billing, Every: 31 * day, Profile: "1-0:99.1.0*255/7:2"}
+	load := Group{Name: "load", Lane: meter.Billing, Every: 31 * day, Profile: "1-0:99.1.0*255/7:2", Back: 100 * day}
+	alarms := Group{Name: "alarms", Lane: meter.Alarm, Every: time.Minute, Channels: []meter.Channel{"0-0:97.98.0*255/1:2"}, Clear: true}
 	password, _ := address.ParseSecret("env:PW")
 	want := &Config{
 		Site: "zone3", Gateway: "gw-1", TimeZone: berlin,
 		Buffer: Buffer{Path: "/b"},
 		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
+		Poll:   Poll{Parallel: 3},
 		Uplink: Uplink{
 			Broker: "ssl://fog.example:8883", ClientID: "me", Username: "u", Password: password,
 			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 20 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 1024,
 		},
 		Control: Control{Socket: "/c.sock"},
-		Groups:  []Group{now, load},
+		Groups:  []Group{now, load, alarms},
 		Meters: []Meter{
 			{
 				ID: "m1", Serial: "000123", Groups: []Group{load, now},

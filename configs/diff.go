@@ -37,7 +37,8 @@ func (c *Config) fingerprint(l Line) Fingerprint {
 	for i, m := range l.Meters {
 		groups := make([]string, len(m.Groups))
 		for j, g := range m.Groups {
-			groups[j] = fmt.Sprintf("group %q %v %v %v %q %q\n", g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile)
+			groups[j] = fmt.Sprintf("group %q %v %v %v %q %q %v %v\n",
+				g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile, g.Back, g.Clear)
 		}
 		slices.Sort(groups)
 		meters[i] = m.identity() + strings.Join(groups, "")
@@ -99,6 +100,7 @@ func Compare(from, to *Config) Diff {
 		{"site", from.Site != to.Site},
 		{"gateway", from.Gateway != to.Gateway},
 		{"buffer.path", from.Buffer != to.Buffer},
+		{"poll", from.Poll != to.Poll},
 		{"control.socket", from.Control != to.Control},
 	} {
 		if c.changed {

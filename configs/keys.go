@@ -50,6 +50,7 @@ func newDocument() *document {
 		TimeZone: time.UTC,
 		Buffer:   Buffer{Path: "/var/lib/gridgate/buffer"},
 		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
+		Poll:     Poll{Parallel: 16},
 		Uplink:   Uplink{KeepAlive: 5 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
 		Control:  Control{Socket: "/run/gridgate/control.sock"},
 	}}
@@ -75,6 +76,7 @@ func documentFields() []field[document] {
 		}},
 		section("buffer", false, bufferFields(), func(d *document) *Buffer { return &d.Buffer }),
 		section("intake", false, intakeFields(), func(d *document) *Intake { return &d.Intake }),
+		section("poll", false, pollFields(), func(d *document) *Poll { return &d.Poll }),
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
 		{name: "groups", below: paths("groups.*.", groupFields()), read: readGroups},
@@ -97,6 +99,14 @@ func intakeFields() []field[Intake] {
 		}},
 		{name: "max_waiting", read: func(r *reader, at string, n *yaml.Node, i *Intake) {
 			i.MaxWaiting = r.size(at, n, 64<<10, 256<<20)
+		}},
+	}
+}
+
+func pollFields() []field[Poll] {
+	return []field[Poll]{
+		{name: "parallel", read: func(r *reader, at string, n *yaml.Node, p *Poll) {
+			p.Parallel = int(r.integer(at, n, 1, 256))
 		}},
 	}
 }
@@ -151,7 +161,7 @@ func controlFields() []field[Control] {
 func groupFields() []field[Group] {
 	return []field[Group]{
 		{name: "lane", required: true, read: func(r *reader, at string, n *yaml.Node, g *Group) {
-			g.Lane, _ = meter.ParseLane(r.oneOf(at, n, "instant", "interval", "billing"))
+			g.Lane, _ = meter.ParseLane(r.oneOf(at, n, "instant", "interval", "billing", "alarm"))
 		}},
 		{name: "every", required: true, read: func(r *reader, at string, n *yaml.Node, g *Group) {
 			g.Every = r.duration(at, n, time.Second, 31*day)
@@ -173,6 +183,12 @@ func groupFields() []field[Group] {
 			if _, class, attribute, ok := g.Profile.Attribute(); g.Profile != "" && (!ok || class != meter.ClassProfile || attribute != 2) {
 				r.fail(at, n, n.Value, "want a profile, class 7 attribute 2, such as 1-0:99.1.0")
 			}
+		}},
+		{name: "back", read: func(r *reader, at string, n *yaml.Node, g *Group) {
+			g.Back = r.duration(at, n, day, 400*day)
+		}},
+		{name: "clear", read: func(r *reader, at string, n *yaml.Node, g *Group) {
+			g.Clear = r.boolean(at, n)
 		}},
 	}
 }
@@ -213,12 +229,21 @@ func (r *reader) group(at string, k *yaml.Node, has nodes, g *Group) {
 		r.fail(at, k, "", "has neither channels nor a profile; nothing would be read")
 	case channels != nil && len(g.Channels) == 0:
 		r.fail(join(at, "channels"), channels, "", "is empty; nothing would be read")
-	case channels != nil && g.Lane != meter.Instant:
-		// Only of the instant lane may a power cut take what waits in memory:
-		// a profile is read again from its cursor, a register is gone.
-		r.fail(join(at, "lane"), has["lane"], g.Lane.String(), "want instant for channels; interval and billing are for profiles")
+	case channels != nil && g.Lane == meter.Interval:
+		// Of the interval lane a power cut takes what waits in memory, and it is
+		// read again from its cursor; a register is gone.
+		r.fail(join(at, "lane"), has["lane"], g.Lane.String(), "want instant, billing or alarm for channels; interval is for profiles")
+	case channels != nil && g.Lane == meter.Billing && g.Every != day:
+		r.fail(join(at, "every"), has["every"], has["every"].Value, "want 1d for channels of the billing lane: they are read around midnight")
+	case channels != nil && has["back"] != nil:
+		r.fail(join(at, "back"), has["back"], has["back"].Value, "is for profiles: registers keep nothing of the past")
+	case g.Clear && (profile != nil || g.Lane != meter.Alarm):
+		r.fail(join(at, "clear"), has["clear"], has["clear"].Value, "is for channels of the alarm lane")
 	case profile != nil && g.Lane == meter.Instant:
-		r.fail(join(at, "lane"), has["lane"], g.Lane.String(), "want interval or billing for a profile; instant is for channels")
+		r.fail(join(at, "lane"), has["lane"], g.Lane.String(), "want interval, billing or alarm for a profile; instant is for channels")
+	}
+	if profile != nil && g.Back == 0 {
+		g.Back = 40 * day
 	}
 }
 
