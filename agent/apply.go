@@ -71,6 +71,7 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		a.intake.SetWindow(next.Intake.Window)
 		a.intake.SetMaxWaiting(int(next.Intake.MaxWaiting))
 	}
+	a.judge(next)
 	if !a.running {
 		a.cfg = next // Run starts with it
 		return nil

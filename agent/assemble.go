@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gridgate/agent/intake"
@@ -46,7 +47,8 @@ type Agent struct {
 	intake    *intake.Intake
 	control   *status.Control
 	committed chan struct{}
-	failed    chan error    // holds the first fatal error
+	failed    chan error // holds the first fatal error
+	limits    atomic.Pointer[map[meter.ID]validate.Limits]
 	gate      chan struct{} // a place for each visit that is not on a serial port
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
@@ -103,8 +105,11 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		return nil, errors.Join(err, a.state.Close(), a.store.Close())
 	}
 	a.uplinkStore = a.store
+	a.judge(cfg)
+	v := validate.New(validate.Config{Limits: func(id meter.ID) validate.Limits { return (*a.limits.Load())[id] }, TimeZone: cfg.TimeZone})
 	a.intake = intake.New(intake.Config{
-		Store: a.store, Validator: &validate.Validator{}, Log: o.Log,
+		Store: a.store, Validator: v, Log: o.Log,
+		Report: func() []meter.Row { return v.Complete(a.started, a.now()) },
 		Window: cfg.Intake.Window, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
 	})
 	return a, nil
@@ -210,6 +215,17 @@ func (a *Agent) keepHash(cfg *configs.Config) {
 	if err := a.state.SetConfigHash(configHash(cfg)); err != nil {
 		a.log.Error("which configuration runs cannot be noted", "error", err)
 	}
+}
+
+// judge makes the validator know what is possible where each meter is.
+func (a *Agent) judge(cfg *configs.Config) {
+	limits := make(map[meter.ID]validate.Limits, len(cfg.Meters))
+	for _, m := range cfg.Meters {
+		limits[m.ID] = validate.Limits{
+			Amperes: m.Fuse.Amperes, Phases: m.Fuse.Phases, Voltage: cfg.Mains.Voltage, Frequency: cfg.Mains.Frequency,
+		}
+	}
+	a.limits.Store(&limits)
 }
 
 // configHash is the document's hash as the state keeps it.

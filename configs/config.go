@@ -35,6 +35,7 @@ type Config struct {
 	Buffer   Buffer
 	Intake   Intake
 	Poll     Poll
+	Mains    Mains
 	Uplink   Uplink
 	Control  Control
 	Groups   []Group // in the order of the document
@@ -57,6 +58,18 @@ type Intake struct {
 // Poll says how meters are visited.
 type Poll struct {
 	Parallel int // meters visited at a time, over all lines that are no serial ports
+}
+
+// Mains is what the site is supplied with; readings are judged by it.
+type Mains struct {
+	Voltage   float64 // nominal, between a phase and neutral, in volts; 0 is not told
+	Frequency float64 // nominal, in hertz; 0 is not told
+}
+
+// Fuse is what is before a meter. The zero value is not told.
+type Fuse struct {
+	Phases  int
+	Amperes float64 // of each phase
 }
 
 // Confirm is what makes a batch leave the buffer's queue.
@@ -104,6 +117,7 @@ type Group struct {
 type Meter struct {
 	ID      meter.ID
 	Serial  string // the serial number that the meter must show; empty for any
+	Fuse    Fuse
 	Address address.Address
 	Groups  []Group
 }

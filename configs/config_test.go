@@ -56,6 +56,7 @@ time_zone: Europe/Berlin
 buffer: {path: /b}
 intake: {window: 1m30s, max_waiting: 1MB}
 poll: {parallel: 3}
+mains: {voltage: 120, frequency: 60}
 uplink:
   broker: ssl://fog.example
   client_id: me
@@ -73,7 +74,7 @@ groups:
   load: {lane: billing, every: 31d, profile: 1-0:99.1.0, back: 100d}
   alarms: {lane: alarm, every: 1m, channels: [0-0:97.98.0], clear: true}
 meters:
-  - {id: m1, url: "dlms+wrapper://h?auth=lls&password=file:/p", serial: 000123, groups: [load, now], timeout: 3s}
+  - {id: m1, url: "dlms+wrapper://h?auth=lls&password=file:/p", serial: 000123, groups: [load, now], timeout: 3s, fuse: 3x35A}
   - {id: m2, url: "dlms+wrapper://h?server=2", groups: [now]}
 `)
 	now := Group{
@@ -88,6 +89,7 @@ meters:
 		Buffer: Buffer{Path: "/b"},
 		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},
+		Mains:  Mains{Voltage: 120, Frequency: 60},
 		Uplink: Uplink{
 			Broker: "ssl://fog.example:8883", ClientID: "me", Username: "u", Password: password,
 			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 20 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 1024,
@@ -96,7 +98,7 @@ meters:
 		Groups:  []Group{now, load, alarms},
 		Meters: []Meter{
 			{
-				ID: "m1", Serial: "000123", Groups: []Group{load, now},
+				ID: "m1", Serial: "000123", Groups: []Group{load, now}, Fuse: Fuse{Phases: 3, Amperes: 35},
 				Address: mustAddress(t, "dlms+wrapper://h?auth=lls&password=file:/p&timeout=3s"),
 			},
 			{ID: "m2", Groups: []Group{now}, Address: mustAddress(t, "dlms+wrapper://h?server=2")},

@@ -56,6 +56,7 @@ type Diff struct {
 	LinesChanged []string // in the order of the new one
 	Uplink       bool
 	Intake       bool
+	Limits       bool // that readings are judged by
 	// Restart has the keys of the document that changed and take effect only
 	// when the agent starts anew.
 	Restart []string
@@ -63,7 +64,7 @@ type Diff struct {
 
 // Empty says that there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake
+	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Limits
 }
 
 // Compare gives the way from one configuration to the other. A line is changed
@@ -93,6 +94,10 @@ func Compare(from, to *Config) Diff {
 	}
 	d.Uplink = from.Uplink != to.Uplink
 	d.Intake = from.Intake != to.Intake
+	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
+		old, ok := from.Meter(m.ID)
+		return ok && old.Fuse != m.Fuse
+	})
 	for _, c := range []struct {
 		key     string
 		changed bool

@@ -77,6 +77,7 @@ func documentFields() []field[document] {
 		section("buffer", false, bufferFields(), func(d *document) *Buffer { return &d.Buffer }),
 		section("intake", false, intakeFields(), func(d *document) *Intake { return &d.Intake }),
 		section("poll", false, pollFields(), func(d *document) *Poll { return &d.Poll }),
+		section("mains", false, mainsFields(), func(d *document) *Mains { return &d.Mains }),
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
 		{name: "groups", below: paths("groups.*.", groupFields()), read: readGroups},
@@ -107,6 +108,17 @@ func pollFields() []field[Poll] {
 	return []field[Poll]{
 		{name: "parallel", read: func(r *reader, at string, n *yaml.Node, p *Poll) {
 			p.Parallel = int(r.integer(at, n, 1, 256))
+		}},
+	}
+}
+
+func mainsFields() []field[Mains] {
+	return []field[Mains]{
+		{name: "voltage", read: func(r *reader, at string, n *yaml.Node, m *Mains) {
+			m.Voltage = float64(r.integer(at, n, 50, 500))
+		}},
+		{name: "frequency", read: func(r *reader, at string, n *yaml.Node, m *Mains) {
+			m.Frequency = float64(r.integer(at, n, 50, 60))
 		}},
 	}
 }
@@ -314,6 +326,7 @@ func meterFields() []field[rawMeter] {
 				return isToken(s) && len(s) <= 64
 			})
 		}},
+		{name: "fuse", read: readFuse},
 		{name: "timeout", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
 			m.timeout = r.duration(at, n, address.MinTimeout, address.MaxTimeout)
 		}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -50,6 +51,21 @@ func readURL(r *reader, at string, n *yaml.Node, m *rawMeter) {
 	if !literal {
 		m.Address = a
 	}
+}
+
+// readFuse reads what is before a meter: 63A, or 3x63A for three phases.
+func readFuse(r *reader, at string, n *yaml.Node, m *rawMeter) {
+	r.checked(at, n, "the fuse before the meter, such as 63A, or 3x63A for three phases", func(s string) bool {
+		m.Fuse.Phases = 1
+		amperes, three := strings.CutPrefix(s, "3x")
+		if three {
+			m.Fuse.Phases = 3
+		}
+		amperes, unit := strings.CutSuffix(amperes, "A")
+		a, err := strconv.ParseUint(amperes, 10, 16)
+		m.Fuse.Amperes = float64(a)
+		return unit && err == nil && a > 0 && a <= 10000
+	})
 }
 
 func addressProblem(err error) string {

@@ -84,6 +84,8 @@ const (
 	Overflow            = meter.Overflow
 	IdentityNotProven   = meter.IdentityNotProven
 	Test                = meter.Test
+	Inconsistent        = meter.Inconsistent
+	RolledOver          = meter.RolledOver
 )
 
 // The reasons of a Hole.

@@ -37,6 +37,9 @@ type Config struct {
 	Store     store
 	Validator validator // used by Run only, from one goroutine
 	Log       *slog.Logger
+	// Report, when not nil, gives rows that follow from those that were
+	// validated; it is called before each commit, from Run.
+	Report func() []meter.Row
 	// Window is how long interval and instant rows may wait for their commit.
 	// Alarm and billing rows are committed at once, and take the others along.
 	Window time.Duration
@@ -268,6 +271,7 @@ func (in *Intake) commit(ctx context.Context) error {
 			taken[i].validated = true
 		}
 	}
+	taken = in.report(taken)
 	what := gather(taken, losses)
 	err := in.cfg.Store.Append(ctx, what)
 	if err == nil {
@@ -301,6 +305,25 @@ func (in *Intake) commit(ctx context.Context) error {
 	default:
 	}
 	return nil
+}
+
+// report adds what follows from the rows, which waits like them if the commit
+// fails.
+func (in *Intake) report(taken []round) []round {
+	if in.cfg.Report == nil {
+		return taken
+	}
+	rows := in.cfg.Report()
+	if len(rows) == 0 {
+		return taken
+	}
+	next := round{rows: rows, since: time.Now(), bytes: rowBytes * len(rows), lane: meter.Interval, validated: true}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.bytes += next.bytes
+	in.stats.Read += uint64(len(rows))
+	in.stats.Waiting += uint64(len(rows))
+	return append(taken, next)
 }
 
 // gather makes one Append of the rounds. Rows of a channel stand together over

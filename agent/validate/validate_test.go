@@ -86,3 +86,109 @@ func TestUnsynchronisedClock(t *testing.T) {
 		t.Errorf("gateway's stamp %v, meter's stamp %v", rows[0].Quality, rows[1].Quality)
 	}
 }
+
+func household(meter.ID) Limits {
+	return Limits{Amperes: 63, Phases: 3, Voltage: 230, Frequency: 50}
+}
+
+func TestLimitsOfTheSite(t *testing.T) {
+	t.Parallel()
+	hour := int64(3600_000)
+	interval := func(kWh uint64) []meter.Row {
+		r := row("1-0:1.29.0", meter.WattHour, meter.UintValue(kWh, 3), hour)
+		r.Period = 900
+		return []meter.Row{r}
+	}
+	for name, c := range map[string]struct {
+		rows []meter.Row
+		want []meter.Quality
+	}{
+		"60 Hz on a 50 Hz network": {[]meter.Row{row("1-0:14.7.0", meter.Hertz, meter.UintValue(60, 0), 1)}, []meter.Quality{meter.OutOfRange}},
+		"400 V on a phase":         {[]meter.Row{row("1-0:32.7.0", meter.Volt, meter.UintValue(400, 0), 1)}, []meter.Quality{meter.OutOfRange}},
+		"a phase that is gone":     {[]meter.Row{row("1-0:52.7.0", meter.Volt, meter.UintValue(0, 0), 1)}, []meter.Quality{0}},
+		"more power than the fuse": {[]meter.Row{row("1-0:1.7.0", meter.Watt, meter.UintValue(60, 3), 1)}, []meter.Quality{meter.OutOfRange}},
+		"13 kWh in a quarter":      {interval(13), []meter.Quality{0}},
+		"14 kWh in a quarter":      {interval(14), []meter.Quality{meter.OutOfRange}},
+		"more energy than the fuse": {
+			[]meter.Row{row("1-0:1.8.0", meter.WattHour, meter.UintValue(0, 3), 0), row("1-0:1.8.0", meter.WattHour, meter.UintValue(60, 3), hour)},
+			[]meter.Quality{0, meter.OutOfRange},
+		},
+		"as much as the fuse lets through": {
+			[]meter.Row{row("1-0:1.8.0", meter.WattHour, meter.UintValue(0, 3), 0), row("1-0:1.8.0", meter.WattHour, meter.UintValue(50, 3), hour)},
+			[]meter.Quality{0, 0},
+		},
+	} {
+		v := New(Config{Limits: household})
+		v.Check(c.rows)
+		for i, want := range c.want {
+			if c.rows[i].Quality != want {
+				t.Errorf("%s: row %d: got %v, want %v", name, i, c.rows[i].Quality, want)
+			}
+		}
+	}
+}
+
+func TestRollover(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		before, after meter.Value
+		want          meter.Quality
+	}{
+		{meter.UintValue(999_998, 0), meter.UintValue(3, 0), meter.RolledOver},
+		{meter.UintValue(99_999_990, -2), meter.UintValue(12, -2), meter.RolledOver},
+		{meter.UintValue(1<<32-3, 0), meter.UintValue(40, 0), meter.RolledOver},
+		{meter.UintValue(980, 0), meter.UintValue(3, 0), meter.RanBackwards},     // three digits are no register
+		{meter.UintValue(500_000, 0), meter.UintValue(3, 0), meter.RanBackwards}, // far from its end
+		{meter.UintValue(999_998, 0), meter.UintValue(500_000, 0), meter.RanBackwards},
+		{meter.UintValue(999_998, 0), meter.UintValue(3, 1), meter.RanBackwards}, // another scale
+	} {
+		rows := []meter.Row{row("1-0:1.8.0", meter.WattHour, c.before, 1000), row("1-0:1.8.0", meter.WattHour, c.after, 900_000)}
+		var v Validator
+		v.Check(rows)
+		if rows[1].Quality != c.want {
+			t.Errorf("%v then %v: %v, want %v", c.before, c.after, rows[1].Quality, c.want)
+		}
+	}
+}
+
+// profileRows are the rows of n quarters of an hour: register and interval.
+func profileRows(from int64, n int, wh ...uint64) (rows []meter.Row) {
+	var sum uint64
+	for i := range n {
+		at := from + int64(i)*900_000
+		e := wh[i%len(wh)]
+		sum += e
+		for _, r := range []meter.Row{
+			row("1-0:1.8.0", meter.WattHour, meter.UintValue(sum/10, 1), at), row("1-0:1.29.0", meter.WattHour, meter.UintValue(e, 0), at),
+		} {
+			r.Lane, r.Period, r.Stamp.Source = meter.Interval, 900, meter.FromMeter
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+func TestIntervalsAgreeWithTheRegister(t *testing.T) {
+	t.Parallel()
+	var v Validator
+	rows := profileRows(0, 20, 57, 123, 4)
+	v.Check(rows)
+	for i, r := range rows {
+		if r.Quality != 0 {
+			t.Errorf("row %d: %v: digits that are cut off are no contradiction", i, r.Quality)
+		}
+	}
+	rows = profileRows(0, 20, 57, 123, 4)
+	rows[11].Value = meter.UintValue(rows[11].Value.Bits+25, 0)
+	v = Validator{}
+	v.Check(rows)
+	for i, r := range rows {
+		want := meter.Quality(0)
+		if i == 10 || i == 11 {
+			want = meter.Inconsistent
+		}
+		if r.Quality != want {
+			t.Errorf("row %d: %v, want %v", i, r.Quality, want)
+		}
+	}
+}

@@ -26,6 +26,8 @@ const (
 	Overflow                                // the value does not fit and is not given
 	IdentityNotProven                       // the meter's serial number could not be compared
 	Test                                    // taken in a test, not for billing
+	Inconsistent                            // contradicts another value of the same meter: a register's step is not what the interval says
+	RolledOver                              // a cumulative register went past its last digit and began again at 0
 	qualityEnd
 )
 
@@ -33,7 +35,7 @@ var qualityNames = [...]string{ //nolint:gochecknoglobals // a constant table
 	"clock-unsynchronised", "time-corrected", "estimated", "substituted",
 	"out-of-range", "ran-backwards", "meter-clock-invalid", "meter-clock-adjusted",
 	"daylight-saving", "power-failure", "interval-missing", "overflow",
-	"identity-not-proven", "test",
+	"identity-not-proven", "test", "inconsistent", "rolled-over",
 }
 
 // KnownQuality has every bit that this version knows.
