@@ -87,11 +87,8 @@ func (g *Group) brackets() bool { return g.Lane == meter.Billing && g.Profile ==
 // urgency is the class of a job that is due, moved up by one for each of its
 // periods that it is late.
 func (j *job) urgency(now time.Time) class {
-	switch {
-	case j.resumed:
+	if j.resumed {
 		return instant
-	case !j.ran:
-		return j.class
 	}
 	late := class(min(now.Sub(j.due)/j.Every, time.Duration(instant)))
 	return max(alarms, j.class-late)

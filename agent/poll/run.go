@@ -20,13 +20,7 @@ const (
 func (p *Poller) Run(ctx context.Context) error {
 	defer p.close()
 	p.recallLockouts()
-	for _, m := range p.meters {
-		for i := range m.jobs {
-			if j := &m.jobs[i]; j.brackets() {
-				j.due = j.next(time.Now(), p.cfg.TimeZone) // at another time they say nothing
-			}
-		}
-	}
+	p.begin(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	ended := make(chan *meterState)
@@ -63,6 +57,18 @@ func (p *Poller) Run(ctx context.Context) error {
 			return nil
 		case <-p.wake:
 		case <-timer.C:
+		}
+	}
+}
+
+// begin makes all jobs due, but for those that say nothing at another time.
+func (p *Poller) begin(now time.Time) {
+	for _, m := range p.meters {
+		for i := range m.jobs {
+			j := &m.jobs[i]
+			if j.due = now; j.brackets() {
+				j.due = j.next(now, p.cfg.TimeZone)
+			}
 		}
 	}
 }

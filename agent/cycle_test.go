@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gridgate/agent/poll"
+	"gridgate/configs"
+	"gridgate/drivers/line"
+	"gridgate/drivers/modbus"
+	"gridgate/internal/meter"
+)
+
+// bus is a line of meters in simulated time: octets pass at its rate, and who
+// is on it answers frames that are for it.
+type bus struct {
+	char   time.Duration // of one octet
+	answer func(request []byte) (reply []byte, after time.Duration)
+
+	mu       sync.Mutex
+	deadline time.Time
+	changed  chan struct{} // closed when the deadline or the input changes
+	input    []octet
+	free     time.Time // when the medium falls silent
+	busy     time.Duration
+}
+
+type octet struct {
+	b  byte
+	at time.Time
+}
+
+func newBus(s line.Settings, answer func([]byte) ([]byte, time.Duration)) *bus {
+	return &bus{char: s.CharTime(), answer: answer, changed: make(chan struct{})}
+}
+
+func (b *bus) line() *line.Line {
+	return line.Of("bus", func(context.Context, line.Settings) (line.Medium, error) { return b, nil })
+}
+
+func (b *bus) stir() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (b *bus) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if b.free.Before(now) {
+		b.free = now
+	}
+	wire := time.Duration(len(p)) * b.char
+	b.free = b.free.Add(wire)
+	reply, after := b.answer(slices.Clone(p))
+	if reply == nil {
+		return len(p), nil
+	}
+	b.busy += wire + after + time.Duration(len(reply))*b.char
+	at := b.free.Add(after)
+	for _, c := range reply {
+		at = at.Add(b.char)
+		b.input = append(b.input, octet{c, at})
+	}
+	b.free = at
+	b.stir()
+	return len(p), nil
+}
+
+func (b *bus) Read(p []byte) (int, error) {
+	for {
+		b.mu.Lock()
+		now := time.Now()
+		n := 0
+		for n < len(p) && len(b.input) > 0 && !b.input[0].at.After(now) {
+			p[n], b.input = b.input[0].b, b.input[1:]
+			n++
+		}
+		next, deadline, changed := now.Add(time.Hour), b.deadline, b.changed
+		if len(b.input) > 0 {
+			next = b.input[0].at
+		}
+		b.mu.Unlock()
+		if n > 0 {
+			return n, nil
+		}
+		if !deadline.IsZero() && !deadline.After(now) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		if !deadline.IsZero() && deadline.Before(next) {
+			next = deadline
+		}
+		timer := time.NewTimer(next.Sub(now))
+		select {
+		case <-timer.C:
+		case <-changed:
+		}
+		timer.Stop()
+	}
+}
+
+func (b *bus) SetDeadline(t time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deadline = t
+	b.stir()
+	return nil
+}
+
+func (b *bus) Discard() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.input = slices.DeleteFunc(b.input, func(o octet) bool { return !o.at.After(time.Now()) })
+	return nil
+}
+
+func (b *bus) Apply(line.Settings) error { return nil }
+func (b *bus) Stale() bool               { return false }
+func (b *bus) Close() error              { return nil }
+
+// crc is CRC-16 of Modbus over serial line, bit by bit.
+func crc(p []byte) (c uint16) {
+	c = 0xFFFF
+	for _, x := range p {
+		c ^= uint16(x)
+		for range 8 {
+			odd := c&1 == 1
+			if c >>= 1; odd {
+				c ^= 0xA001
+			}
+		}
+	}
+	return c
+}
+
+const turnaround = 20 * time.Millisecond
+
+// units answers for units of three-phase meters whose registers are floats:
+// every one 230, but the frequency 50 and the serial number the unit's.
+func units(dead func(unit byte) bool, asked map[byte]int) func([]byte) ([]byte, time.Duration) {
+	return func(q []byte) ([]byte, time.Duration) {
+		if len(q) != 8 || crc(q[:6]) != binary.LittleEndian.Uint16(q[6:]) {
+			return nil, 0
+		}
+		if asked[q[0]]++; dead(q[0]) {
+			return nil, 0
+		}
+		address, count := binary.BigEndian.Uint16(q[2:]), binary.BigEndian.Uint16(q[4:])
+		reply := []byte{q[0], q[1], byte(2 * count)}
+		for i := address; i < address+count; i += 2 {
+			switch i {
+			case 0xFC00:
+				reply = binary.BigEndian.AppendUint32(reply, uint32(q[0]))
+			case 0x46:
+				reply = binary.BigEndian.AppendUint32(reply, math.Float32bits(50))
+			default:
+				reply = binary.BigEndian.AppendUint32(reply, math.Float32bits(230))
+			}
+		}
+		return binary.LittleEndian.AppendUint16(reply, crc(reply)), turnaround
+	}
+}
+
+// cycleSink counts rows by meter.
+type cycleSink struct {
+	mu   sync.Mutex
+	rows map[meter.ID]int
+}
+
+func (s *cycleSink) Submit(rows []meter.Row, _ []meter.Cursor, _ func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range rows {
+		s.rows[rows[i].Meter]++
+	}
+}
+
+func (s *cycleSink) Cursor(meter.ID, string, meter.Channel) (meter.Cursor, bool, error) {
+	return meter.Cursor{}, false, nil
+}
+
+// TestDeadMetersHoldUpNobody: 32 meters on one line at 9600 bit/s, 4 of them
+// dead, all due every few seconds. The line is busy with the living: a cycle
+// takes at most 1.15 times their time on the wire, and one time-out for each of
+// the dead whose turn has come.
+func TestDeadMetersHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		settings := line.Settings{Baud: 9600, DataBits: 8, Parity: 'N', StopBits: 1}
+		model, err := configs.Model("eastron-sdm630")
+		if err != nil {
+			t.Fatal(err)
+		}
+		isDead := func(unit byte) bool { return unit%8 == 3 }
+		asked := make(map[byte]int)
+		b := newBus(settings, units(isDead, asked))
+		l := b.line()
+		now := func() meter.Stamp { return meter.Stamp{Time: time.Now().UnixMilli()} }
+		const timeout = 500 * time.Millisecond
+		var meters []poll.Meter
+		for unit := byte(1); unit <= 32; unit++ {
+			id := meter.ID(fmt.Sprint("m-", unit))
+			meters = append(meters, poll.Meter{
+				ID: id, Visitor: modbus.New(modbus.Config{
+					ID: id, Unit: unit, Transport: modbus.RTU, Settings: settings, Model: model, Timeout: timeout, Now: now,
+				}, l),
+				Groups: []poll.Group{{
+					Name: "g", Lane: meter.Instant, Every: time.Second, // more than the line can do
+					Channels: []meter.Channel{"1-0:32.7.0*255/3:2", "1-0:1.8.0*255/3:2", "1-0:14.7.0*255/3:2"},
+				}},
+			})
+		}
+		sink := &cycleSink{rows: map[meter.ID]int{}}
+		p := poll.New(poll.Config{
+			Line: "bus", Meters: meters, Sink: sink, Lockouts: noLockouts{}, Now: now,
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Serial: true,
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		begin := time.Now()
+		go func() { done <- p.Run(ctx) }()
+		time.Sleep(time.Hour)
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(begin)
+		timeouts, least, most := 0, math.MaxInt, 0
+		for unit := byte(1); unit <= 32; unit++ {
+			rows := sink.rows[meter.ID(fmt.Sprint("m-", unit))]
+			if isDead(unit) {
+				timeouts += asked[unit]
+				if rows > 0 || asked[unit] > 12 {
+					t.Errorf("dead unit %d: %d rows, asked %d times in an hour", unit, rows, asked[unit])
+				}
+				continue
+			}
+			least, most = min(least, rows), max(most, rows)
+		}
+		t.Logf("an hour: %d to %d rows of each living meter, wire %v, %d time-outs of the dead, ratio %.3f",
+			least, most, b.busy.Round(time.Second), timeouts, float64(took-time.Duration(timeouts)*timeout)/float64(b.busy))
+		if least == 0 || most-least > 3 {
+			t.Errorf("the living were not read alike: %d to %d rows", least, most)
+		}
+		if allowed := time.Duration(1.15*float64(b.busy)) + time.Duration(timeouts)*timeout; took > allowed {
+			t.Errorf("an hour of cycles is worth %v of wire and time-outs", allowed)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+type noLockouts struct{}
+
+func (noLockouts) AuthFailures(meter.ID, string) int           { return 0 }
+func (noLockouts) SetAuthFailures(meter.ID, string, int) error { return nil }
