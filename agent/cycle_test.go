@@ -229,7 +229,7 @@ func TestDeadMetersHoldUpNobody(t *testing.T) {
 		done := make(chan error, 1)
 		begin := time.Now()
 		go func() { done <- p.Run(ctx) }()
-		time.Sleep(time.Hour)
+		time.Sleep(20 * time.Minute)
 		cancel()
 		if err := <-done; err != nil {
 			t.Fatal(err)
@@ -240,20 +240,20 @@ func TestDeadMetersHoldUpNobody(t *testing.T) {
 			rows := sink.rows[meter.ID(fmt.Sprint("m-", unit))]
 			if isDead(unit) {
 				timeouts += asked[unit]
-				if rows > 0 || asked[unit] > 12 {
-					t.Errorf("dead unit %d: %d rows, asked %d times in an hour", unit, rows, asked[unit])
+				if rows > 0 || asked[unit] > 10 {
+					t.Errorf("dead unit %d: %d rows, asked %d times", unit, rows, asked[unit])
 				}
 				continue
 			}
 			least, most = min(least, rows), max(most, rows)
 		}
-		t.Logf("an hour: %d to %d rows of each living meter, wire %v, %d time-outs of the dead, ratio %.3f",
+		t.Logf("%d to %d rows of each living meter, wire %v, %d time-outs of the dead, ratio %.3f",
 			least, most, b.busy.Round(time.Second), timeouts, float64(took-time.Duration(timeouts)*timeout)/float64(b.busy))
 		if least == 0 || most-least > 3 {
 			t.Errorf("the living were not read alike: %d to %d rows", least, most)
 		}
 		if allowed := time.Duration(1.15*float64(b.busy)) + time.Duration(timeouts)*timeout; took > allowed {
-			t.Errorf("an hour of cycles is worth %v of wire and time-outs", allowed)
+			t.Errorf("the cycles is worth %v of wire and time-outs", allowed)
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
