@@ -35,6 +35,9 @@ func OpenLine(a address.Address, o line.Options) *line.Line {
 	if a.IsSerial() {
 		return line.Serial(a.Line, o)
 	}
+	if a.Scheme == address.DLMSUDP {
+		return line.UDP(a.Line, o)
+	}
 	return line.TCP(a.Line, o)
 }
 
@@ -45,13 +48,17 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		Parity: c.Address.Parity, StopBits: c.Address.StopBits,
 	}
 	switch c.Address.Scheme {
-	case address.DLMSWrapper, address.DLMSHDLC:
+	case address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE:
 		cfg, err := cosemConfig(c)
 		if err != nil {
 			return nil, err
 		}
 		if cfg.Settings = settings; c.Address.Scheme.IsHDLC() {
 			cfg.HDLC = &cosem.HDLC{Physical: c.Address.Physical, AddrLen: int(c.Address.AddrLen)}
+		}
+		if c.Address.Scheme == address.DLMSModeE {
+			cfg.ModeE = &cosem.ModeE{Address: c.Address.Device, SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud}
+			cfg.Settings = line.Settings{Baud: c.Address.SignOn, DataBits: 7, Parity: 'E', StopBits: 1}
 		}
 		return cosem.New(cfg, l), nil
 	case address.ModbusTCP, address.ModbusRTU, address.ModbusRTUOverTCP:
@@ -79,7 +86,7 @@ func cosemConfig(c Config) (cosem.Config, error) {
 	return cosem.Config{
 		ID: c.ID, Serial: c.Serial, Client: a.Client, Server: a.Server,
 		ShortNames: a.Ref == "sn", Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
-		Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
+		Datagrams: a.Scheme == address.DLMSUDP, Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
 		Now: c.Now, TimeZone: c.TimeZone,
 	}, nil
 }
@@ -106,7 +113,7 @@ func transport(s address.Scheme) modbus.Transport {
 		return modbus.RTU
 	case address.ModbusRTUOverTCP:
 		return modbus.RTUOverTCP
-	case address.ModbusTCP, address.DLMSWrapper, address.DLMSHDLC:
+	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE:
 	}
 	return modbus.TCP
 }

@@ -4,6 +4,9 @@
 //	dlms+wrapper://HOST[:4059]?client=16&server=1&auth=lls&password=file:/PATH
 //	dlms+hdlc:///dev/ttyS1?baud=9600&client=16&server=1&physical=17&addrlen=4
 //	dlms+hdlc://HOST:PORT?client=16&server=1
+//	dlms+udp://HOST[:4059]?client=16&server=1
+//	dlms+modee:///dev/ttyUSB1?signon=300&baud=9600&address=12345678&client=16
+//	dlms+modee://HOST:PORT?baud=9600&client=16
 //	modbus+tcp://HOST[:502]?unit=1&model=NAME
 //	modbus+rtu:///dev/ttyS1?baud=9600&format=8N1&unit=7&model=NAME
 //	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
@@ -13,8 +16,10 @@
 // security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
 // ek and ak (keys), sk and pk (our signing key, the meter's public one), and
 // ic=OBIS|none (where the meter shows its invocation counter). Keys of HDLC:
-// physical, addrlen. Keys of Modbus: unit, model. Keys of serial ports: baud,
-// format. A serial port is an absolute path after three slashes,
+// physical, addrlen. Keys of mode E, beside these: baud (the highest rate taken;
+// else what the meter offers), address (of the device), and on a serial port
+// signon (the rate at which it is called). Keys of Modbus: unit, model. Keys of
+// other serial ports: baud, format. A serial port is an absolute path after three slashes,
 // or a path that begins with ./ or ../ after two, relative to the working
 // directory. %XX stands for a byte everywhere behind the scheme; '+' is '+'.
 //
@@ -35,6 +40,8 @@ type Scheme string
 const (
 	DLMSWrapper      Scheme = "dlms+wrapper"      // DLMS over TCP, IEC 62056-47
 	DLMSHDLC         Scheme = "dlms+hdlc"         // DLMS over HDLC, IEC 62056-46, on a serial port or through a serial server
+	DLMSUDP          Scheme = "dlms+udp"          // DLMS over UDP, IEC 62056-47
+	DLMSModeE        Scheme = "dlms+modee"        // DLMS over HDLC, after a sign-on with IEC 62056-21, mode E
 	ModbusTCP        Scheme = "modbus+tcp"        // Modbus over TCP with MBAP header
 	ModbusRTU        Scheme = "modbus+rtu"        // Modbus RTU on a serial port
 	ModbusRTUOverTCP Scheme = "modbus+rtuovertcp" // Modbus RTU frames through a serial server
@@ -42,28 +49,33 @@ const (
 
 // Schemes lists the schemes that Parse accepts.
 func Schemes() []Scheme {
-	return []Scheme{DLMSWrapper, DLMSHDLC, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
+	return []Scheme{DLMSWrapper, DLMSHDLC, DLMSUDP, DLMSModeE, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
 }
 
 // laterSchemes are known and refused with a word of their own.
 func laterSchemes() []Scheme {
 	return []Scheme{
-		"dlms+udp", "dlms+modee", "iec21",
-		"plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
+		"iec21", "plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
 	}
 }
 
 // IsDLMS says whether a meter of this scheme speaks DLMS/COSEM.
-func (s Scheme) IsDLMS() bool { return s == DLMSWrapper || s == DLMSHDLC }
+func (s Scheme) IsDLMS() bool { return strings.HasPrefix(string(s), "dlms+") }
 
 // IsHDLC says whether frames are those of HDLC.
-func (s Scheme) IsHDLC() bool { return s == DLMSHDLC }
+func (s Scheme) IsHDLC() bool { return s == DLMSHDLC || s == DLMSModeE }
+
+// isModeE says whether a meter is signed on to first.
+func (s Scheme) isModeE() bool { return s == DLMSModeE }
 
 // IsModbus says whether a meter of this scheme speaks Modbus.
 func (s Scheme) IsModbus() bool { return strings.HasPrefix(string(s), "modbus+") }
 
-// hasSettings says whether the line may be a serial port of this machine.
+// hasSettings says whether the line may be a serial port of this machine that
+// has one setting for good.
 func (s Scheme) hasSettings() bool { return s == ModbusRTU || s == DLMSHDLC }
+
+func (s Scheme) hasBaud() bool { return s.hasSettings() || s.isModeE() }
 
 // IsSerial says whether the line is a serial port of this machine.
 func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
@@ -71,18 +83,18 @@ func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
 // isPort says whether where is a serial port. HDLC has both: a port begins
 // with what no host does.
 func isPort(s Scheme, where string) bool {
-	return s == ModbusRTU || s == DLMSHDLC &&
+	return s == ModbusRTU || s.IsHDLC() &&
 		(strings.HasPrefix(where, "/") || strings.HasPrefix(where, "./") || strings.HasPrefix(where, "../"))
 }
 
 // defaultPort is the port that a scheme implies, 0 when it implies none.
 func (s Scheme) defaultPort() int {
 	switch s {
-	case DLMSWrapper:
+	case DLMSWrapper, DLMSUDP:
 		return 4059
 	case ModbusTCP:
 		return 502
-	case ModbusRTU, ModbusRTUOverTCP, DLMSHDLC:
+	case ModbusRTU, ModbusRTUOverTCP, DLMSHDLC, DLMSModeE:
 	}
 	return 0
 }
@@ -96,7 +108,7 @@ type Address struct {
 	Line string
 
 	// The settings of a serial port; zero on other lines.
-	Baud     int  // bits a second; 9600 unless told
+	Baud     int  // bits a second; 9600 unless told. Mode E: the highest taken, 0 is any
 	DataBits int  // 8
 	Parity   byte // 'N', 'E' or 'O'
 	StopBits int  // 1 or 2
@@ -112,6 +124,10 @@ type Address struct {
 	// HDLC; zero elsewhere.
 	Physical uint16 // address of the device on its line; 0 is none
 	AddrLen  uint8  // octets of the meter's address: 1, 2 or 4; 0 is as few as do
+
+	// Mode E; zero elsewhere.
+	SignOn int    // rate of the sign-on on a serial port, in bits a second; 300 unless told
+	Device string // device address; "" is whoever is there
 
 	// Modbus; zero elsewhere.
 	Unit  uint8
@@ -131,7 +147,10 @@ const (
 // secret is shown as ***; apart from that Parse gives a back.
 func (a Address) String() string {
 	var keys [][2]string
-	if a.IsSerial() {
+	switch {
+	case a.Scheme.isModeE():
+		keys = a.modeEKeys()
+	case a.IsSerial():
 		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)},
 			[2]string{"format", strconv.Itoa(a.DataBits) + string(rune(a.Parity)) + strconv.Itoa(a.StopBits)})
 	}
@@ -164,6 +183,16 @@ func (a Address) String() string {
 		sep = '&'
 	}
 	return string(b)
+}
+
+func (a Address) modeEKeys() (keys [][2]string) {
+	if a.SignOn != 0 {
+		keys = append(keys, [2]string{"signon", strconv.Itoa(a.SignOn)})
+	}
+	if a.Baud != 0 {
+		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)})
+	}
+	return append(keys, [2]string{"address", a.Device})
 }
 
 // escape appends s with the bytes that have a meaning in an address as %XX.

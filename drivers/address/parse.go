@@ -38,7 +38,11 @@ func Parse(s string) (Address, error) {
 	}
 	where, query, _ := strings.Cut(rest, "?")
 	if isPort(a.Scheme, where) {
-		a.Baud, a.DataBits, a.Parity, a.StopBits = 9600, 8, 'N', 1
+		if a.Scheme.isModeE() {
+			a.SignOn = 300
+		} else {
+			a.Baud, a.DataBits, a.Parity, a.StopBits = 9600, 8, 'N', 1
+		}
 		p.port(&a, where)
 	} else {
 		p.host(&a, where)
@@ -213,6 +217,9 @@ func (p *parser) together(a *Address, seen []string) {
 				p.fail(key, "is of serial ports; a serial server has settings of its own")
 			}
 		}
+	}
+	if !a.IsSerial() && has("signon") {
+		p.fail("signon", "is of serial ports; a serial server has settings of its own")
 	}
 	if a.Scheme.IsHDLC() {
 		p.hdlc(a)

@@ -33,7 +33,11 @@ func keys() []key {
 		{name: "addrlen", fits: Scheme.IsHDLC, set: setAddrLen},
 		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
 		{name: "model", fits: Scheme.IsModbus, set: setModel},
-		{name: "baud", fits: Scheme.hasSettings, set: setBaud},
+		{name: "signon", fits: Scheme.isModeE, set: func(p *parser, a *Address, v string) {
+			a.SignOn = p.baud("signon", v, modeERates())
+		}},
+		{name: "address", fits: Scheme.isModeE, set: setDevice},
+		{name: "baud", fits: Scheme.hasBaud, set: setBaud},
 		{name: "format", fits: Scheme.hasSettings, set: setFormat},
 		{name: "timeout", fits: anyScheme, set: func(p *parser, a *Address, v string) {
 			a.Timeout = p.duration("timeout", v)
@@ -150,13 +154,33 @@ func baudRates() []int {
 	return []int{300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400}
 }
 
+// modeERates are those of IEC 62056-21, mode E.
+func modeERates() []int { return baudRates()[:7] }
+
 func setBaud(p *parser, a *Address, v string) {
+	rates := baudRates()
+	if a.Scheme.isModeE() {
+		rates = modeERates()
+	}
+	a.Baud = p.baud("baud", v, rates)
+}
+
+func (p *parser) baud(key, v string, rates []int) int {
 	n, err := strconv.Atoi(v)
-	if err != nil || !digits(v) || !slices.Contains(baudRates(), n) {
-		p.fail("baud", "want one of %s", strings.Trim(fmt.Sprint(baudRates()), "[]"))
+	if err != nil || !digits(v) || !slices.Contains(rates, n) {
+		p.fail(key, "want one of %s", strings.Trim(fmt.Sprint(rates), "[]"))
+		return 0
+	}
+	return n
+}
+
+// setDevice reads a device address (IEC 62056-21, 6.3.1).
+func setDevice(p *parser, a *Address, v string) {
+	if len(v) > 32 || strings.Trim(v, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz ") != "" {
+		p.fail("address", "want the meter's device address: 1 to 32 digits and letters")
 		return
 	}
-	a.Baud = n
+	a.Device = v
 }
 
 // setFormat reads data bits, parity and stop bits. RTU and HDLC frames need

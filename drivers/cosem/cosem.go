@@ -55,8 +55,13 @@ type Config struct {
 	Timeout  time.Duration // for each answer; 0 is DefaultTimeout
 	Now      meter.Now
 	// HDLC carries the meter's APDUs; nil is the wrapper, over TCP.
-	HDLC     *HDLC
-	Settings line.Settings // of a serial port
+	HDLC *HDLC
+	// ModeE brings the meter to HDLC before each conversation; nil is a meter
+	// that speaks it by itself. It has Release.
+	ModeE *ModeE
+	// Datagrams says that the wrapper is over UDP, and the line one of datagrams.
+	Datagrams bool
+	Settings  line.Settings // of a serial port
 	// ShortNames has objects found by the directory of short names, which is
 	// read once an association: for old meters that have nothing else.
 	ShortNames bool
@@ -118,6 +123,9 @@ func New(cfg Config, l *line.Line) *Meter {
 	if cfg.TimeZone == nil {
 		cfg.TimeZone = time.UTC
 	}
+	if cfg.ModeE != nil {
+		cfg.Release = true // the next exchange begins with the settings of a sign-on
+	}
 	m := &Meter{cfg: cfg, line: l}
 	if m.usesKeys() && cfg.Counters != nil {
 		m.counter = security.NewCounter(cfg.Counters, cfg.Security.Title, cfg.Security.Keys.Encryption, counterStep)
@@ -167,6 +175,7 @@ func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error
 	err := m.line.Do(ctx, m.cfg.Settings, func(ctx context.Context, port line.Port) error {
 		began = true
 		kept, err := m.session(ctx, port)
+		defer m.link.leave()
 		if err == nil {
 			m.associated, m.doubted = true, m.doubted && kept
 			v := visit{Meter: m, got: got, untried: kept}

@@ -41,6 +41,9 @@ func (m *Meter) noAnswer(client uint16, err error) error {
 	if m.usesKeys() && client == m.cfg.Client {
 		keys = ", are keys and title right"
 	}
+	if e := m.explainModeE(err); e != nil {
+		return e
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w within %v (is the meter on, does it know client %d and server %d%s?): %w",
@@ -53,7 +56,7 @@ func (m *Meter) noAnswer(client uint16, err error) error {
 	case isGarbled(err):
 		return fmt.Errorf("%w: %w", meter.ErrGarbled, err)
 	}
-	return err
+	return unreachable(err) // over UDP it shows only here
 }
 
 // keyAdvice is what to look at when a meter cannot read us or we it.

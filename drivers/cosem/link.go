@@ -30,16 +30,18 @@ type HDLC struct {
 type link struct {
 	client, server uint16
 	timeout        time.Duration
+	datagrams      bool // each an APDU with its wrapper
 	port           line.Port
 	conn           *wrapper.Conn
 	hdlc           *hdlc.Link // nil without HDLC
+	modeE          *ModeE     // nil without
 	connected      bool       // HDLC is
 	wrong          error      // the addresses are
 }
 
 // connect gives the way from a client to the meter. It sends nothing yet.
 func (m *Meter) connect(port line.Port, client uint16) *link {
-	l := &link{client: client, server: m.cfg.Server, timeout: m.cfg.Timeout}
+	l := &link{client: client, server: m.cfg.Server, timeout: m.cfg.Timeout, datagrams: m.cfg.Datagrams, modeE: m.cfg.ModeE}
 	switch old := m.link; {
 	case m.cfg.HDLC == nil:
 	case old != nil && old.hdlc != nil && old.client == client:
@@ -64,8 +66,14 @@ func (l *link) use(port line.Port) {
 		l.hdlc.SetStream(timed{port})
 		return
 	}
+	if l.datagrams {
+		port = &datagrams{Port: port}
+	}
 	l.conn = wrapper.NewConn(port, l.client, l.server, maxAPDU)
 }
+
+// leave forgets what is of one exchange.
+func (l *link) leave() { l.port, l.conn = nil, nil }
 
 // timed is a port whose deadlines are counted from now, as HDLC wants them.
 type timed struct{ line.Port }
@@ -81,6 +89,9 @@ func (l *link) Send(ctx context.Context, apdu []byte) error {
 	}
 	if l.hdlc != nil {
 		if !l.connected {
+			if err := l.signOn(ctx); err != nil {
+				return err
+			}
 			if err := l.hdlc.Connect(ctx); err != nil {
 				return err
 			}

@@ -1,7 +1,7 @@
-// Package line is one physical medium that meters hang on: a serial port or a
-// TCP connection. A line is half-duplex and has one exchange at a time; who
-// wants the line waits for it, and a cancelled context interrupts both the
-// waiting and the I/O.
+// Package line is one physical medium that meters hang on: a serial port, a
+// TCP connection or a UDP port. A line is half-duplex and has one exchange at a
+// time; who wants the line waits for it, and a cancelled context interrupts
+// both the waiting and the I/O.
 //
 //	Do     open when needed → apply settings → run the exchange → keep open
 //	Drop   what an exchange calls when the medium cannot be trusted any more;
@@ -37,7 +37,7 @@ type Options struct {
 	Program string
 }
 
-// Line is one medium. Make it with Serial, TCP or Of.
+// Line is one medium. Make it with Serial, TCP, UDP or Of.
 type Line struct {
 	name   string
 	open   func(context.Context, Settings) (Medium, error)

@@ -3,6 +3,7 @@ package line
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -21,6 +22,9 @@ type Port interface {
 	// SetDeadline limits reads and writes from now on; the zero time lifts
 	// the limit.
 	SetDeadline(t time.Time) error
+	// Apply changes the settings for the rest of the exchange, once what was
+	// written is out. The next Do applies its own.
+	Apply(s Settings) error
 	// Discard drops input that has arrived and was not read.
 	Discard() error
 	// Drop closes the medium, since what may still arrive on it cannot be
@@ -102,6 +106,36 @@ func (h *held) Discard() error {
 		return ErrClosed
 	}
 	return h.judge(h.medium.Discard())
+}
+
+// applyMargin is for what an adapter keeps back when it counts as sent.
+const applyMargin = 20 * time.Millisecond
+
+func (h *held) Apply(s Settings) error {
+	s, err := s.normal()
+	switch {
+	case err != nil:
+		return err
+	case h.isOver():
+		return ErrClosed
+	case s == h.line.settings:
+		return nil
+	}
+	if rest := time.Until(h.line.quiet); rest > 0 {
+		wait := time.NewTimer(rest + applyMargin)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-h.ctx.Done():
+			return context.Cause(h.ctx)
+		}
+	}
+	if err := h.medium.Apply(s); err != nil {
+		h.Drop()
+		return fmt.Errorf("set %v: %w", s, err)
+	}
+	h.line.settings = s
+	return nil
 }
 
 // judge tells time-outs and cancellations from a medium that is gone, and

@@ -29,7 +29,7 @@ buffer/buffertest:   buffer internal/meter
 drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/line drivers/modbus internal/meter
 drivers/address:     dlms/obis
 drivers/line:        internal/sys
-drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/obis dlms/security dlms/wrapper drivers/line internal/meter
+drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security dlms/wrapper drivers/line internal/meter
 drivers/modbus:      drivers/line internal/meter
 drivers/drivertest:  drivers/line
 
