@@ -41,7 +41,11 @@ func (c *Client) associate(ctx context.Context) (Association, error) {
 		return Association{}, err
 	}
 	c.out = appendAARQ(c.out[:0], c.options, c.secure.challenge, info)
-	apdu, err := c.exchange(ctx, func(apdu []byte) bool { return apdu[0] == tagAARE })
+	isAARE := func(apdu []byte) bool { return apdu[0] == tagAARE }
+	apdu, err := c.exchange(ctx, isAARE)
+	if c.again(ctx, err) && c.options.Mechanism == NoAuthentication && !c.options.Security.ciphers() {
+		apdu, err = c.repeat(ctx, isAARE)
+	}
 	if err != nil {
 		return Association{}, err
 	}

@@ -23,6 +23,7 @@ type Client struct {
 	names     names  // short names, by logical name
 	listMax   int    // how many attributes a list may have, as learnt; 0 not learnt
 	secure    secure // ciphering
+	repeated  bool   // the request was sent before: see repeat
 }
 
 // NewClient gives a client without an association.
@@ -108,7 +109,7 @@ func (c *Client) exchange(ctx context.Context, isAnswer func([]byte) bool) ([]by
 			if c.options.Notify != nil {
 				c.options.Notify(apdu)
 			}
-		case isStray(apdu[0]):
+		case isStray(apdu[0]), c.options.Repeat && apdu[0] == tagAARE:
 		default:
 			return nil, malformed("%.16x… answers nothing that was asked", apdu)
 		}

@@ -134,6 +134,13 @@ type Options struct {
 	// Window is how many blocks of a general block transfer the meter may send
 	// in a row, 1 to 63; 0 is 1.
 	Window uint8
+	// Repeat sends a request again, once, that nothing answers in time and that
+	// does no harm twice: an association without any authentication, and
+	// reading by logical name while requests have numbers (InvokeID 0). It is
+	// for transports that lose APDUs, as UDP does, and where answers come late
+	// or twice. What has no help is a request that comes late or twice to a
+	// meter that gives a long answer in blocks: that begins anew.
+	Repeat bool
 	// Quirks is what the model does differently.
 	Quirks Quirks
 	// Notify, if not nil, is handed the notifications that come while the

@@ -245,6 +245,8 @@ func (c *Client) receive(ctx context.Context) ([]byte, error) {
 			return nil, malformed("an empty apdu")
 		case apdu[0] != tagGeneralBlock:
 			return apdu, nil
+		case c.repeated:
+			return nil, malformed("general blocks, that may be of either answer")
 		}
 		k, err := parseBlock(apdu)
 		if err != nil {
