@@ -282,7 +282,7 @@ func (r *Receiver) parse(from netip.AddrPort, apdu []byte) (Pushed, error) {
 		zone = time.UTC
 	}
 	base := meter.Row{Meter: meter.ID(from.Addr().Unmap().String()), Stamp: r.Now(), Lane: meter.Instant}
-	return ParsePushed(apdu, base, zone)
+	return ParsePushed(apdu, base, zone, nil)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
