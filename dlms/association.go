@@ -32,7 +32,7 @@ func (c *Client) Associate(ctx context.Context) (Association, error) {
 }
 
 func (c *Client) associate(ctx context.Context) (Association, error) {
-	c.open, c.secure.on = false, false
+	c.open, c.proved, c.secure.on = false, false, false
 	if err := c.prepare(); err != nil {
 		return Association{}, err
 	}
@@ -64,6 +64,7 @@ func (c *Client) associate(ctx context.Context) (Association, error) {
 		}
 	}
 	c.secure.proved(granted, c.options.Security)
+	c.proved = true
 	return granted, nil
 }
 

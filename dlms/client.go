@@ -16,6 +16,7 @@ type Client struct {
 	options   Options
 	granted   Association
 	open      bool
+	proved    bool // and the passes of the authentication are over
 	invoke    uint8
 	out, in   []byte
 	answer    []byte // the blocks of an answer
@@ -32,6 +33,9 @@ func NewClient(t Transport, o Options) *Client {
 		o.Conformance = DefaultConformance
 		if o.ShortNames {
 			o.Conformance = DefaultShortNameConformance
+		}
+		if o.Security.ciphers() && o.Security.General {
+			o.Conformance |= GeneralProtection
 		}
 	}
 	if o.MaxPDU == 0 {

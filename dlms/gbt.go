@@ -166,10 +166,13 @@ func (c *Client) send(ctx context.Context, apdu []byte) error {
 	g.in.Reset()
 	g.waiting, g.size = nil, 0
 	limit := c.maxPDU()
-	if limit == 0 || len(apdu) <= limit {
+	if (limit == 0 || len(apdu) <= limit) && !c.asksInBlocks(apdu) {
 		return c.transport.Send(ctx, apdu)
 	}
 	const head = 9 // with a length of three octets
+	if limit == 0 {
+		limit = head + len(apdu)
+	}
 	if !c.granted.Conformance.Has(GeneralBlockTransfer) || limit <= head {
 		return fmt.Errorf("a request of %d octets is %w: it takes %d", len(apdu), ErrNotGranted, limit)
 	}
@@ -207,6 +210,12 @@ func (c *Client) send(ctx context.Context, apdu []byte) error {
 		}
 		g.window = max(1, int(k.window))
 	}
+}
+
+// asksInBlocks says whether a request goes in general blocks though it is short.
+func (c *Client) asksInBlocks(apdu []byte) bool {
+	return c.options.GeneralBlocks && c.proved && c.granted.Conformance.Has(GeneralBlockTransfer) &&
+		len(apdu) > 0 && apdu[0] != tagRLRQ && apdu[0] != tagAARQ
 }
 
 // sendWindow sends the blocks after so many, as many as the meter takes in a

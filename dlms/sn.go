@@ -30,8 +30,9 @@ const (
 const associationName = 0xFA00
 
 // DefaultShortNameConformance is what a client that reads by short names
-// proposes.
-const DefaultShortNameConformance = Read | Write | MultipleReferences | ParameterizedAccess
+// proposes: see DefaultConformance.
+const DefaultShortNameConformance = Read | Write | UnconfirmedWrite | MultipleReferences | ParameterizedAccess |
+	InformationReport | GeneralBlockTransfer
 
 // Name is a short name that is read, with a selector and its parameter where
 // Parameter is not nil (parameterised access).

@@ -98,7 +98,7 @@ func (s *Session) Answer(client uint16, apdu []byte) [][]byte {
 	if answer == nil {
 		return nil
 	}
-	return s.inBlocks(answer, 0)
+	return s.inBlocks(answer, 0, windowUntilTold)
 }
 
 // end ends the association.
