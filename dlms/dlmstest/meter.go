@@ -196,36 +196,33 @@ func (m *Meter) Serve(stream io.ReadWriter) error {
 }
 
 // ServeHDLC serves a stream by HDLC until the client hangs up or the stream
-// fails. station has the link's properties; its Answer is not used. An
-// association ends with the connection of the link.
+// fails. station has the link's properties; its Answer and Ended are not used.
+// Each client has an association of its own, which ends with its connection of
+// the link.
 func (m *Meter) ServeHDLC(stream io.ReadWriter, station Station) error {
-	s := m.NewSession()
-	s.single = true
-	station.Answer = func(client byte, apdu []byte) []byte {
-		out := s.Answer(uint16(client), apdu)
+	station = m.Station(station)
+	return station.Serve(stream)
+}
+
+// Station gives s with the meter behind it: see ServeBus and ServeModeE. It is
+// for one stream.
+func (m *Meter) Station(s Station) Station {
+	sessions := map[byte]*Session{}
+	s.Answer = func(client byte, apdu []byte) []byte {
+		session := sessions[client]
+		if session == nil {
+			session = m.NewSession()
+			session.single = true
+			sessions[client] = session
+		}
+		out := session.Answer(uint16(client), apdu)
 		if len(out) == 0 {
 			return nil
 		}
 		return out[0]
 	}
-	server := max(len(station.Server), 1)
-	return station.Serve(hangUp{stream, server, s.end})
-}
-
-// hangUp is a stream of HDLC frames, one a write, that tells of each UA: there
-// is a new connection then, or none.
-type hangUp struct {
-	io.ReadWriter
-	server int // octets of the meter's address
-	tell   func()
-}
-
-func (h hangUp) Write(frame []byte) (int, error) {
-	const ua = 0x73
-	if at := 4 + h.server; len(frame) > at && frame[at] == ua {
-		h.tell()
-	}
-	return h.ReadWriter.Write(frame)
+	s.Ended = func(client byte) { delete(sessions, client) }
+	return s
 }
 
 // frame answers a frame of the wrapper.
