@@ -274,13 +274,21 @@ func TestLists(t *testing.T) {
 			t.Errorf("%v: %v, %v", bad, objects, err)
 		}
 	}
-	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{1, 1}) {
+	if r, err := c.ReadRatios(t.Context()); !errors.Is(err, ObjectUndefined) {
 		t.Errorf("no ratios: %v, %v", r, err)
 	}
 	m.object(1, obis.Code{1, 0, 0, 4, 2, 255}, "1200C8")
 	m.object(3, obis.Code{1, 0, 0, 4, 3, 255}, "0600002710", "0202 0FFE 16FF")
-	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{200, 100}) {
+	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{200, 100}) || r.Of(30) != 20000 || r.Of(33) != 200 || r.Of(35) != 100 || r.Of(44) != 1 {
 		t.Errorf("ratios: %v, %v", r, err)
+	}
+	m.object(1, obis.Code{1, 0, 0, 4, 5, 255}, "1105")
+	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{40, 100}) {
+		t.Errorf("ratios with a denominator: %v, %v", r, err)
+	}
+	m.object(1, obis.Code{1, 0, 0, 4, 6, 255}, "1100")
+	if r, err := c.ReadRatios(t.Context()); !errors.Is(err, ErrMalformed) {
+		t.Errorf("over nothing: %v, %v", r, err)
 	}
 }
 
