@@ -30,9 +30,11 @@ type Group struct {
 
 // Meter is one meter of the line.
 type Meter struct {
-	ID          meter.ID
-	Serial      string // as configured; empty when the configuration names none
-	Fingerprint string // changes when the meter's configuration does
+	ID     meter.ID
+	Serial string // as configured; empty when the configuration names none
+	// Credentials name the address and the secrets that the meter is shown,
+	// without telling them; empty when it is shown none.
+	Credentials string
 	Visitor     meter.Visitor
 	Groups      []Group
 }
@@ -43,11 +45,16 @@ type sink interface {
 	Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error)
 }
 
-// lockouts counts refused authentications over restarts, by meter and by the
-// fingerprint of its configuration.
-type lockouts interface {
-	AuthFailures(id meter.ID, fingerprint string) int
-	SetAuthFailures(id meter.ID, fingerprint string, n int) error
+// memory is what must be remembered over restarts: how often in a row a meter
+// refused credentials, also those that a tool showed it, and for which foreign
+// serial number an alarm was given.
+type memory interface {
+	Refusals(credentials string) (n int, last time.Time)
+	Refused(credentials string, at time.Time) (n int, err error)
+	Accepted(credentials string) error
+	WasAccepted(credentials string) bool
+	Exchanged(id meter.ID) (found string)
+	SetExchanged(id meter.ID, found string) error
 }
 
 // Config is what a Poller works with.
@@ -55,7 +62,7 @@ type Config struct {
 	Line     string
 	Meters   []Meter
 	Sink     sink
-	Lockouts lockouts
+	Memory   memory
 	Now      meter.Now
 	TimeZone *time.Location // whose midnight aligned groups count from; nil is UTC
 	Log      *slog.Logger
@@ -71,7 +78,7 @@ const (
 	Partial   State = "partial"   // some channels could not be read
 	Failing   State = "failing"   // the last visit failed
 	Exchanged State = "exchanged" // another meter answers than the configured one
-	LockedOut State = "locked"    // refused us twice; not visited until its configuration changes
+	LockedOut State = "locked"    // refused us twice; not visited until its credentials change, or a tool was let in with them
 )
 
 // Status is how one meter does.
@@ -105,11 +112,18 @@ type meterState struct {
 	alarmed   string // the foreign serial that an alarm was given for
 	again     bool   // the last visit was one whose profiles had to be asked again
 	locked    bool
+	unkept    bool // locked because a refusal could not be counted
+	doubtful  int  // visits in a row that may have been refused
 	status    Status
 }
 
 const (
-	authLimit  = 2 // refusals, after which a meter may lock out for good
+	authLimit = 2 // refusals, after which a meter may lock out for good
+	// doubtLimit is how many visits in a row that may have been refused, or cut
+	// off by the line, count as a refusal of credentials that the meter took
+	// before. Two of those lock it: six visits in a row, which a line that
+	// loses one in twenty just there does to one meter of a thousand in two years.
+	doubtLimit = 5
 	pauseFirst = 5 * time.Second
 	pauseMost  = 15 * time.Minute
 	// firstReach is how far back a profile is read that was never read.
@@ -149,7 +163,7 @@ func (p *Poller) Status() []Status {
 // error: what goes wrong is a meter's, and in its status.
 func (p *Poller) Run(ctx context.Context) error {
 	defer p.close()
-	p.recallLockouts()
+	p.recallExchanges()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -187,7 +201,7 @@ func (p *Poller) next() (*meterState, time.Time) {
 	var first *meterState
 	var at time.Time
 	for _, m := range p.meters {
-		if m.locked || len(m.due) == 0 {
+		if len(m.due) == 0 || p.refused(m) {
 			continue
 		}
 		p.rein(m)
