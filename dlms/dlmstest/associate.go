@@ -43,6 +43,7 @@ type aarq struct {
 	mechanism byte
 	value     []byte // password or challenge
 	user      []byte
+	otherACSE bool // its protocol-version has no version 1
 }
 
 func parseAARQ(apdu []byte) aarq {
@@ -51,6 +52,9 @@ func parseAARQ(apdu []byte) aarq {
 		title: elements(fields[0xA6])[4],
 		value: elements(fields[0xAC])[0x80],
 		user:  elements(fields[0xBE])[4],
+	}
+	if version := fields[0x80]; len(version) == 2 {
+		q.otherACSE = version[1]&0x80 == 0
 	}
 	if name := fields[0xA1]; len(name) == 9 && string(name[:8]) == "\x06\x07"+contextArcs {
 		q.context = name[8]
@@ -81,6 +85,12 @@ func (s *Session) associate(client uint16, apdu []byte) []byte {
 	reject := func(diagnostic byte, user ...byte) []byte {
 		s.end()
 		return aare(q.context, rejected, diagnostic, nil, user)
+	}
+	if q.otherACSE {
+		const provider, noCommonVersion = 0xA2, 2
+		refusal := aare(q.context, rejected, noCommonVersion, nil, nil)
+		refusal[len(refusal)-5] = provider
+		return refusal
 	}
 	l, known := s.meter.logins[client]
 	if !known {

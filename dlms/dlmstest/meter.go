@@ -60,6 +60,10 @@ type Login struct {
 	Conformance uint32
 	// ReadOnly refuses every SET and every method that is not the association's.
 	ReadOnly bool
+	// PreEstablished has the client served without an association request. It
+	// cannot be released. Where there is a Policy, Title is the client's.
+	PreEstablished bool
+	Title          security.Title
 }
 
 // Security is the title and the keys of a Meter. All clients use the same. The
@@ -171,11 +175,15 @@ func NewMeter(o Options) *Meter {
 	return m
 }
 
+// maxClients is how many wPorts have a session on a connection; when there are
+// more all are forgotten.
+const maxClients = 64
+
 // Serve serves one connection by the wrapper (IEC 62056-47) until the client
-// hangs up or the stream fails. Frames for other logical devices are not
-// answered.
+// hangs up or the stream fails. Each wPort of a client has an association of
+// its own. Frames for other logical devices are not answered.
 func (m *Meter) Serve(stream io.ReadWriter) error {
-	s := m.NewSession()
+	sessions := map[uint16]*Session{}
 	for {
 		f, err := readFrame(stream)
 		if errors.Is(err, io.EOF) {
@@ -183,6 +191,14 @@ func (m *Meter) Serve(stream io.ReadWriter) error {
 		}
 		if err != nil {
 			return err
+		}
+		s := sessions[f.source]
+		if s == nil {
+			if len(sessions) == maxClients {
+				clear(sessions)
+			}
+			s = m.NewSession()
+			sessions[f.source] = s
 		}
 		for _, out := range s.frame(f) {
 			if len(out) == 0 {

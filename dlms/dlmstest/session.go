@@ -43,6 +43,7 @@ type association struct {
 	*login
 	name        byte // last arc of the application context
 	ready       bool // the client has shown who it is
+	standing    bool // it was there before the client came
 	over        bool // it ends with the answer
 	ciphered    bool
 	conformance uint32
@@ -87,6 +88,7 @@ func (s *Session) Answer(client uint16, apdu []byte) [][]byte {
 	if len(apdu) == 0 {
 		return nil
 	}
+	s.establish(client)
 	if s.a != nil && s.a.client == client && len(apdu) > int(s.meter.o.MaxPDU) {
 		return [][]byte{exception(serviceNotAllowed, pduTooLong)}
 	}
@@ -111,6 +113,8 @@ func (s *Session) answer(client uint16, apdu []byte) []byte {
 		return s.associate(client, apdu)
 	case s.a == nil || s.a.client != client:
 		return exception(serviceNotAllowed, operationNotPossible)
+	case apdu[0] == 0x62 && s.a.standing:
+		return exception(serviceNotAllowed, operationNotPossible)
 	case apdu[0] == 0x62:
 		return s.release(apdu)
 	}
@@ -122,6 +126,9 @@ func (s *Session) answer(client uint16, apdu []byte) []byte {
 		return exception(serviceNotAllowed, operationNotPossible)
 	}
 	answer := s.serve(plain, s.room(how))
+	if isUnconfirmed(plain) {
+		answer = nil
+	}
 	if len(answer) > 0 && how.protected && answer[0] != 0xD8 {
 		answer = s.seal(answer, how)
 	}
