@@ -80,6 +80,8 @@ type Config struct {
 	// Release ends the association after every visit, for meters that serve
 	// one client at a time.
 	Release bool
+	// Quirks is what the model does differently.
+	Quirks dlms.Quirks
 }
 
 // Meter reads one meter; it implements meter.Visitor. Make it with New. It is
@@ -126,6 +128,7 @@ func New(cfg Config, l *line.Line) *Meter {
 	if cfg.ModeE != nil {
 		cfg.Release = true // the next exchange begins with the settings of a sign-on
 	}
+	cfg.takeQuirks()
 	m := &Meter{cfg: cfg, line: l}
 	if m.usesKeys() && cfg.Counters != nil {
 		m.counter = security.NewCounter(cfg.Counters, cfg.Security.Title, cfg.Security.Keys.Encryption, counterStep)

@@ -115,7 +115,7 @@ func (m *Meter) Rows(ctx context.Context, p meter.Profile, until int64, take fun
 		for _, c := range got.Cursors {
 			since = c.Time
 		}
-		more := err == nil && len(got.Rows) >= maxRows && since > p.Since && since < until && !m.cache.noRanges
+		more := err == nil && len(got.Rows) >= maxRows && since > p.Since && since < until && !m.givesWhole(p)
 		kept := got.Rows[:0]
 		for _, r := range got.Rows {
 			if r.Stamp.Time <= until {
@@ -127,4 +127,11 @@ func (m *Meter) Rows(ctx context.Context, p meter.Profile, until int64, take fun
 			return err
 		}
 	}
+}
+
+// givesWhole says whether the meter gives all rows of a profile or none.
+func (m *Meter) givesWhole(p meter.Profile) bool {
+	code, _, _, _ := p.Channel.Attribute()
+	k, ok := m.cache.layouts[code]
+	return ok && k.value.selector == dlms.Whole
 }

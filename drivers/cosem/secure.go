@@ -66,7 +66,7 @@ func (m *Meter) usesKeys() bool {
 
 // options are what the association is asked for.
 func (m *Meter) options() dlms.Options {
-	o := dlms.Options{Mechanism: mechanism(m.cfg.Auth), Security: m.cfg.Security, ShortNames: m.cfg.ShortNames}
+	o := dlms.Options{Mechanism: mechanism(m.cfg.Auth), Security: m.cfg.Security, ShortNames: m.cfg.ShortNames, Quirks: m.quirks()}
 	if o.Mechanism != dlms.NoAuthentication {
 		o.Password = m.cfg.Password
 	}
