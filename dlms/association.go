@@ -22,7 +22,7 @@ import (
 func (c *Client) Associate(ctx context.Context) (Association, error) {
 	granted, err := c.associate(ctx)
 	if err != nil {
-		if c.open && errors.Is(err, ErrAuthentication) {
+		if c.open && (errors.Is(err, ErrAuthentication) || errors.Is(err, ErrNotGranted)) {
 			_ = c.Release(ctx) // the reason is in err
 		}
 		c.open, c.secure.on = false, false
@@ -63,7 +63,9 @@ func (c *Client) associate(ctx context.Context) (Association, error) {
 			return Association{}, err
 		}
 	}
-	c.secure.proved(granted, c.options.Security)
+	if err := c.secure.proved(granted, c.options.Security); err != nil {
+		return Association{}, err
+	}
 	c.proved = true
 	return granted, nil
 }
@@ -93,7 +95,7 @@ func (c *Client) grant(answer aare) (Association, error) {
 			return Association{}, answer.error(service)
 		}
 	}
-	granted.MeterTitle = c.secure.receiver.Title
+	granted.MeterTitle, granted.MeterCertificate = c.secure.receiver.Title, string(answer.certificate)
 	return granted, nil
 }
 
@@ -104,7 +106,7 @@ func (c *Client) prove(ctx context.Context, challenge []byte) error {
 	h := security.Handshake{
 		Mechanism: security.Mechanism(c.options.Mechanism), Own: s.Title, Peer: c.secure.receiver.Title,
 		OwnChallenge: c.secure.challenge, PeerChallenge: challenge,
-		Secret: c.options.Password, SigningKey: s.SigningKey, PeerKey: s.MeterKey, Random: s.random(),
+		Secret: c.options.Password, SigningKey: s.SigningKey, PeerKey: c.secure.meterKey, Random: s.random(),
 		Sender: &c.secure.sender, Receiver: &c.secure.receiver,
 	}
 	since := h.Mark()

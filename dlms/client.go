@@ -34,7 +34,7 @@ func NewClient(t Transport, o Options) *Client {
 		if o.ShortNames {
 			o.Conformance = DefaultShortNameConformance
 		}
-		if o.Security.ciphers() && o.Security.General {
+		if o.Security.ciphers() && o.Security.General || o.Security.exchanges() {
 			o.Conformance |= GeneralProtection
 		}
 	}

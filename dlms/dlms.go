@@ -180,4 +180,7 @@ type Association struct {
 	// MeterTitle is the meter's system title, where the association is
 	// protected or authenticated on a high level and the meter gives one.
 	MeterTitle security.Title
+	// MeterCertificate is what the meter says is that of its signing key (DER),
+	// "" for none. See Security.Trust.
+	MeterCertificate string
 }

@@ -226,6 +226,9 @@ func (c *Client) plainMax() int {
 		return limit
 	}
 	limit -= ciphering
+	if c.secure.exchange != nil {
+		limit -= general + c.secure.exchange.Overhead()
+	}
 	if c.secure.general {
 		limit -= general
 	}

@@ -78,6 +78,7 @@ type Security struct {
 	// SigningKey is the meter's and ClientKey the clients', for mechanism 7.
 	SigningKey *ecdsa.PrivateKey
 	ClientKey  *ecdsa.PublicKey
+	Agreement
 }
 
 // Options is what a meter is like. The zero value is a meter with nothing in
@@ -134,7 +135,8 @@ type Meter struct {
 	mu      sync.Mutex // one request at a time
 	keys    Security   // as they are now
 	counter *security.Counter
-	last    uint32 // invocation counter received last
+	last    uint32          // invocation counter received last
+	seen    map[string]bool // transaction ids
 }
 
 // login is a Login as it is now.
