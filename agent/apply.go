@@ -192,7 +192,7 @@ func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (v
 	}
 	var model *modbus.Model
 	if m.Address.Scheme.IsModbus() {
-		if model, err = configs.Model(m.Address.Model); err != nil {
+		if model, err = cfg.Model(m.Address.Model); err != nil {
 			return nil, "", err
 		}
 	}

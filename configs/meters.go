@@ -121,7 +121,7 @@ func (r *reader) meterGroups(d *document, m *rawMeter) {
 	var model *modbus.Model
 	if m.Address.Scheme.IsModbus() {
 		var err error
-		if model, err = Model(m.Address.Model); err != nil {
+		if model, err = r.model(d, m.Address.Model); err != nil {
 			r.fail(m.at+".url", m.nodes["url"], "", "the key model: %v", err)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 // readFlags are the flags of read.
 type readFlags struct {
 	config, meter, control, serial, counters string
-	json                                     bool
+	json, force                              bool
 }
 
 func readVerb() cli.Verb {
@@ -45,6 +45,7 @@ func readVerb() cli.Verb {
 			fs.StringVar(&f.counters, "counters", "", "the `DIR` where the invocation counters of ciphered meters are kept, never to be restored or copied\n"+
 				"(default: that of -config, or the agent's, or ~/.local/state/gridgate)")
 			fs.BoolVar(&f.json, "json", false, "print one JSON object a value")
+			fs.BoolVar(&f.force, "force", false, forceHelp)
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				targets, err := f.targets(args)
 				if err != nil {
@@ -55,6 +56,8 @@ func readVerb() cli.Verb {
 		},
 	}
 }
+
+const forceHelp = "try credentials that the meter refused twice; it may lock out for good"
 
 // unnamed is the id of a meter that has only an address.
 const unnamed = "meter"
@@ -67,7 +70,9 @@ type target struct {
 	zone     *time.Location
 	control  string
 	counters string
+	models   string // where register maps are
 	groups   []meter.Group
+	force    bool // show the meter what it refused twice
 	guessing bool // the channels are a guess: what the meter lacks is no error
 }
 
@@ -87,7 +92,7 @@ func (f readFlags) targets(args []string) ([]target, error) {
 		if f.meter != "" && string(m.ID) != f.meter {
 			continue
 		}
-		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path}
+		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path, models: cfg.Models}
 		for _, g := range m.Groups {
 			if g.Profile == "" {
 				t.groups = append(t.groups, meter.Group{Name: string(g.Name), Lane: g.Lane, Channels: g.Channels})
@@ -111,7 +116,7 @@ func (f readFlags) addressed(args []string) ([]target, error) {
 	if err != nil {
 		return nil, cli.Usagef("read: address: %v", err)
 	}
-	t := target{id: unnamed, serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl}
+	t := target{id: unnamed, serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl, models: configs.DefaultModels}
 	group := meter.Group{Name: "read", Lane: meter.Instant}
 	for _, arg := range args[1:] {
 		c, err := meter.ParseChannel(arg)
@@ -135,7 +140,7 @@ func (f readFlags) addressed(args []string) ([]target, error) {
 func usualChannels(addr address.Address) ([]meter.Channel, error) {
 	var channels []meter.Channel
 	if addr.Scheme.IsModbus() {
-		model, err := configs.Model(addr.Model)
+		model, err := configs.ModelIn(configs.DefaultModels, addr.Model)
 		if err != nil {
 			return nil, err
 		}
@@ -169,6 +174,7 @@ func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) er
 		if f.counters != "" {
 			t.counters = f.counters
 		}
+		t.force = f.force
 		got, err := readOne(ctx, env, t)
 		(&validate.Validator{}).Check(got.Rows)
 		for _, row := range got.Rows {
@@ -245,12 +251,16 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 		return err
 	}
 	counters, err := t.keptCounters(ctx, env)
+	if err != nil && t.addr.UsesKeys() {
+		return err
+	}
+	tries, err := t.attempts(env, counters, secrets)
 	if err != nil {
 		return err
 	}
 	var model *modbus.Model
 	if t.addr.Scheme.IsModbus() {
-		if model, err = configs.Model(t.addr.Model); err != nil {
+		if model, err = configs.ModelIn(t.models, t.addr.Model); err != nil {
 			return err
 		}
 	}
@@ -262,8 +272,9 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	return do(v)
+	defer func() { err = errors.Join(err, v.Close(), counters.flush()) }()
+	err = do(v)
+	return errors.Join(err, tries.note(ctx, err))
 }
 
 // borrow borrows the line from the agent that serves the socket; where there
