@@ -62,17 +62,11 @@ func (s *Session) inBlocks(answer []byte, theirs uint16, window int) [][]byte {
 
 // window gives the next blocks, as many as the client takes in a row.
 func (s *Session) window(n int) [][]byte {
-	if s.single {
-		n = windowUntilTold
-	}
 	o := &s.out
 	var blocks [][]byte
 	upto := min(o.acked+max(n, 1), o.count())
 	for i := o.acked; i < upto; i++ {
 		control := byte(ourWindow)
-		if s.single {
-			control = windowUntilTold
-		}
 		switch {
 		case i == o.count()-1:
 			control |= lastBlock
@@ -136,11 +130,7 @@ func (s *Session) general(apdu []byte) [][]byte {
 
 // acknowledge says which blocks have come.
 func (s *Session) acknowledge() [][]byte {
-	window := byte(ourWindow)
-	if s.single {
-		window = windowUntilTold
-	}
-	return [][]byte{appendGeneral(nil, lastBlock|window, 0, s.in.got, nil)}
+	return [][]byte{appendGeneral(nil, lastBlock|ourWindow, 0, s.in.got, nil)}
 }
 
 // acknowledged sends what comes after the blocks that the client has: new

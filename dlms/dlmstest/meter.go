@@ -226,14 +226,16 @@ func (m *Meter) ServeHDLC(stream io.ReadWriter, station Station) error {
 // for one stream.
 func (m *Meter) Station(s Station) Station {
 	sessions := map[byte]*Session{}
-	s.Answer = func(client byte, apdu []byte) []byte {
+	s.Answers = func(client byte, apdu []byte) [][]byte {
 		session := sessions[client]
 		if session == nil {
 			session = m.NewSession()
-			session.single = true
 			sessions[client] = session
 		}
-		out := session.Answer(uint16(client), apdu)
+		return session.Answer(uint16(client), apdu)
+	}
+	s.Answer = func(client byte, apdu []byte) []byte {
+		out := s.Answers(client, apdu)
 		if len(out) == 0 {
 			return nil
 		}

@@ -28,10 +28,7 @@ func exception(state, service byte) []byte { return []byte{0xD8, state, service}
 // not safe for concurrent use.
 type Session struct {
 	meter *Meter
-	// single says that an answer is one APDU: the line has no place for
-	// several in a row.
-	single bool
-	depth  int // scripts that run scripts
+	depth int // scripts that run scripts
 
 	a   *association // nil for none
 	in  blocksIn

@@ -28,6 +28,9 @@ type Station struct {
 	Inactivity time.Duration
 	// Answer gives the answer to an APDU of a client; nil is none.
 	Answer func(client byte, apdu []byte) []byte
+	// Answers goes before Answer for APDUs that come in the connection, if it is
+	// not nil: it gives several in a row, as blocks that are streamed.
+	Answers func(client byte, apdu []byte) [][]byte
 	// Ended, if not nil, is told that the connection of a client is over, or
 	// made anew.
 	Ended func(client byte)

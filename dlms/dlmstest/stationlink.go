@@ -12,10 +12,16 @@ type stationLink struct {
 	ns, nr   int // to send and to come next
 	acked    int // N(S) of the first segment that the client may not have
 	request  []byte
-	segments [][]byte // of the answer, from acked on
+	segments []segment // of the answers, from acked on
 	busy     int
 	count    int    // I frames that came
 	rejected []byte // the information of the FRMR, once there was one
+}
+
+// segment is the information of an I frame.
+type segment struct {
+	octets []byte
+	more   bool // of the same APDU follow
 }
 
 // The parameters of a connection (IEC 62056-46, 6.4.4.4.3.2).
@@ -125,20 +131,33 @@ func (l *stationLink) work() {
 	apdu, ok := bytes.CutPrefix(l.request, []byte{0xE6, 0xE6, 0})
 	l.request = nil
 	s := l.station
-	if !ok || s.Answer == nil {
+	if !ok {
 		return
 	}
-	answer := s.Answer(l.client>>1, bytes.Clone(apdu))
+	for _, answer := range s.answers(l.client>>1, bytes.Clone(apdu)) {
+		l.busy = s.Busy
+		answer = append([]byte{0xE6, 0xE7, 0}, answer...)
+		for len(answer) > l.tx {
+			l.segments = append(l.segments, segment{answer[:l.tx], true})
+			answer = answer[l.tx:]
+		}
+		l.segments = append(l.segments, segment{answer, false})
+	}
+}
+
+// answers gives the answers to an APDU, of which there may be none.
+func (s *Station) answers(client byte, apdu []byte) [][]byte {
+	switch {
+	case s.Answers != nil:
+		return s.Answers(client, apdu)
+	case s.Answer == nil:
+		return nil
+	}
+	answer := s.Answer(client, apdu)
 	if answer == nil {
-		return
+		return nil
 	}
-	l.busy = s.Busy
-	answer = append([]byte{0xE6, 0xE7, 0}, answer...)
-	for len(answer) > l.tx {
-		l.segments = append(l.segments, answer[:l.tx])
-		answer = answer[l.tx:]
-	}
-	l.segments = append(l.segments, answer)
+	return [][]byte{answer}
 }
 
 // respond uses the permission to send: the segments that the client does not
@@ -167,7 +186,7 @@ func (l *stationLink) respond(notReady bool) error {
 			control |= pollFinal
 		}
 		l.ns = (l.ns + 1) & 7
-		if err := l.write(byte(control), i < len(l.segments)-1, segment); err != nil {
+		if err := l.write(byte(control), segment.more, segment.octets); err != nil {
 			return err
 		}
 	}
