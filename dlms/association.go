@@ -125,7 +125,7 @@ func (c *Client) prove(ctx context.Context, challenge []byte) error {
 	case isProofRefused(err):
 		return fmt.Errorf("%w: the meter did not take our proof: %w", ErrAuthentication, err)
 	case err != nil:
-		return fmt.Errorf("authentication: %w", authentication(err))
+		return fmt.Errorf("%w: %w", ErrDuringProof, authentication(err))
 	case answer.Tag != axdr.TagOctetString:
 		return fmt.Errorf("%w: the meter gave no proof: %v", ErrAuthentication, answer.Tag)
 	}

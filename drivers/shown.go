@@ -1,6 +1,11 @@
 package drivers
 
-import "gridgate/drivers/address"
+import (
+	"fmt"
+
+	"gridgate/dlms/security"
+	"gridgate/drivers/address"
+)
 
 // Place names where a meter is and as whom it is spoken with, as far as a meter
 // that refuses credentials sees it: without secrets, and without what may be
@@ -17,4 +22,13 @@ func Place(a address.Address) string {
 // Shown gives the secrets that a meter is shown, or that are proven to it.
 func Shown(c address.Credentials) [][]byte {
 	return [][]byte{c.Password, c.EK, c.AK, c.SigningKey, c.MeterKey}
+}
+
+// KeyID names the encryption key of an address; counters are kept under it.
+func KeyID(a address.Address, c address.Credentials) (security.KeyID, error) {
+	key, err := aesKey(security.Suite(a.Security.Suite), c.EK)
+	if err != nil {
+		return security.KeyID{}, fmt.Errorf("ek: %w", err)
+	}
+	return key.ID(), nil
 }

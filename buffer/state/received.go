@@ -67,38 +67,21 @@ func (s *State) ForgetReceived(title security.Title, key security.KeyID, d secur
 	return nil
 }
 
-// Counter is what is kept of the invocation counters of one system title, key
-// and direction.
-type Counter struct {
-	Title    security.Title // of who sends
-	Key      security.KeyID
-	Received bool   // received of a meter; else drawn by this gateway
-	Counter  uint64 // the last received; or the next that will be drawn
-}
-
-// Counters lists all invocation counters that are kept.
-func (s *State) Counters() ([]Counter, error) {
+// Heard lists what was received under a key.
+func (s *State) Heard(key security.KeyID) ([]security.Heard, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayWrite(); err != nil {
-		return nil, err
-	}
-	const names = security.TitleLen + len(security.KeyID{})
-	var all []Counter
+	var all []security.Heard
 	for _, r := range s.records {
-		if r.kind != kindCounter && r.kind != kindReceived || len(r.key) < names {
+		if r.kind != kindReceived || len(r.key) != security.TitleLen+len(key)+1 || r.key[security.TitleLen:len(r.key)-1] != string(key[:]) {
 			continue
 		}
-		c := Counter{
-			Title: security.Title([]byte(r.key[:security.TitleLen])), Key: security.KeyID([]byte(r.key[security.TitleLen:names])),
-			Received: r.kind == kindReceived,
-		}
-		if c.Counter = s.counter(r.key).next; c.Received {
-			c.Counter = uint64(receivedCounter(r.value))
-		}
-		all = append(all, c)
+		all = append(all, security.Heard{
+			Title: security.Title([]byte(r.key[:security.TitleLen])), Direction: security.Direction(r.key[len(r.key)-1]),
+			Counter: receivedCounter(r.value),
+		})
 	}
-	return all, nil
+	return all, s.mayWrite()
 }
 
 // receivedCounter reads a record. One that does not read takes nothing any more.

@@ -210,11 +210,16 @@ func TestAJumpOfWhatIsReceivedIsAnAlarm(t *testing.T) {
 	if err := take(8 + 2*security.MaxJump); !errors.As(err, &jump) || jump.Got-jump.Last != security.MaxJump+1 {
 		t.Errorf("a jump: %v", err)
 	}
-	all, err := s.Counters()
-	if err != nil || len(all) != 1 || !all[0].Received || all[0].Counter != 7+security.MaxJump || all[0].Title != titleOf(1) {
-		t.Fatalf("%+v, %v", all, err)
+	_, r := protectedFrom(t, 0)
+	key := r.Keys.Encryption.ID()
+	want := security.Heard{Title: titleOf(1), Direction: security.FromServer, Counter: 7 + security.MaxJump}
+	if all, err := s.Heard(key); err != nil || len(all) != 1 || all[0] != want {
+		t.Fatalf("%+v, %v, want %+v", all, err, want)
 	}
-	if err := errors.Join(s.ForgetReceived(all[0].Title, all[0].Key, security.FromServer), take(3)); err != nil {
+	if all, err := s.Heard(keyIDOf(9)); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v of another key", all, err)
+	}
+	if err := errors.Join(s.ForgetReceived(want.Title, key, want.Direction), take(3)); err != nil {
 		t.Errorf("after a person accepted it: %v", err)
 	}
 	if err := s.Close(); err != nil {

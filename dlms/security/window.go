@@ -48,6 +48,13 @@ type Received interface {
 	NoteReceived(title Title, key KeyID, d Direction, counter, loss uint32) error
 }
 
+// Heard is the highest counter received from a sender.
+type Heard struct {
+	Title     Title
+	Direction Direction
+	Counter   uint32
+}
+
 // Window remembers the highest counter received by sender, key and direction,
 // and refuses what does not rise. A key that is changed has no past, one that
 // comes back has its own. The zero value has seen nothing, and remembers as long

@@ -2,6 +2,7 @@ package cosem
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,26 @@ type store struct {
 	known  bool
 	raised []uint32
 	err    error
+
+	received map[string]uint32
+}
+
+func (s *store) LastReceived(title security.Title, key security.KeyID, d security.Direction) (uint32, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.received[fmt.Sprint(title, key, d)]
+	return n, ok, s.err
+}
+
+func (s *store) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, _ uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.received == nil {
+		s.received = map[string]uint32{}
+	}
+	name := fmt.Sprint(title, key, d)
+	s.received[name] = max(counter, s.received[name])
+	return s.err
 }
 
 func (s *store) KnownCounters(security.Title, security.KeyID) (bool, error) {
