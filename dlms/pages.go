@@ -55,7 +55,7 @@ type Pages struct {
 
 	// ByEntry: rows are counted from the oldest on, from 1. next is the first to
 	// be read and last the last; 0 when they are not known. edge is when the row
-	// before next was captured.
+	// before next was captured, the zero time where that is not known.
 	next, last uint32
 	edge       time.Time
 	moved      int // how often rows had got other numbers
@@ -191,7 +191,16 @@ func (p *Pages) whole(ctx context.Context) ([]ProfileRow, error) {
 // parse gives rows with the oldest first, as far as they are sorted by time.
 func (p *Pages) parse(data axdr.Value) ([]ProfileRow, error) {
 	rows, err := p.client.parseRows(p.layout, data, p.want.Zone)
-	if p.layout.Sort == SortedNewest {
+	newest := p.layout.Sort == SortedNewest
+	if n := len(rows); p.layout.Sort == SortUnknown && n > 1 && rows[0].Time.After(rows[n-1].Time) && !rows[n-1].Time.IsZero() {
+		newest = true
+		for i := range rows {
+			if rows[i].Values[p.layout.Clock].Tag == axdr.TagNull {
+				rows[i].Time = time.Time{} // it was counted on the wrong way
+			}
+		}
+	}
+	if newest {
 		slices.Reverse(rows)
 	}
 	return rows, err
@@ -217,9 +226,9 @@ func (p *Pages) count(ctx context.Context) (uint32, error) {
 	return uint32(n), nil
 }
 
-// byEntry reads the next rows by number. Where rows came before it reads the
-// last of them again: a capture since then may have given all of them other
-// numbers, and then their places are looked for anew.
+// byEntry reads the next rows by number, and the row before them again: a
+// capture since that was read may have given all of them other numbers, and
+// then their places are looked for anew.
 func (p *Pages) byEntry(ctx context.Context) ([]ProfileRow, error) {
 	for {
 		if p.last == 0 {
@@ -243,7 +252,7 @@ func (p *Pages) byEntry(ctx context.Context) ([]ProfileRow, error) {
 			if p.moved++; p.moved > 3 {
 				return nil, malformed("%v: rows do not keep their numbers", p.layout.Buffer)
 			}
-			p.last, p.edge = 0, time.Time{}
+			p.last = 0
 			continue
 		}
 		if again {
@@ -313,6 +322,7 @@ func (p *Pages) find(ctx context.Context) error {
 	}
 	// What is wanted begins after low, and at high at the latest.
 	low, high := uint32(0), n
+	p.edge = time.Time{}
 	for try := p.guess(end); high-low > slack; try = low + (high-low)/2 {
 		at, err := p.timeOf(ctx, try)
 		if err != nil {
@@ -320,7 +330,7 @@ func (p *Pages) find(ctx context.Context) error {
 			return err
 		}
 		if at.Before(p.from) {
-			low = try
+			low, p.edge = try, at
 		} else {
 			high = try
 		}
