@@ -39,6 +39,13 @@ func (m *Meter) Objects(ctx context.Context) ([]Object, error) {
 func association() obis.Code { return obis.Code{0, 0, 40, 0, 0, 255} }
 
 func (v *visit) objects(ctx context.Context) ([]Object, error) {
+	if v.cfg.ShortNames {
+		objects, err := v.shortObjects(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list of objects: %w", err)
+		}
+		return objects, nil
+	}
 	data, err := v.get(ctx, dlms.Attribute{Class: dlms.ClassAssociationLN, Code: association(), ID: 2})
 	if isRefusal(err) {
 		old, again := v.shortObjects(ctx)
@@ -51,7 +58,7 @@ func (v *visit) objects(ctx context.Context) ([]Object, error) {
 	}
 	rights, err := dlms.ParseObjects(data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list of objects: %w", err)
 	}
 	version := uint8(1)
 	for _, r := range rights {
