@@ -28,9 +28,9 @@ type visit struct {
 	found    map[*Register]*reading
 	billed   map[*Register]*reading // as found, and seen twice
 	refusals []refused
-	isKind   bool                   // the meter showed that it is of the model
-	gave     bool                   // the meter has given a register
-	answered bool                   // the meter has answered in this visit
+	isKind   bool // the meter showed that it is of the model
+	gave     bool // the meter has given a register
+	answered bool // the meter has answered in this visit
 	retries  int
 }
 
