@@ -153,7 +153,7 @@ func (s *session) request(ctx context.Context, command, data string) (frame, err
 		switch {
 		case errors.Is(err, errGarbled) && damaged < repeats:
 			damaged++
-			if err := s.hush(ctx, interChar); err != nil {
+			if err := s.hush(ctx, s.pause); err != nil {
 				return all, err
 			}
 			message = []byte{nak}

@@ -86,7 +86,7 @@ func (s *session) data(ctx context.Context) (frame, error) {
 
 // again asks for the message before once more, when the line is silent.
 func (s *session) again(ctx context.Context) error {
-	if err := s.hush(ctx, interChar); err != nil {
+	if err := s.hush(ctx, s.pause); err != nil {
 		return err
 	}
 	return s.write(ctx, []byte{nak})

@@ -76,7 +76,7 @@ func (m *Meter) begin(ctx context.Context, port line.Port, want byte) (*session,
 	s := &session{conn: &conn{
 		port: port, now: m.cfg.Now, timeout: m.cfg.Timeout, char: m.settings(m.cfg.SignOn).CharTime(),
 	}}
-	if err := s.settle(ctx); err != nil {
+	if err := s.settle(ctx, m.line.Idle()); err != nil {
 		return s, err
 	}
 	request := []byte("/?" + m.cfg.Address + "!\r\n")
@@ -133,13 +133,17 @@ func (m *Meter) acknowledge(ctx context.Context, s *session, offered int, want b
 	return s.change(m.settings(bauds()[at]))
 }
 
-// settle throws away what is left of an earlier conversation: a meter that was
-// left within its readout goes on with it.
-func (s *session) settle(ctx context.Context) error {
+// between is how long a meter listens after its readout, at its rate, for a
+// NAK; only then does it hear a sign-on.
+const between = interChar + reaction
+
+// settle waits for the end of an earlier conversation, idle ago, and throws away
+// what is left of it: a meter that was left within its readout goes on with it.
+func (s *session) settle(ctx context.Context, idle time.Duration) error {
 	if err := s.port.Discard(); err != nil {
 		return err
 	}
-	_, err := s.octet(ctx, reaction)
+	_, err := s.octet(ctx, max(between-idle, reaction))
 	switch {
 	case isTimeout(err):
 		return context.Cause(ctx)
