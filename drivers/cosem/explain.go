@@ -27,10 +27,10 @@ func (m *Meter) explain(err error) error {
 		e := fmt.Errorf("the meter refused client %d (%s): %w", m.cfg.Client, m.whyRefused(refusal), err)
 		return m.perhapsRefused(e, m.showsSecret() && isWithoutReason(refusal))
 	case errors.Is(err, dlms.ErrDuringProof) && isTimeout(err):
-		return m.perhapsRefused(fmt.Errorf("%w within %v to the proof of auth=%s, and before it client %d was answered (%s or did the line fail?): %w",
-			meter.ErrNoAnswer, m.cfg.Timeout, m.cfg.Auth, m.cfg.Client, m.advice(err), err), true)
+		return m.perhapsRefused(fmt.Errorf("%w within %s to the proof of auth=%s, and before it client %d was answered (%s Or did the line fail?): %w",
+			meter.ErrNoAnswer, m.waited(err), m.cfg.Auth, m.cfg.Client, m.advice(err), err), true)
 	case errors.Is(err, dlms.ErrDuringProof) && (isHangUp(err) || isForgottenHDLC(err)):
-		return m.perhapsRefused(fmt.Errorf("the meter hung up at the proof of auth=%s, and before it client %d was answered (%s or did the line fail?): %w",
+		return m.perhapsRefused(fmt.Errorf("the meter hung up at the proof of auth=%s, and before it client %d was answered (%s Or did the line fail?): %w",
 			m.cfg.Auth, m.cfg.Client, m.advice(err), err), true)
 	}
 	return m.noAnswer(m.cfg.Client, err)
@@ -83,17 +83,25 @@ func (m *Meter) noAnswer(client uint16, err error) error {
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w within %s (is the meter on, does it know client %d and server %d%s?): %w",
-			meter.ErrNoAnswer, m.waited(err), client, m.cfg.Server, keys, err)
+		return fmt.Errorf("%w within %s (is the meter on, does it know %s%s?): %w",
+			meter.ErrNoAnswer, m.waited(err), m.addressed(client), keys, err)
 	case isHangUp(err):
-		return fmt.Errorf("%w: the meter hung up (does it know client %d and server %d%s, or does it serve another client?): %w",
-			meter.ErrNoAnswer, client, m.cfg.Server, keys, err)
+		return fmt.Errorf("%w: the meter hung up (does it know %s%s, or does it serve another client?): %w",
+			meter.ErrNoAnswer, m.addressed(client), keys, err)
 	case errors.Is(err, hdlc.ErrDisconnected):
 		return fmt.Errorf("the meter refused the HDLC connection (does it know client %d, or does it serve another client?): %w", client, err)
 	case isGarbled(err):
 		return fmt.Errorf("%w: %w", meter.ErrGarbled, err)
 	}
 	return unreachable(err) // over UDP it shows only here
+}
+
+// addressed says whom the frames go to, as whom.
+func (m *Meter) addressed(client uint16) string {
+	if m.cfg.HDLC != nil && m.cfg.HDLC.Physical != 0 {
+		return fmt.Sprintf("client %d, server %d and physical %d", client, m.cfg.Server, m.cfg.HDLC.Physical)
+	}
+	return fmt.Sprintf("client %d and server %d", client, m.cfg.Server)
 }
 
 // keyAdvice is what to look at when a meter cannot read us or we it.
@@ -107,8 +115,10 @@ func (m *Meter) explainSecurity(err error) error {
 	var jump *security.ReceivedJumpError
 	own := m.cfg.Security
 	switch {
-	case errors.Is(err, security.ErrProof) && !m.usesKeys():
-		return m.refused("it does not prove that it knows the secret: wrong password or signing key?", err)
+	case errors.Is(err, security.ErrProof) && m.cfg.Auth == AuthECDSA:
+		return m.refused("it does not prove that it is the meter of that key: wrong pk or title?", err)
+	case errors.Is(err, security.ErrProof) && m.cfg.Auth != AuthGMAC:
+		return m.refused("it does not prove that it knows the password: wrong password?", err)
 	case errors.Is(err, security.ErrProof), errors.Is(err, security.ErrTag):
 		return m.refused("its answer was not made with our keys: "+keyAdvice, err)
 	case errors.Is(err, security.ErrWeak):
@@ -169,6 +179,7 @@ const (
 	contextNotSupported = 2
 	titleNotRecognised  = 3
 	mechanismNotKnown   = 11
+	proofRequired       = 14
 )
 
 // whyRefused says what to try when the meter refuses the client.
@@ -194,17 +205,24 @@ func (m *Meter) whyRefused(refusal *dlms.AssociationError) string {
 // advice says what to try when the meter refuses the credentials.
 func (m *Meter) advice(err error) string {
 	var refusal *dlms.AssociationError
+	isRefusal := errors.As(err, &refusal)
 	switch {
+	case m.cfg.Auth == AuthNone && m.usesKeys() && isRefusal && refusal.Diagnostic == proofRequired:
+		return "it wants a proof: auth=gmac?"
 	case m.cfg.Auth == AuthNone && m.usesKeys():
 		return "it wants a proof (auth=gmac?), or " + keyAdvice
 	case m.cfg.Auth == AuthNone:
 		return "it wants a password: auth=lls?"
-	case errors.As(err, &refusal) && refusal.Diagnostic == mechanismNotKnown:
+	case isRefusal && refusal.Diagnostic == mechanismNotKnown:
 		return "it does not take auth=" + m.cfg.Auth + " from this client"
 	case m.cfg.Auth == AuthGMAC:
 		return keyAdvice
 	case m.cfg.Auth == AuthECDSA:
-		return "wrong signing keys or title?"
+		return "wrong signing key sk, or title?"
+	case !isRefusal && m.cfg.Auth == AuthSHA256: // it is made of both
+		return "wrong password or title?"
+	case !isRefusal: // where there are keys, it had deciphered the request
+		return "wrong password?"
 	case m.usesKeys():
 		return "wrong password, ek, ak, suite or title?"
 	}

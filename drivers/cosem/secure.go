@@ -143,10 +143,19 @@ func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
 		return 0, unreachable(err)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: reading what the meter took last, as client %d (is it in another object, ic=OBIS, or in none, ic=none?): %w",
-			ErrCounter, publicClient, m.noAnswer(publicClient, err))
+		return 0, m.noCounter(err)
 	}
 	return last, nil
+}
+
+// noCounter explains why the counter cannot be read.
+func (m *Meter) noCounter(err error) error {
+	why := m.noAnswer(publicClient, err)
+	if errors.Is(why, meter.ErrNoAnswer) {
+		return fmt.Errorf("%w: asking for it as the public client (has the meter no such client? ic=none): %w", ErrCounter, why)
+	}
+	return fmt.Errorf("%w: reading what the meter took last, as client %d (is it in another object, ic=OBIS, or in none, ic=none?): %w",
+		ErrCounter, publicClient, why)
 }
 
 func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) {
