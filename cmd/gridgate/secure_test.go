@@ -78,7 +78,7 @@ func serveCounters(t *testing.T, s *state.State, dir string) (socket string) {
 	t.Helper()
 	socket = filepath.Join(dir, "c.sock")
 	c, err := status.Listen(status.Config{
-		Path: socket, Counters: s, StateDir: dir, Log: slog.New(slog.DiscardHandler),
+		Path: socket, Counters: s, Refusals: s, StateDir: dir, Log: slog.New(slog.DiscardHandler),
 		Lend: func(context.Context, string) (func(), error) { return nil, status.ErrUnused },
 	})
 	if err != nil {
