@@ -15,6 +15,7 @@ const (
 	tagReadResponse      = 0x0C
 	tagWriteResponse     = 0x0D
 	tagDataNotification  = 0x0F
+	tagUnconfirmedWrite  = 0x16
 	tagInformationReport = 0x18
 	tagGetRequest        = 0xC0
 	tagSetRequest        = 0xC1

@@ -43,7 +43,7 @@ const (
 	// Plain is GET with blocks and selection: the least that is of use.
 	Plain = conformanceBlockGet | conformanceGet | conformanceSelective
 	// ShortNames is all that a Meter has for those who ask by short name.
-	ShortNames = conformanceRead | conformanceWrite | conformanceParameters | conformanceLists
+	ShortNames = conformanceRead | conformanceWrite | conformanceUnconfirmed | conformanceParameters | conformanceLists
 )
 
 // Login is how a client is let in, and what it may do then.
