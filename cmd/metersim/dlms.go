@@ -171,7 +171,7 @@ func (o *dlmsOptions) meter(i int, secured *secured, faults []string) (*dlmsMete
 		case faultSerial:
 			h.serial = fmt.Sprintf("%s%06d", o.prefix, 900000+i+1)
 		case faultFRMR:
-			d.station.RejectEvery = o.every
+			d.station.Rejects = d.fault.now
 		}
 	}
 	d.push = newPusher(o.push, o.transport, secured.policy)

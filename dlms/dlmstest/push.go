@@ -111,7 +111,7 @@ func (m *Meter) Frame(client uint16, apdu []byte) []byte {
 }
 
 // Push is a push setup: what is sent where. The transports are 0 TCP and 1
-// UDP, both with the wrapper, and 7 HDLC.
+// UDP, both with the wrapper, and 5 HDLC.
 type Push struct {
 	Code        obis.Code
 	Columns     []Column

@@ -39,9 +39,9 @@ type Station struct {
 	Busy     int
 	NotReady bool
 	// Reject is the number of the I frame of a connection, from 1, that is
-	// answered with FRMR; RejectEvery has every so many I frames of all
-	// connections answered so. 0 is none.
-	Reject, RejectEvery int
+	// answered with FRMR; 0 is none. Rejects, if not nil, is asked of each.
+	Reject  int
+	Rejects func() bool
 	// Push, if not nil, is sent in a UI frame before the first answer.
 	Push []byte
 	// Params, if not nil, is the information of the UA, whatever was proposed.
@@ -178,7 +178,6 @@ type stationState struct {
 	Station
 	out     io.Writer
 	links   map[byte]*stationLink // by client address
-	frames  int                   // I frames that came, of all
 	pushed  bool
 	timer   *time.Timer // nil for none
 	expired atomic.Bool

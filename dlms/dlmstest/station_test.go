@@ -76,6 +76,7 @@ func TestStation(t *testing.T) {
 	one := []byte{3}
 	ua := "7ea01e210373c37a818012050180060180070400000001080400000001533b7e"
 	long := bytes.Repeat([]byte{7}, 200)
+	rejects := 0
 	answer := func(_ byte, apdu []byte) []byte {
 		if apdu[0] == 0xFF {
 			return long
@@ -134,7 +135,7 @@ func TestStation(t *testing.T) {
 			want: []string{ua, "7ea01e230373", "aa01", "7ea007230373", "aa02"},
 		},
 		"rejected": {
-			station: dlmstest.Station{RejectEvery: 2},
+			station: dlmstest.Station{Rejects: func() bool { rejects++; return rejects == 2 }},
 			sent:    [][]byte{hdlcFrame(one, 0x21, snrm), i(0, 0, 1), i(1, 1, 2), hdlcFrame(one, 0x21, rr), hdlcFrame(one, 0x21, snrm), i(0, 0, 3)},
 			want:    []string{ua, "aa01", "7ea00c210397", "7ea00c210397", ua, "aa03"},
 		},

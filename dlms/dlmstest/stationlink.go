@@ -101,8 +101,7 @@ func (l *stationLink) frame(control byte, more bool, info []byte) error {
 	l.segments = l.segments[n:]
 	if control&1 == 0 {
 		s := l.station
-		s.frames++
-		if l.count++; l.count == s.Reject || s.RejectEvery > 0 && s.frames%s.RejectEvery == 0 {
+		if l.count++; l.count == s.Reject || s.Rejects != nil && s.Rejects() {
 			return l.reject(control, whyControl)
 		}
 		if len(info) > l.rx {
