@@ -12,6 +12,7 @@ import (
 	"gridgate/dlms/obis"
 	"gridgate/drivers/address"
 	"gridgate/drivers/cosem"
+	"gridgate/drivers/iec21"
 	"gridgate/drivers/line"
 	"gridgate/drivers/modbus"
 	"gridgate/internal/meter"
@@ -61,6 +62,12 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 			cfg.Settings = line.Settings{Baud: c.Address.SignOn, DataBits: 7, Parity: 'E', StopBits: 1}
 		}
 		return cosem.New(cfg, l), nil
+	case address.IEC21:
+		return iec21.New(iec21.Config{
+			ID: c.ID, Serial: c.Serial, Address: c.Address.Device, Mode: readMode(c.Address.Mode),
+			SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud, Format: settings, Password: dlms.Secret(c.Secrets.Password),
+			Timeout: c.Address.Timeout, TimeZone: c.TimeZone, Now: c.Now,
+		}, l), nil
 	case address.ModbusTCP, address.ModbusRTU, address.ModbusRTUOverTCP:
 		if c.Model == nil {
 			return nil, errors.New("a Modbus meter needs a model: add model=NAME to its url")
@@ -107,13 +114,27 @@ func counterObjects(a address.Address) []obis.Code {
 	return objects
 }
 
+func readMode(m string) iec21.Mode {
+	switch m {
+	case address.ModeA:
+		return iec21.ModeA
+	case address.ModeB:
+		return iec21.ModeB
+	case address.ModeC:
+		return iec21.ModeC
+	case address.ModeP:
+		return iec21.Programming
+	}
+	return iec21.Auto
+}
+
 func transport(s address.Scheme) modbus.Transport {
 	switch s {
 	case address.ModbusRTU:
 		return modbus.RTU
 	case address.ModbusRTUOverTCP:
 		return modbus.RTUOverTCP
-	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE:
+	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.IEC21:
 	}
 	return modbus.TCP
 }

@@ -7,6 +7,8 @@
 //	dlms+udp://HOST[:4059]?client=16&server=1
 //	dlms+modee:///dev/ttyUSB1?signon=300&baud=9600&address=12345678&client=16
 //	dlms+modee://HOST:PORT?baud=9600&client=16
+//	iec21:///dev/ttyUSB1?address=12345678&password=file:/PATH
+//	iec21://HOST:PORT?baud=4800
 //	modbus+tcp://HOST[:502]?unit=1&model=NAME
 //	modbus+rtu:///dev/ttyS1?baud=9600&format=8N1&unit=7&model=NAME
 //	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
@@ -18,7 +20,10 @@
 // ic=OBIS|none (where the meter shows its invocation counter). Keys of HDLC:
 // physical, addrlen. Keys of mode E, beside these: baud (the highest rate taken;
 // else what the meter offers), address (of the device), and on a serial port
-// signon (the rate at which it is called). Keys of Modbus: unit, model. Keys of
+// signon (the rate at which it is called). IEC 62056-21 has these three, too,
+// password (of the programming mode), mode=a|b|c (what the meter has, where it
+// does not say) or mode=p (registers one by one, no readout), and on a serial
+// port format=7E1|8N1. Keys of Modbus: unit, model. Keys of
 // other serial ports: baud, format. A serial port is an absolute path after three slashes,
 // or a path that begins with ./ or ../ after two, relative to the working
 // directory. %XX stands for a byte everywhere behind the scheme; '+' is '+'.
@@ -42,6 +47,7 @@ const (
 	DLMSHDLC         Scheme = "dlms+hdlc"         // DLMS over HDLC, IEC 62056-46, on a serial port or through a serial server
 	DLMSUDP          Scheme = "dlms+udp"          // DLMS over UDP, IEC 62056-47
 	DLMSModeE        Scheme = "dlms+modee"        // DLMS over HDLC, after a sign-on with IEC 62056-21, mode E
+	IEC21            Scheme = "iec21"             // the text protocol of IEC 62056-21: readout and registers
 	ModbusTCP        Scheme = "modbus+tcp"        // Modbus over TCP with MBAP header
 	ModbusRTU        Scheme = "modbus+rtu"        // Modbus RTU on a serial port
 	ModbusRTUOverTCP Scheme = "modbus+rtuovertcp" // Modbus RTU frames through a serial server
@@ -49,13 +55,13 @@ const (
 
 // Schemes lists the schemes that Parse accepts.
 func Schemes() []Scheme {
-	return []Scheme{DLMSWrapper, DLMSHDLC, DLMSUDP, DLMSModeE, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
+	return []Scheme{DLMSWrapper, DLMSHDLC, DLMSUDP, DLMSModeE, IEC21, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
 }
 
 // laterSchemes are known and refused with a word of their own.
 func laterSchemes() []Scheme {
 	return []Scheme{
-		"iec21", "plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
+		"plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
 	}
 }
 
@@ -65,8 +71,12 @@ func (s Scheme) IsDLMS() bool { return strings.HasPrefix(string(s), "dlms+") }
 // IsHDLC says whether frames are those of HDLC.
 func (s Scheme) IsHDLC() bool { return s == DLMSHDLC || s == DLMSModeE }
 
-// isModeE says whether a meter is signed on to first.
-func (s Scheme) isModeE() bool { return s == DLMSModeE }
+// signsOn says whether a meter is signed on to first, by IEC 62056-21.
+func (s Scheme) signsOn() bool { return s == DLMSModeE || s == IEC21 }
+
+func (s Scheme) isIEC21() bool { return s == IEC21 }
+
+func (s Scheme) hasPassword() bool { return s.IsDLMS() || s.isIEC21() }
 
 // IsModbus says whether a meter of this scheme speaks Modbus.
 func (s Scheme) IsModbus() bool { return strings.HasPrefix(string(s), "modbus+") }
@@ -75,7 +85,9 @@ func (s Scheme) IsModbus() bool { return strings.HasPrefix(string(s), "modbus+")
 // has one setting for good.
 func (s Scheme) hasSettings() bool { return s == ModbusRTU || s == DLMSHDLC }
 
-func (s Scheme) hasBaud() bool { return s.hasSettings() || s.isModeE() }
+func (s Scheme) hasBaud() bool { return s.hasSettings() || s.signsOn() }
+
+func (s Scheme) hasFormat() bool { return s.hasSettings() || s.isIEC21() }
 
 // IsSerial says whether the line is a serial port of this machine.
 func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
@@ -83,7 +95,7 @@ func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
 // isPort says whether where is a serial port. HDLC has both: a port begins
 // with what no host does.
 func isPort(s Scheme, where string) bool {
-	return s == ModbusRTU || s.IsHDLC() &&
+	return s == ModbusRTU || (s.IsHDLC() || s.isIEC21()) &&
 		(strings.HasPrefix(where, "/") || strings.HasPrefix(where, "./") || strings.HasPrefix(where, "../"))
 }
 
@@ -94,7 +106,7 @@ func (s Scheme) defaultPort() int {
 		return 4059
 	case ModbusTCP:
 		return 502
-	case ModbusRTU, ModbusRTUOverTCP, DLMSHDLC, DLMSModeE:
+	case ModbusRTU, ModbusRTUOverTCP, DLMSHDLC, DLMSModeE, IEC21:
 	}
 	return 0
 }
@@ -108,8 +120,8 @@ type Address struct {
 	Line string
 
 	// The settings of a serial port; zero on other lines.
-	Baud     int  // bits a second; 9600 unless told. Mode E: the highest taken, 0 is any
-	DataBits int  // 8
+	Baud     int  // bits a second; 9600 unless told. After a sign-on: the highest taken, 0 is any
+	DataBits int  // 8; 7 or 8 with IEC21
 	Parity   byte // 'N', 'E' or 'O'
 	StopBits int  // 1 or 2
 
@@ -125,7 +137,11 @@ type Address struct {
 	Physical uint16 // address of the device on its line; 0 is none
 	AddrLen  uint8  // octets of the meter's address: 1, 2 or 4; 0 is as few as do
 
-	// Mode E; zero elsewhere.
+	// Mode is how a meter of IEC21 is read: ModeA, ModeB, ModeC, ModeP, or "" as
+	// it says itself.
+	Mode string
+
+	// Mode E and IEC21; zero elsewhere.
 	SignOn int    // rate of the sign-on on a serial port, in bits a second; 300 unless told
 	Device string // device address; "" is whoever is there
 
@@ -136,6 +152,14 @@ type Address struct {
 	// Timeout is how long to wait for an answer; 0 is the driver's own.
 	Timeout time.Duration
 }
+
+// The values of Mode.
+const (
+	ModeA = "a"
+	ModeB = "b"
+	ModeC = "c"
+	ModeP = "p" // registers one by one, in the programming mode
+)
 
 // The range of Timeout.
 const (
@@ -148,11 +172,11 @@ const (
 func (a Address) String() string {
 	var keys [][2]string
 	switch {
-	case a.Scheme.isModeE():
-		keys = a.modeEKeys()
+	case a.Scheme.signsOn():
+		keys = a.signOnKeys()
 	case a.IsSerial():
 		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)},
-			[2]string{"format", strconv.Itoa(a.DataBits) + string(rune(a.Parity)) + strconv.Itoa(a.StopBits)})
+			[2]string{"format", a.format()})
 	}
 	if a.Scheme.IsDLMS() {
 		keys = append(keys, [2]string{"client", strconv.Itoa(int(a.Client))}, [2]string{"server", strconv.Itoa(int(a.Server))},
@@ -185,14 +209,25 @@ func (a Address) String() string {
 	return string(b)
 }
 
-func (a Address) modeEKeys() (keys [][2]string) {
+func (a Address) signOnKeys() (keys [][2]string) {
 	if a.SignOn != 0 {
 		keys = append(keys, [2]string{"signon", strconv.Itoa(a.SignOn)})
 	}
 	if a.Baud != 0 {
 		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)})
 	}
-	return append(keys, [2]string{"address", a.Device})
+	keys = append(keys, [2]string{"address", a.Device})
+	if a.Scheme.isIEC21() {
+		keys = append(keys, [2]string{"mode", a.Mode}, [2]string{"password", a.Password.String()})
+		if a.DataBits != 0 {
+			keys = append(keys, [2]string{"format", a.format()})
+		}
+	}
+	return keys
+}
+
+func (a Address) format() string {
+	return strconv.Itoa(a.DataBits) + string(rune(a.Parity)) + strconv.Itoa(a.StopBits)
 }
 
 // escape appends s with the bytes that have a meaning in an address as %XX.

@@ -63,6 +63,14 @@ func TestParse(t *testing.T) {
 		{"dlms+modee://Serial.Server:4001?baud=300", Address{
 			Scheme: DLMSModeE, Line: "serial.server:4001", Baud: 300, Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
 		}},
+		{"iec21:///dev/ttyUSB1", Address{
+			Scheme: IEC21, Line: "/dev/ttyUSB1", SignOn: 300, DataBits: 7, Parity: 'E', StopBits: 1,
+		}},
+		{"iec21:///dev/ttyUSB1?signon=9600&baud=4800&address=12&mode=p&password=pass&format=8n1&timeout=3s", Address{
+			Scheme: IEC21, Line: "/dev/ttyUSB1", SignOn: 9600, Baud: 4800, Device: "12", Mode: ModeP, Password: secret(t, "pass"),
+			DataBits: 8, Parity: 'N', StopBits: 1, Timeout: 3 * time.Second,
+		}},
+		{"iec21://h:4001?baud=300&mode=c", Address{Scheme: IEC21, Line: "h:4001", Baud: 300, Mode: ModeC}},
 		{"dlms+hdlc:///dev/ttyUSB0", hdlc},
 		{"dlms+hdlc:///dev/ttyUSB0?baud=300&format=8E1&client=17&server=1&physical=17&addrlen=4", Address{
 			Scheme: DLMSHDLC, Line: "/dev/ttyUSB0", Baud: 300, DataBits: 8, Parity: 'E', StopBits: 1,
@@ -109,7 +117,7 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ in, want string }{
-		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, dlms+hdlc, dlms+udp, dlms+modee, modbus+tcp, modbus+rtu, modbus+rtuovertcp"},
+		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, dlms+hdlc, dlms+udp, dlms+modee, iec21, modbus+tcp, modbus+rtu, modbus+rtuovertcp"},
 		{"127.0.0.1:4059", "want SCHEME://"},
 		{strings.Repeat("x", maxLength+1), "is longer than 4096 bytes"},
 		{"http://h", "unknown scheme"},
@@ -125,7 +133,14 @@ func TestParseRefuses(t *testing.T) {
 		{"dlms+modee:///dev/ttyS1?address=" + strings.Repeat("1", 33), "address: want"},
 		{"dlms+modee:///dev/ttyS1?client=200", "client: want 1 to 127 over HDLC"},
 		{"dlms+hdlc:///dev/ttyS1?address=1", "address: does not belong to dlms+hdlc"},
-		{"iec21:///dev/ttyUSB0", "iec21 is not in this version"},
+		{"iec21:///dev/ttyS1?mode=d", "mode: want a, b or c"},
+		{"iec21:///dev/ttyS1?format=8E1", "format: want 7E1, or 8N1"},
+		{"iec21:///dev/ttyS1?baud=38400", "baud: want one of 300 600 1200 2400 4800 9600 19200"},
+		{"iec21:///dev/ttyS1?client=1", "client: does not belong to iec21"},
+		{"iec21:///dev/ttyS1?mode=a&password=1", "password: is given, but mode=a"},
+		{"iec21://h:1?format=7E1", "format: is of serial ports"},
+		{"iec21://h", "the port: want 1 to 65535"},
+		{"dlms+modee:///dev/ttyS1?mode=c", "mode: does not belong to dlms+modee"},
 		{"plc+prime://h", "plc+prime is not in this version"},
 		{"serial:///dev/ttyS1", "serial is not in this version"},
 		{"dlms+wrapper://h#x", "write it as %23"},

@@ -38,9 +38,12 @@ func Parse(s string) (Address, error) {
 	}
 	where, query, _ := strings.Cut(rest, "?")
 	if isPort(a.Scheme, where) {
-		if a.Scheme.isModeE() {
+		switch {
+		case a.Scheme.isIEC21():
+			a.SignOn, a.DataBits, a.Parity, a.StopBits = 300, 7, 'E', 1
+		case a.Scheme.signsOn():
 			a.SignOn = 300
-		} else {
+		default:
 			a.Baud, a.DataBits, a.Parity, a.StopBits = 9600, 8, 'N', 1
 		}
 		p.port(&a, where)
@@ -217,6 +220,12 @@ func (p *parser) together(a *Address, seen []string) {
 				p.fail(key, "is of serial ports; a serial server has settings of its own")
 			}
 		}
+	}
+	if !a.IsSerial() && a.Scheme.isIEC21() && has("format") {
+		p.fail("format", "is of serial ports; a serial server has settings of its own")
+	}
+	if has("password") && (a.Mode == ModeA || a.Mode == ModeB) {
+		p.fail("password", "is given, but mode=%s has nothing that wants one", a.Mode)
 	}
 	if !a.IsSerial() && has("signon") {
 		p.fail("signon", "is of serial ports; a serial server has settings of its own")

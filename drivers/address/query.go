@@ -33,12 +33,13 @@ func keys() []key {
 		{name: "addrlen", fits: Scheme.IsHDLC, set: setAddrLen},
 		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
 		{name: "model", fits: Scheme.IsModbus, set: setModel},
-		{name: "signon", fits: Scheme.isModeE, set: func(p *parser, a *Address, v string) {
-			a.SignOn = p.baud("signon", v, modeERates())
+		{name: "signon", fits: Scheme.signsOn, set: func(p *parser, a *Address, v string) {
+			a.SignOn = p.baud("signon", v, signOnRates())
 		}},
-		{name: "address", fits: Scheme.isModeE, set: setDevice},
+		{name: "address", fits: Scheme.signsOn, set: setDevice},
+		{name: "mode", fits: Scheme.isIEC21, set: setMode},
 		{name: "baud", fits: Scheme.hasBaud, set: setBaud},
-		{name: "format", fits: Scheme.hasSettings, set: setFormat},
+		{name: "format", fits: Scheme.hasFormat, set: setFormat},
 		{name: "timeout", fits: anyScheme, set: func(p *parser, a *Address, v string) {
 			a.Timeout = p.duration("timeout", v)
 		}},
@@ -154,13 +155,13 @@ func baudRates() []int {
 	return []int{300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400}
 }
 
-// modeERates are those of IEC 62056-21, mode E.
-func modeERates() []int { return baudRates()[:7] }
+// signOnRates are those of IEC 62056-21.
+func signOnRates() []int { return baudRates()[:7] }
 
 func setBaud(p *parser, a *Address, v string) {
 	rates := baudRates()
-	if a.Scheme.isModeE() {
-		rates = modeERates()
+	if a.Scheme.signsOn() {
+		rates = signOnRates()
 	}
 	a.Baud = p.baud("baud", v, rates)
 }
@@ -183,10 +184,26 @@ func setDevice(p *parser, a *Address, v string) {
 	a.Device = v
 }
 
+func setMode(p *parser, a *Address, v string) {
+	if v != ModeA && v != ModeB && v != ModeC && v != ModeP {
+		p.fail("mode", "want a, b or c, the mode of the meter's readout, or p: no readout, but registers one by one")
+		return
+	}
+	a.Mode = v
+}
+
 // setFormat reads data bits, parity and stop bits. RTU and HDLC frames need
 // eight data bits (Modbus over serial line V1.02, 2.5.1).
 func setFormat(p *parser, a *Address, v string) {
 	v = strings.ToUpper(v)
+	if a.Scheme.isIEC21() {
+		if v != "7E1" && v != "8N1" {
+			p.fail("format", "want 7E1, or 8N1 where the adapter or the head does the parity")
+			return
+		}
+		a.DataBits, a.Parity, a.StopBits = int(v[0]-'0'), v[1], 1
+		return
+	}
 	if len(v) != 3 || v[0] != '8' || strings.IndexByte("NEO", v[1]) < 0 || strings.IndexByte("12", v[2]) < 0 {
 		p.fail("format", "want 8N1, 8E1, 8O1, 8N2, 8E2 or 8O2")
 		return
