@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"gridgate/dlms/hdlc"
 	"gridgate/dlms/modee"
 	"gridgate/drivers/line"
 	"gridgate/internal/meter"
@@ -21,40 +22,99 @@ type ModeE struct {
 }
 
 const (
-	// signOnTimeout is the longest that an answer of the text protocol may take.
+	// signOnTimeout is the longest that an answer of the text protocol may
+	// take, and reactionTime the shortest that it has to be given (IEC
+	// 62056-21, 6.3.14: 1.5 s, and some are late).
 	signOnTimeout = 3 * time.Second
-	// signOns is how often a meter is called: it may sleep through the first.
-	signOns = 2
+	reactionTime  = 1600 * time.Millisecond
+	// keepAwake is for how long a meter that is not spoken to stays with HDLC:
+	// 120 s, unless its object IEC HDLC setup says otherwise.
+	keepAwake = 100 * time.Second
 )
 
 // errSignOn says that the meter did not get as far as HDLC.
 var errSignOn = errors.New("hand-over")
 
-// signOn brings the meter to HDLC where that is needed.
+// sleeps says whether the meter is back to its text protocol by now.
+func (m *Meter) sleeps() bool { return m.cfg.ModeE != nil && time.Since(m.wire.last) > keepAwake }
+
+// settings are those that an exchange begins with.
+func (m *Meter) settings() line.Settings {
+	if m.cfg.ModeE != nil && m.client != nil && !m.sleeps() {
+		return line.Settings{Baud: m.wire.rate}
+	}
+	return m.cfg.Settings
+}
+
+// signOn brings the meter to HDLC where that is needed. Where it is silent, it
+// is called a second time: it may sleep through the first, or still be with the
+// HDLC of before, at its rate. All that is within one time-out.
 func (l *link) signOn(ctx context.Context) error {
-	if l.modeE == nil {
+	m := l.meter
+	if m.cfg.ModeE == nil {
 		return nil
 	}
-	c := modee.Config{
-		Address: l.modeE.Address, SignOn: l.modeE.SignOn, MaxBaud: l.modeE.MaxBaud, Timeout: min(l.timeout, signOnTimeout),
-		Switch: func(baud int, f modee.Format) error {
-			s := line.Settings{Baud: baud}
-			if f == modee.SevenE1 {
-				s.DataBits, s.Parity = 7, 'E'
-			}
-			return l.port.Apply(s)
-		},
+	tries, before := 2, m.wire.rate
+	if before > 0 {
+		tries = 3
 	}
+	wait := m.cfg.Timeout / time.Duration(tries)
+	if wait < reactionTime {
+		tries, wait = 1, m.cfg.Timeout
+	}
+	m.wire.once = min(wait, signOnTimeout)
+	defer func() { m.wire.once = 0 }()
 	var err error
-	for range signOns {
-		if _, err = modee.HandOver(ctx, timed{l.port}, c); err == nil {
+	for n := range tries {
+		if n == 1 && before > 0 {
+			l.wake(ctx, before)
+			continue
+		}
+		if err = l.handOver(ctx); err == nil {
 			return nil
 		}
-		if !isTimeout(err) || ctx.Err() != nil {
+		if !isSilent(err) || ctx.Err() != nil {
 			break
 		}
 	}
-	return fmt.Errorf("%w: %w", errSignOn, err)
+	return fmt.Errorf("%w: %w", errSignOn, l.silence(err))
+}
+
+func isSilent(err error) bool { return errors.Is(err, errSilent) || isTimeout(err) }
+
+func (l *link) handOver(ctx context.Context) error {
+	m := l.meter
+	r, err := modee.HandOver(ctx, patient{m.wire}, modee.Config{
+		Address: m.cfg.ModeE.Address, SignOn: m.cfg.ModeE.SignOn, MaxBaud: m.cfg.ModeE.MaxBaud, Timeout: m.wire.once,
+		Switch: func(baud int, f modee.Format) error { return l.port.Apply(modeESettings(baud, f)) },
+	})
+	if err != nil {
+		return err
+	}
+	m.wire.rate, m.wire.open, l.handed = r.Baud, false, true
+	return nil
+}
+
+// patient is a wire whose time-outs are what they are.
+type patient struct{ *wire }
+
+func (p patient) Read(b []byte) (int, error) { return p.port.Read(b) }
+
+func modeESettings(baud int, f modee.Format) line.Settings {
+	s := line.Settings{Baud: baud}
+	if f == modee.SevenE1 {
+		s.DataBits, s.Parity = 7, 'E'
+	}
+	return s
+}
+
+// wake brings a meter back to the text protocol that still has HDLC at a rate.
+func (l *link) wake(ctx context.Context, rate int) {
+	if l.port.Apply(line.Settings{Baud: rate}) == nil {
+		const noRetries = -1
+		_ = l.newHDLC(hdlc.Default(), noRetries).Disconnect(ctx)
+		l.meter.wire.open = false
+	}
 }
 
 // explainModeE says why a meter did not go over to HDLC, nil when it is

@@ -27,6 +27,12 @@ type Port interface {
 	Apply(s Settings) error
 	// Discard drops input that has arrived and was not read.
 	Discard() error
+	// Farewell has the line say something after the exchange, before it goes
+	// to the next one: to the meter that an end of ctx left in the middle of a
+	// conversation. Do does not wait for it. say has the line for limit at
+	// most, and nothing but that and Close interrupts it; when it fails, the
+	// medium is dropped. It is the last word: only the last counts.
+	Farewell(limit time.Duration, say func(context.Context, Port) error)
 	// Drop closes the medium, since what may still arrive on it cannot be
 	// trusted. The next Do opens it anew.
 	Drop()
@@ -37,10 +43,24 @@ type held struct {
 	line   *Line
 	medium Medium
 	ctx    context.Context // the exchange's, for the cause of an interruption
+	stop   func() bool     // no interruption any more
+	last   *farewell       // nil for none
 
 	mu          sync.Mutex
 	interrupted bool
 	over        bool // the exchange has ended or dropped the medium
+}
+
+// farewell is what is said after an exchange.
+type farewell struct {
+	limit time.Duration
+	say   func(context.Context, Port) error
+}
+
+func (h *held) Farewell(limit time.Duration, say func(context.Context, Port) error) {
+	if !h.isOver() {
+		h.last = &farewell{limit: limit, say: say}
+	}
 }
 
 // interrupt makes all I/O return, now and later.
@@ -54,6 +74,7 @@ func (h *held) interrupt() {
 }
 
 func (h *held) end() {
+	h.stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.over = true
