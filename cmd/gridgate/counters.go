@@ -113,7 +113,7 @@ func counterDir(env cli.Env) (string, error) {
 }
 
 func (k *keptCounters) KnownCounters(title security.Title, key security.KeyID) (known bool, err error) {
-	err = k.with(func(s ledger) error {
+	err = k.with(k.ctx, func(s ledger) error {
 		known, err = s.KnownCounters(title, key)
 		return err
 	})
@@ -121,7 +121,7 @@ func (k *keptCounters) KnownCounters(title security.Title, key security.KeyID) (
 }
 
 func (k *keptCounters) Reserve(title security.Title, key security.KeyID, n uint32) (first uint32, err error) {
-	err = k.with(func(s ledger) error {
+	err = k.with(k.ctx, func(s ledger) error {
 		first, err = s.Reserve(title, key, n)
 		return err
 	})
@@ -129,7 +129,7 @@ func (k *keptCounters) Reserve(title security.Title, key security.KeyID, n uint3
 }
 
 func (k *keptCounters) Raise(title security.Title, key security.KeyID, next uint32) error {
-	return k.with(func(s ledger) error { return s.Raise(title, key, next) })
+	return k.with(k.ctx, func(s ledger) error { return s.Raise(title, key, next) })
 }
 
 func (k *keptCounters) LastReceived(title security.Title, key security.KeyID, d security.Direction) (counter uint32, ok bool, err error) {
@@ -138,7 +138,7 @@ func (k *keptCounters) LastReceived(title security.Title, key security.KeyID, d 
 	if counter, ok = k.heard[heardKey{title, key, d}]; ok {
 		return counter, true, nil
 	}
-	err = k.with(func(s ledger) error {
+	err = k.with(k.ctx, func(s ledger) error {
 		counter, ok, err = s.LastReceived(title, key, d)
 		return err
 	})
@@ -148,7 +148,7 @@ func (k *keptCounters) LastReceived(title security.Title, key security.KeyID, d 
 // NoteReceived hands on at once what must not be lost, and the rest with flush.
 func (k *keptCounters) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, loss uint32) error {
 	if loss == 0 {
-		return k.with(func(s ledger) error { return s.NoteReceived(title, key, d, counter, 0) })
+		return k.with(k.ctx, func(s ledger) error { return s.NoteReceived(title, key, d, counter, 0) })
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -160,14 +160,14 @@ func (k *keptCounters) NoteReceived(title security.Title, key security.KeyID, d 
 	return nil
 }
 
-// flush hands on what was received.
-func (k *keptCounters) flush() error {
+// flush hands on what was received, also when the command is interrupted.
+func (k *keptCounters) flush(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.heard) == 0 {
 		return nil
 	}
-	return k.with(func(s ledger) error {
+	return k.with(context.WithoutCancel(ctx), func(s ledger) error {
 		for at, counter := range k.heard {
 			if err := s.NoteReceived(at.title, at.key, at.direction, counter, 1<<32-1); err != nil {
 				return err
@@ -179,9 +179,10 @@ func (k *keptCounters) flush() error {
 
 // with does something with the state when no other tool has it, or has the
 // agent do it where that has it.
-func (k *keptCounters) with(do func(ledger) error) error {
+func (k *keptCounters) with(ctx context.Context, do func(ledger) error) error {
 	const patience, pause = 3 * time.Second, 50 * time.Millisecond
-	ctx, cancel := context.WithTimeout(k.ctx, patience)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	again := time.NewTicker(pause)
 	defer again.Stop()
@@ -207,8 +208,8 @@ func (k *keptCounters) with(do func(ledger) error) error {
 		}
 		select {
 		case <-ctx.Done():
-			if k.ctx.Err() != nil {
-				return k.ctx.Err()
+			if whole.Err() != nil {
+				return whole.Err()
 			}
 			return fmt.Errorf("invocation counters: %s: %w; two that count apart would use one counter twice, which gives "+
 				"the key away (-control SOCKET of the agent that has them? Or, with a title of your own, -counters DIR)", k.dir, state.ErrInUse)

@@ -89,7 +89,7 @@ func (f countersFlags) run(ctx context.Context, env cli.Env, args []string) erro
 		}
 		c, err := t.accounts(ctx, env)
 		if err == nil && accept {
-			err = f.accept(out, c)
+			err = f.accept(ctx, out, c)
 		} else if err == nil {
 			err = c.print(out, table, f.json)
 		}
@@ -130,7 +130,7 @@ func (t target) accounts(ctx context.Context, env cli.Env) (c *accounts, err err
 	if c.kept, err = t.keptCounters(ctx, env); err != nil {
 		return nil, err
 	}
-	return c, c.kept.with(func(s ledger) error {
+	return c, c.kept.with(ctx, func(s ledger) error {
 		salt, err := s.Salt()
 		if err == nil {
 			c.refused, c.last, _, err = s.Refusals(state.Credentials(salt, drivers.Place(t.addr), drivers.Shown(secrets)...))
@@ -207,12 +207,12 @@ func (c *accounts) appendJSON(b []byte) []byte {
 }
 
 // accept does what a person decided, who looked.
-func (f countersFlags) accept(out *bufio.Writer, c *accounts) error {
+func (f countersFlags) accept(ctx context.Context, out *bufio.Writer, c *accounts) error {
 	if !c.usesKeys {
 		return errors.New("this meter has no keys, and so no invocation counters")
 	}
 	if f.received {
-		return f.acceptReceived(out, c)
+		return f.acceptReceived(ctx, out, c)
 	}
 	last, err := strconv.ParseUint(f.sent, 10, 32)
 	if err != nil || last >= 1<<32-1 {
@@ -229,7 +229,7 @@ func (f countersFlags) accept(out *bufio.Writer, c *accounts) error {
 	return err
 }
 
-func (f countersFlags) acceptReceived(out *bufio.Writer, c *accounts) error {
+func (f countersFlags) acceptReceived(ctx context.Context, out *bufio.Writer, c *accounts) error {
 	heard := c.heard
 	if f.from != "" {
 		b, err := hex.DecodeString(f.from)
@@ -251,7 +251,7 @@ func (f countersFlags) acceptReceived(out *bufio.Writer, c *accounts) error {
 	if len(heard) == 0 {
 		return errors.New("nothing was received that could be forgotten: the next answer is taken as it is")
 	}
-	err := c.kept.with(func(s ledger) error {
+	err := c.kept.with(ctx, func(s ledger) error {
 		var errs []error
 		for _, h := range heard {
 			errs = append(errs, s.ForgetReceived(h.Title, c.key, h.Direction))

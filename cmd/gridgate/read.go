@@ -34,6 +34,7 @@ func readVerb() cli.Verb {
 			"gridgate read 'dlms+wrapper://10.0.0.7:4059?client=17&auth=lls&password=12345678' 1-0:1.8.0 1-0:32.7.0",
 			"gridgate read 'dlms+wrapper://10.0.0.7?client=1&auth=gmac&security=authenc&title=4752470000000001&ek=file:ek&ak=file:ak' 1-0:1.8.0",
 			"gridgate read 'modbus+rtu:///dev/ttyS1?baud=9600&unit=7&model=eastron-sdm630' -json",
+			"gridgate read 'iec21:///dev/ttyUSB0?address=12345678'",
 			"gridgate read -config /etc/gridgate/gridgate.yaml -meter house-01",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
@@ -136,7 +137,8 @@ func (f readFlags) addressed(args []string) ([]target, error) {
 }
 
 // usualChannels gives what to read of a meter when nobody says: all registers
-// of a Modbus model; of a DLMS meter what nearly every meter has.
+// of a Modbus model; none, which is all, of a readout; of others what nearly
+// every meter has.
 func usualChannels(addr address.Address) ([]meter.Channel, error) {
 	var channels []meter.Channel
 	if addr.Scheme.IsModbus() {
@@ -148,6 +150,9 @@ func usualChannels(addr address.Address) ([]meter.Channel, error) {
 			channels = append(channels, r.Channel)
 		}
 		return channels, nil
+	}
+	if addr.Scheme == address.IEC21 && addr.Mode != address.ModeP {
+		return nil, nil
 	}
 	for _, code := range []string{
 		"0-0:1.0.0", "0-0:96.1.0", "1-0:1.8.0", "1-0:2.8.0", "1-0:3.8.0", "1-0:4.8.0", "1-0:1.7.0", "1-0:2.7.0",
@@ -254,7 +259,7 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	if err != nil && t.addr.UsesKeys() {
 		return err
 	}
-	tries, err := t.attempts(env, counters, secrets)
+	tries, err := t.attempts(ctx, env, counters, secrets)
 	if err != nil {
 		return err
 	}
@@ -272,7 +277,7 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, v.Close(), counters.flush()) }()
+	defer func() { err = errors.Join(err, v.Close(), counters.flush(ctx)) }()
 	err = do(v)
 	return errors.Join(err, tries.note(ctx, err))
 }

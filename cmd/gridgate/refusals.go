@@ -29,7 +29,7 @@ type attempts struct {
 
 // attempts looks whether the meter may be shown the secrets. A tool that cannot
 // count says so and goes on.
-func (t target) attempts(env cli.Env, kept *keptCounters, secrets address.Credentials) (*attempts, error) {
+func (t target) attempts(ctx context.Context, env cli.Env, kept *keptCounters, secrets address.Credentials) (*attempts, error) {
 	a := &attempts{kept: kept}
 	if len(t.addr.Secrets()) == 0 {
 		a.kept = nil
@@ -37,7 +37,7 @@ func (t target) attempts(env cli.Env, kept *keptCounters, secrets address.Creden
 	}
 	var n int
 	var last time.Time
-	err := kept.with(func(s ledger) error {
+	err := kept.with(ctx, func(s ledger) error {
 		salt, err := s.Salt()
 		if err == nil {
 			a.credentials = state.Credentials(salt, drivers.Place(t.addr), drivers.Shown(secrets)...)
@@ -67,8 +67,7 @@ func (a *attempts) note(ctx context.Context, err error) error {
 	case ctx.Err() != nil && !refused: // a command that was interrupted knows nothing
 		return nil
 	}
-	kept := &keptCounters{ctx: context.WithoutCancel(ctx), dir: a.kept.dir, control: a.kept.control, agents: a.kept.agents}
-	err = kept.with(func(s ledger) error {
+	err = a.kept.with(context.WithoutCancel(ctx), func(s ledger) error {
 		if refused {
 			return s.Refused(a.credentials)
 		}

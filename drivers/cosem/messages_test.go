@@ -102,16 +102,31 @@ func faults() map[string]fault {
 	keyed := []string{AuthGMAC, AuthSHA256, AuthECDSA, "lls, ciphered", "none, ciphered"}
 	all := append([]string{AuthNone, AuthLLS, AuthHLS2, AuthMD5, AuthSHA1}, keyed...)
 	return map[string]fault{
-		"wrong password": {passwords, func(_ *testing.T, c *Config) { c.Password = dlms.Secret("wrong-one") }, true,
-			[]string{"refused client", "wrong password"}, nil, false},
-		"no password": {passwords, func(_ *testing.T, c *Config) { c.Auth, c.Password = AuthNone, nil }, true,
-			[]string{"refused client", "it wants a p"}, nil, false},
-		"wrong ek": {keyed, func(t *testing.T, c *Config) { t.Helper(); c.Security.Keys.Encryption = aes(t, 9, 16) }, true,
-			[]string{"refused client", "wrong ek, ak, suite or title?"}, nil, false},
-		"wrong ak": {keyed, func(t *testing.T, c *Config) { t.Helper(); c.Security.Keys.Authentication = aes(t, 9, 16) }, true,
-			[]string{"refused client", "wrong ek, ak, suite or title?"}, nil, false},
-		"wrong suite": {keyed, func(_ *testing.T, c *Config) { c.Security.Suite = security.Suite0 }, true,
-			[]string{"refused client", "suite"}, nil, false},
+		"wrong password": {
+			passwords, func(_ *testing.T, c *Config) { c.Password = dlms.Secret("wrong-one") }, true,
+			[]string{"refused client", "wrong password"},
+			nil, false,
+		},
+		"no password": {
+			passwords, func(_ *testing.T, c *Config) { c.Auth, c.Password = AuthNone, nil }, true,
+			[]string{"refused client", "it wants a p"},
+			nil, false,
+		},
+		"wrong ek": {
+			keyed, func(t *testing.T, c *Config) { t.Helper(); c.Security.Keys.Encryption = aes(t, 9, 16) }, true,
+			[]string{"refused client", "wrong ek, ak, suite or title?"},
+			nil, false,
+		},
+		"wrong ak": {
+			keyed, func(t *testing.T, c *Config) { t.Helper(); c.Security.Keys.Authentication = aes(t, 9, 16) }, true,
+			[]string{"refused client", "wrong ek, ak, suite or title?"},
+			nil, false,
+		},
+		"wrong suite": {
+			keyed, func(_ *testing.T, c *Config) { c.Security.Suite = security.Suite0 }, true,
+			[]string{"refused client", "suite"},
+			nil, false,
+		},
 		"wrong signing key": {[]string{AuthECDSA}, func(t *testing.T, c *Config) {
 			t.Helper()
 			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
