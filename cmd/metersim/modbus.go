@@ -233,4 +233,3 @@ func crcOf(b []byte) uint16 {
 	}
 	return register
 }
-
