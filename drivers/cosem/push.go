@@ -9,6 +9,7 @@ import (
 	"gridgate/dlms"
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
+	"gridgate/dlms/security"
 	"gridgate/internal/meter"
 )
 
@@ -28,6 +29,14 @@ type Pushed struct {
 	Dated bool
 	// Confirm is the APDU that the sender waits for, in the clear; nil for none.
 	Confirm []byte
+
+	// What a Receiver adds; see there. Known says that the sender is one of its
+	// meters, Title is the system title that protected it, if one did, and
+	// Protected what was done to it.
+	Known     bool
+	Title     security.Title
+	Protected security.Policy
+	Identity  meter.Identity
 }
 
 // ParsePushed decodes a notification, put together and deciphered, into rows.
