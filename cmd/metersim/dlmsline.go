@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"io"
 	"slices"
@@ -84,6 +85,29 @@ func (r rated) Read(b []byte) (int, error) {
 		n, err := r.ReadWriter.Read(b)
 		if at := r.rate(); err != nil || at == 0 || at == r.want {
 			return n, err
+		}
+	}
+}
+
+// settleTime is how long the meter waits for a client to change the rate of a
+// terminal before it answers at a new one. The standard gives it up to 1.5 s.
+const settleTime = time.Second
+
+// settled waits until a terminal has a rate, or has had the time to get it.
+func settled(ctx context.Context, rate func() int) func(baud int) {
+	const look = 5 * time.Millisecond
+	return func(baud int) {
+		ticker := time.NewTicker(look)
+		defer ticker.Stop()
+		for range settleTime / look {
+			if at := rate(); at == baud || at == 0 {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
 		}
 	}
 }

@@ -56,6 +56,7 @@ func (d *dlmsMeter) serve(ctx context.Context, stream io.ReadWriter) error {
 func (d *dlmsMeter) serveTerminal(ctx context.Context, tty *drivertest.Terminal) error {
 	own := *d
 	own.modeE.Rate = terminalRate(tty)
+	own.modeE.Settle = settled(ctx, own.modeE.Rate)
 	if d.transport == transportHDLC && d.pace.baud != 0 {
 		return own.serve(ctx, rated{tty, own.modeE.Rate, d.pace.baud})
 	}

@@ -31,7 +31,7 @@ func (o *securedOptions) flags(fs *flag.FlagSet) {
 	fs.IntVar(&o.client, "client", 1, "the client of -auth")
 	fs.StringVar(&o.ref, "ref", "ln", "how the client of -auth names objects: ln or sn; client 32 does without authentication by sn, all others by ln")
 	fs.StringVar(&o.protection, "security", "none", "what the client of -auth must do to all that it sends: none, auth, enc or authenc")
-	fs.StringVar(&o.ek, "ek", "", "encryption key in `hex`; without one 000102…; client 21 (GMAC) needs it too")
+	fs.StringVar(&o.ek, "ek", "", "encryption key in `hex`; without one 000102…; client 21 (GMAC) needs it too,\nand it is the master key that new keys come wrapped by")
 	fs.StringVar(&o.ak, "ak", "", "authentication key in `hex`; without one D0D1D2…")
 	fs.StringVar(&o.title, "title", "", "the first meter's system title, 16 hexadecimal digits or 8 characters; the others count on;\n"+
 		"without one 4752470000000001")

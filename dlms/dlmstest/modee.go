@@ -37,6 +37,9 @@ type ModeE struct {
 	// Rate, if not nil, gives the rate that the client's end of the line has; 0
 	// is not known. What is sent at another rate than the meter's is not heard.
 	Rate func() int
+	// Settle, if not nil, waits until the client's end has had the time to
+	// change to a rate: it is called before what is sent at a new one.
+	Settle func(baud int)
 	// Open has HDLC taken without a sign-on too.
 	Open bool
 }
@@ -98,6 +101,13 @@ func ServeModeE(stream io.ReadWriter, e ModeE, stations ...Station) error {
 func (s *modeEState) change(baud int) {
 	if s.baud = baud; s.Switch != nil {
 		s.Switch(baud)
+	}
+}
+
+// settle changes to the rate that the client chose.
+func (s *modeEState) settle(baud int) {
+	if s.change(baud); s.Settle != nil {
+		s.Settle(baud)
 	}
 }
 
@@ -163,11 +173,11 @@ func (s *modeEState) choose(choice [3]byte) error {
 	}
 	switch {
 	case choice[0] == '2' && choice[2] == '2':
-		s.change(baudRates()[rate])
+		s.settle(baudRates()[rate])
 		s.hdlc = true
 		return s.write(string([]byte{asciiACK, choice[0], choice[1], choice[2], '\r', '\n'}))
 	case choice[2] == '0':
-		s.change(baudRates()[rate])
+		s.settle(baudRates()[rate])
 		return s.readout()
 	default: // programming, and what makers have of their own
 		return s.write(string(rune(asciiNAK)))
