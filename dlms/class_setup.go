@@ -93,14 +93,7 @@ func (c *Client) ReadPushSetup(ctx context.Context, code obis.Code) (PushSetup, 
 		return PushSetup{}, err
 	}
 	var s PushSetup
-	columns := f.next()
-	for _, item := range columns.Items {
-		inner := fieldsOf("push_object_list", item, max(4, len(item.Items)))
-		s.Columns = append(s.Columns, inner.column())
-		if f.bad == nil {
-			f.bad = inner.bad
-		}
-	}
+	s.Columns = f.columns()
 	f.within(3, func(f *fields) {
 		s.Service, s.Destination, s.Message = uint8(f.number()), f.octets(), uint8(f.number())
 	})
