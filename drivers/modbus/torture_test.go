@@ -14,11 +14,12 @@ import (
 	"gridgate/internal/meter"
 )
 
-// badWire is a serial line at 19200 baud with one meter, unit 1, in simulated
+// badWire is a serial line with one meter, unit 1, in simulated
 // time, on which everything goes wrong at random. The meter answers in the
 // order of the requests, however late. It needs no goroutine.
 type badWire struct {
 	rng      *rand.Rand
+	char     time.Duration                            // one character
 	trouble  func(w *badWire, request, answer []byte) // puts on the wire what is to arrive
 	deadline time.Time
 	arriving []arrival // by time
@@ -34,11 +35,9 @@ type arrival struct {
 	bytes []byte
 }
 
-const charTime = time.Second * 10 / 19200
-
 func (w *badWire) Write(p []byte) (int, error) {
 	w.heard = append(w.heard, p...)
-	w.at = time.Now().Add(time.Duration(len(p)) * charTime)
+	w.at = time.Now().Add(time.Duration(len(p)) * w.char)
 	for len(w.heard) >= requestLen {
 		request := slices.Clone(w.heard[:requestLen])
 		if !checked(request) {
@@ -60,7 +59,7 @@ func (w *badWire) Write(p []byte) (int, error) {
 func (w *badWire) put(pause time.Duration, frame []byte) {
 	w.at = w.at.Add(pause)
 	for i := range frame {
-		w.at = w.at.Add(charTime)
+		w.at = w.at.Add(w.char)
 		w.arriving = append(w.arriving, arrival{w.at, frame[i : i+1]})
 	}
 }
@@ -186,7 +185,7 @@ func everything(w *badWire, request, answer []byte) {
 		w.put(0, first)
 	}
 	if often(5) { // duplicated: the same again at once
-		w.put(w.pause(charTime), spoil(answer))
+		w.put(w.pause(w.char), spoil(answer))
 	}
 	if often(10) {
 		w.put(w.pause(3*time.Millisecond), spoil(w.foreign(request, answer)))
@@ -240,7 +239,7 @@ func tortured(t *testing.T, n int) {
 	t.Run("bursts of up to 16 bits, late, split, duplicated, truncated, echoed, foreign", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			w := &badWire{rng: rand.New(rand.NewPCG(1, 1)), trouble: everything}
+			w := &badWire{char: settings.CharTime(), rng: rand.New(rand.NewPCG(1, 1)), trouble: everything}
 			right, wrong := torture(t, w, n)
 			t.Logf("%d exchanges, %d damaged frames; right %v, wrong %v", w.requests, w.damaged, right, wrong)
 			if wrong[meter.Instant]+wrong[meter.Billing] > 0 || right[meter.Instant] < n/10 || right[meter.Billing] < n/50 {
@@ -251,7 +250,7 @@ func tortured(t *testing.T, n int) {
 	t.Run("random damage", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			w := &badWire{rng: rand.New(rand.NewPCG(2, 2)), trouble: scrambled}
+			w := &badWire{char: settings.CharTime(), rng: rand.New(rand.NewPCG(2, 2)), trouble: scrambled}
 			right, wrong := torture(t, w, n)
 			t.Logf("%d exchanges, %d damaged frames (2^-16 of them: %.1f); right %v, wrong %v", w.requests, w.damaged, float64(w.damaged)/65536, right, wrong)
 			if wrong[meter.Instant] > w.damaged/65536 || wrong[meter.Billing] > 0 || right[meter.Instant] < n/10 {
@@ -271,7 +270,7 @@ func TestTorture(t *testing.T) {
 func TestTortureControl(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &badWire{rng: rand.New(rand.NewPCG(1, 1)), trouble: everything}
+		w := &badWire{char: settings.CharTime(), rng: rand.New(rand.NewPCG(1, 1)), trouble: everything}
 		right, wrong := 0, 0
 		var buf []byte
 		for i := 0; w.requests < 50_000; i++ {
