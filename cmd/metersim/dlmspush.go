@@ -168,7 +168,7 @@ func (p *pusher) send(ctx context.Context, push dlmstest.Push) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	const tries = 3

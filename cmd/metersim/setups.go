@@ -125,8 +125,11 @@ const (
 func (h household) logs() (objects []dlmstest.Object) {
 	today := h.now().Truncate(day)
 	for i, events := range [][]uint8{
-		{eventCoverOpened, eventCoverClosed}, {eventDisconnect, eventReconnect}, {eventVoltageSag, eventVoltageSwell, eventVoltageSag},
-		{eventLinkLost}, {eventPhaseMissing, eventPhaseReturned},
+		{eventCoverOpened, eventCoverClosed},
+		{eventDisconnect, eventReconnect},
+		{eventVoltageSag, eventVoltageSwell, eventVoltageSag},
+		{eventLinkLost},
+		{eventPhaseMissing, eventPhaseReturned},
 	} {
 		log := dlmstest.NewLog(maxEvents)
 		number := byte(i + 1)

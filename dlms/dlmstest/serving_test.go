@@ -66,11 +66,20 @@ func TestRefusedAssociations(t *testing.T) {
 		{16, "601DA109060760857405080101BE10040E01000000065F1F0400000000FFFF", "0E010602"},
 		{16, "601DA109060760857405080101BE10040E01000000065F1F0400FFFFFF000B", "0E010603"},
 		{16, "601CA109060760857405080101BE0F040D01000000065F0400FFFFFFFFFF", "A203020100"}, // without 1F
-		{16, hello, "A203020100"}, {16, hello, "A203020100"}, {16, getSerial, "C401C100 0904 47524731"},
+		{16, hello, "A203020100"},
+		{16, hello, "A203020100"},
+		{16, getSerial, "C401C100 0904 47524731"},
 		{17, getSerial, refusedAt},
-		{16, "6203800100", "6303800100"}, {16, getSerial, refusedAt}, {16, hello, "A203020100"},
-		{16, "6215 800100 BE10040E01000000065F1F0400FFFFFFFFFF", "BE10040E0800065F1F04"}, {16, hello, "A203020100"},
-		{16, "7700", "D80202"}, {16, "C0", "D80202"}, {16, "C009C1", "D80202"}, {16, "0100", "D80202"}, {16, "05010200FA", "D80202"},
+		{16, "6203800100", "6303800100"},
+		{16, getSerial, refusedAt},
+		{16, hello, "A203020100"},
+		{16, "6215 800100 BE10040E01000000065F1F0400FFFFFFFFFF", "BE10040E0800065F1F04"},
+		{16, hello, "A203020100"},
+		{16, "7700", "D80202"},
+		{16, "C0", "D80202"},
+		{16, "C009C1", "D80202"},
+		{16, "0100", "D80202"},
+		{16, "05010200FA", "D80202"},
 	})
 }
 
@@ -79,9 +88,13 @@ func TestUnconfirmedServices(t *testing.T) {
 	t.Parallel()
 	m := full(dlmstest.Options{Clients: map[uint16]dlmstest.Login{16: {}}})
 	askAll(t, m, []ask{
-		{16, hello, "A203020100"}, {16, strings.Replace(setText, "C101C1", "C10181", 1), ""}, {16, getText, "C401C100090141"},
-		{16, "C30181 0046 000060030AFF 01 01 0F00", ""}, {16, "C001C1 0046 000060030AFF 02 00", "C401C1000300"},
-		{16, "D980000001 00 01 02 0001 0000600D00FF 02 01 090142", ""}, {16, getText, "C401C100090142"},
+		{16, hello, "A203020100"},
+		{16, strings.Replace(setText, "C101C1", "C10181", 1), ""},
+		{16, getText, "C401C100090141"},
+		{16, "C30181 0046 000060030AFF 01 01 0F00", ""},
+		{16, "C001C1 0046 000060030AFF 02 00", "C401C1000300"},
+		{16, "D980000001 00 01 02 0001 0000600D00FF 02 01 090142", ""},
+		{16, getText, "C401C100090142"},
 		{16, "C00181 0001 0000600D00FF 02 00", "C4018100090142"}, // a GET is always answered
 	})
 }
@@ -96,7 +109,11 @@ func TestPreEstablished(t *testing.T) {
 		104: {PreEstablished: true, Policy: security.AuthenticatedEncrypted, Title: title},
 	}})
 	askAll(t, m, []ask{
-		{102, getSerial, "C401C100 0904 47524731"}, {102, setText, "D80202"}, {102, "6203800100", refusedAt}, {102, getSerial, "C401C100"}, {16, getSerial, refusedAt},
+		{102, getSerial, "C401C100 0904 47524731"},
+		{102, setText, "D80202"},
+		{102, "6203800100", refusedAt},
+		{102, getSerial, "C401C100"},
+		{16, getSerial, refusedAt},
 	})
 	askAll(t, m, []ask{{103, "050102FA08", "0C0100"}, {103, getSerial, "D80202"}})
 	askAll(t, m, []ask{{104, getSerial, refusedAt}})
