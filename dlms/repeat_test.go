@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ type datagrams struct {
 	fates   *rand.Rand
 	in      chan []byte
 	sent    [][]byte
+	mu      sync.Mutex // of fates and lose: timers use them too
 	// lose, if not nil, loses the answers to what it is true of, and nothing else.
 	lose func(request []byte) bool
 }
@@ -61,10 +63,14 @@ func (d *datagrams) fate() int {
 func (d *datagrams) Send(_ context.Context, apdu []byte) error {
 	apdu = bytes.Clone(apdu)
 	d.sent = append(d.sent, apdu)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.fate() == 0 {
 		return nil
 	}
 	time.AfterFunc(latency, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		answers := d.session.Answer(16, apdu)
 		if d.lose != nil && d.lose(apdu) {
 			return
