@@ -131,10 +131,14 @@ func TestParseModelRefuses(t *testing.T) {
 		{reg("identity: [{function: 3, address: 1, type: u16}]"), "m.yaml:4: identity[0]: has neither want nor not"},
 		{reg("identity: [{function: 3, address: 1, type: u16, want: [EM*]}]"), `identity[0]: "EM*": want a whole number`},
 		{reg("identity: [{function: 3, address: 1, type: u16, scale: 1}]"), "identity[0].scale: unknown key"},
-		{reg("identity: [{function: 3, address: 1, type: u32, want: [1]}, {function: 3, address: 2, type: u16, want: [1]}]"),
-			"m.yaml:4: identity[1]: its registers are partly those of identity[0] at line 4"},
-		{reg("serial: {function: 3, address: 1, type: u32}¦identity: [{function: 3, address: 2, type: u16, want: [1]}]"),
-			"m.yaml:5: identity[0]: its registers are partly those of serial at line 4"},
+		{
+			reg("identity: [{function: 3, address: 1, type: u32, want: [1]}, {function: 3, address: 2, type: u16, want: [1]}]"),
+			"m.yaml:4: identity[1]: its registers are partly those of identity[0] at line 4",
+		},
+		{
+			reg("serial: {function: 3, address: 1, type: u32}¦identity: [{function: 3, address: 2, type: u16, want: [1]}]"),
+			"m.yaml:5: identity[0]: its registers are partly those of serial at line 4",
+		},
 		{reg("checks: [{channel: b, min: 0, max: 1}]"), `checks[0]: "b": is no channel of this model`},
 		{reg("checks: [{channel: a, min: 1, max: 1}]"), "checks[0]: want min below max"},
 		{reg("checks: [{channel: a, min: x, max: 1}]"), `checks[0].min: "x": want a number`},

@@ -68,7 +68,7 @@ func (v *visit) serial(ctx context.Context, id *meter.Identity) error {
 // show reads a register by itself. It gives "" for one that the meter does not
 // have.
 func (v *visit) show(ctx context.Context, r *Register) (string, error) {
-	if v.refused[r] != nil {
+	if _, no := v.refused[r]; no {
 		return "", nil
 	}
 	b := block{function: r.Function, address: r.Address, count: r.Len(), regs: []*Register{r}}

@@ -69,16 +69,17 @@ func (b *block) add(r *Register) {
 // row of registers, and remembers where. ok is false for a block of one
 // register, or of registers that share an address.
 func (b *block) split(m *Model, cuts map[cut]bool) (parts []block, ok bool) {
-	for _, at := range b.borders() {
-		c := cut{b.function, b.regs[at].Address}
-		cuts[c] = true
-		parts = plan(b.regs, m, cuts)
-		for i := range parts {
-			parts[i].cause = c
-		}
-		return parts, true
+	borders := b.borders()
+	if len(borders) == 0 {
+		return nil, false
 	}
-	return nil, false
+	c := cut{b.function, b.regs[borders[0]].Address}
+	cuts[c] = true
+	parts = plan(b.regs, m, cuts)
+	for i := range parts {
+		parts[i].cause = c
+	}
+	return parts, true
 }
 
 // borders lists the registers before which the block can be parted: those
