@@ -11,6 +11,7 @@ import (
 
 	"gridgate/agent/poll"
 	"gridgate/agent/status"
+	"gridgate/buffer/state"
 	"gridgate/configs"
 	"gridgate/drivers"
 	"gridgate/drivers/address"
@@ -156,13 +157,13 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 	}
 	var meters []poll.Meter
 	for _, m := range l.Meters {
-		v, err := a.openMeter(cfg, m, r.line)
+		v, credentials, err := a.openMeter(cfg, m, r.line)
 		if err != nil {
 			a.log.Error("meter cannot be opened", "line", l.Key, "meter", string(m.ID), "error", err)
 			r.broken = append(r.broken, poll.Status{Meter: m.ID, Line: l.Key, State: poll.Failing, Err: err.Error()})
 			continue
 		}
-		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Fingerprint: fmt.Sprintf("%x %s", m.Fingerprint(), addressDates(m.Address)), Visitor: v}
+		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Credentials: credentials, Visitor: v}
 		for _, g := range m.Groups {
 			pm.Groups = append(pm.Groups, poll.Group{
 				Name: string(g.Name), Lane: g.Lane, Every: g.Every, Align: g.Align,
@@ -172,7 +173,7 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 		meters = append(meters, pm)
 	}
 	pc := poll.Config{
-		Line: l.Key, Meters: meters, Sink: a.intake, Lockouts: a.state,
+		Line: l.Key, Meters: meters, Sink: a.intake, Memory: a.state,
 		Now: a.now, TimeZone: cfg.TimeZone, Log: a.log, Serial: l.Serial,
 	}
 	if !l.Serial {
@@ -183,21 +184,28 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 	a.lines[l.Key] = r
 }
 
-func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (meter.Visitor, error) {
+// openMeter gives the driver of a meter, and the name of the credentials that it
+// shows.
+func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (v meter.Visitor, credentials string, err error) {
 	secrets, err := m.Address.Resolve(a.opts.Getenv, os.ReadFile)
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	salt, err := a.state.Salt()
+	if err != nil { // a full disk keeps nobody from reading meters
+		a.log.Error("what meters refuse cannot be kept", "error", err)
 	}
 	var model *modbus.Model
 	if m.Address.Scheme.IsModbus() {
-		if model, err = configs.Model(m.Address.Model); err != nil {
-			return nil, err
+		if model, err = cfg.Model(m.Address.Model); err != nil {
+			return nil, "", err
 		}
 	}
-	return drivers.Open(drivers.Config{
+	v, err = drivers.Open(drivers.Config{
 		ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, Counters: a.state,
 		Model: model, TimeZone: cfg.TimeZone, Now: a.now,
 	}, l)
+	return v, state.Credentials(salt, drivers.Place(m.Address), drivers.Shown(secrets)...), err
 }
 
 // lend keeps the agent off a line until giveBack is called.

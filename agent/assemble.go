@@ -99,7 +99,8 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	a.control, err = status.Listen(status.Config{
-		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path, Log: o.Log,
+		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path,
+		Refusals: a.state, Log: o.Log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, a.state.Close(), a.store.Close())

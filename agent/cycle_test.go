@@ -222,7 +222,7 @@ func TestDeadMetersHoldUpNobody(t *testing.T) {
 		}
 		sink := &cycleSink{rows: map[meter.ID]int{}}
 		p := poll.New(poll.Config{
-			Line: "bus", Meters: meters, Sink: sink, Lockouts: noLockouts{}, Now: now,
+			Line: "bus", Meters: meters, Sink: sink, Memory: noMemory{}, Now: now,
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Serial: true,
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -261,7 +261,12 @@ func TestDeadMetersHoldUpNobody(t *testing.T) {
 	})
 }
 
-type noLockouts struct{}
+// noMemory forgets all.
+type noMemory struct{}
 
-func (noLockouts) AuthFailures(meter.ID, string) int           { return 0 }
-func (noLockouts) SetAuthFailures(meter.ID, string, int) error { return nil }
+func (noMemory) Refusals(string) (n int, last time.Time)      { return 0, time.Time{} }
+func (noMemory) Refused(string, time.Time) (n int, err error) { return 1, nil }
+func (noMemory) Accepted(string) error                        { return nil }
+func (noMemory) WasAccepted(string) bool                      { return true }
+func (noMemory) Exchanged(meter.ID) string                    { return "" }
+func (noMemory) SetExchanged(meter.ID, string) error          { return nil }

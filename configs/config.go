@@ -32,6 +32,7 @@ type Config struct {
 	Site     meter.ID
 	Gateway  meter.ID
 	TimeZone *time.Location // of the site and of its meters' clocks; UTC unless told
+	Models   string         // a directory of register maps, before the built-in ones
 	Buffer   Buffer
 	Intake   Intake
 	Poll     Poll
@@ -41,7 +42,8 @@ type Config struct {
 	Groups   []Group // in the order of the document
 	Meters   []Meter // in the order of the document
 
-	hash string
+	hash   string
+	models map[string]loadedModel // of the meters, by name
 }
 
 // Buffer says where readings wait.
@@ -155,6 +157,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	d := newDocument()
 	has := mapping(r, "", top, documentFields(), d)
 	r.uplink(d, has["uplink"])
+	r.modelsDir(d, has)
 	r.meters(d)
 	if err := r.err(); err != nil {
 		return nil, err

@@ -53,6 +53,7 @@ version: 1
 site: zone3
 gateway: gw-1
 time_zone: Europe/Berlin
+models: .
 buffer: {path: /b}
 intake: {window: 1m30s, max_waiting: 1MB}
 poll: {parallel: 3}
@@ -86,6 +87,7 @@ meters:
 	password, _ := address.ParseSecret("env:PW")
 	want := &Config{
 		Site: "zone3", Gateway: "gw-1", TimeZone: berlin,
+		Models: ".",
 		Buffer: Buffer{Path: "/b"},
 		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},

@@ -41,11 +41,19 @@ func (c *Config) fingerprint(l Line) Fingerprint {
 				g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile, g.Back, g.Clear)
 		}
 		slices.Sort(groups)
-		meters[i] = m.identity() + strings.Join(groups, "")
+		meters[i] = m.identity() + c.modelSum(m) + strings.Join(groups, "")
 	}
 	slices.Sort(meters)
 	_, _ = io.WriteString(h, strings.Join(meters, "")) // a hash takes everything
 	return Fingerprint(h.Sum(nil)[:16])
+}
+
+// modelSum identifies what the register map of m says.
+func (c *Config) modelSum(m Meter) string {
+	if !m.Address.Scheme.IsModbus() {
+		return ""
+	}
+	return fmt.Sprintf("model %x\n", c.models[m.Address.Model].sum)
 }
 
 // Diff is what a running agent has to do to get from one configuration to
@@ -68,8 +76,8 @@ func (d Diff) Empty() bool {
 }
 
 // Compare gives the way from one configuration to the other. A line is changed
-// when anything that its poller uses is: its meters, their addresses, groups
-// and serial numbers, the time zone.
+// when anything that its poller uses is: its meters, their addresses, groups,
+// register maps and serial numbers, the time zone.
 func Compare(from, to *Config) Diff {
 	var d Diff
 	before := map[string]Fingerprint{}

@@ -24,6 +24,7 @@ const (
 type reader struct {
 	file     string
 	problems Problems
+	others   Problems // of other files that the document leads to
 }
 
 // fail notes a problem at n.
@@ -40,10 +41,10 @@ func (r *reader) fail(key string, n *yaml.Node, value, format string, args ...an
 
 // err gives the problems as an error, nil when there are none.
 func (r *reader) err() error {
-	if len(r.problems) == 0 {
+	if len(r.problems)+len(r.others) == 0 {
 		return nil
 	}
-	return r.problems.sorted()
+	return append(r.problems.sorted(), r.others...)
 }
 
 // document reads data as one YAML document whose top is a mapping. It gives

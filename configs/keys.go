@@ -44,10 +44,14 @@ type groupName struct {
 	name string
 }
 
+// DefaultModels is where register maps of the gateway's own are looked for.
+const DefaultModels = "/etc/gridgate/models"
+
 // newDocument gives a document with every default.
 func newDocument() *document {
 	return &document{Config: Config{
 		TimeZone: time.UTC,
+		Models:   DefaultModels,
 		Buffer:   Buffer{Path: "/var/lib/gridgate/buffer"},
 		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
 		Poll:     Poll{Parallel: 16},
@@ -73,6 +77,9 @@ func documentFields() []field[document] {
 		}},
 		{name: "time_zone", read: func(r *reader, at string, n *yaml.Node, d *document) {
 			d.TimeZone = r.zone(at, n)
+		}},
+		{name: "models", read: func(r *reader, at string, n *yaml.Node, d *document) {
+			d.Models = r.path(at, n, 4096)
 		}},
 		section("buffer", false, bufferFields(), func(d *document) *Buffer { return &d.Buffer }),
 		section("intake", false, intakeFields(), func(d *document) *Intake { return &d.Intake }),

@@ -110,8 +110,14 @@ func (r *reader) meters(d *document) {
 func (r *reader) place(m rawMeter, places, lines map[string]rawMeter) {
 	a, n := m.Address, m.nodes["url"]
 	where, who := a.Line, fmt.Sprintf("unit %d", a.Unit)
-	if a.Scheme.IsDLMS() {
+	switch {
+	case a.Scheme.IsDLMS():
 		who = fmt.Sprintf("server %d", a.Server)
+	case a.Scheme == address.IEC21:
+		who = "whoever answers"
+	}
+	if a.Device != "" {
+		who += ", address " + a.Device
 	}
 	if a.Physical != 0 {
 		who += fmt.Sprintf(", physical %d", a.Physical)
@@ -137,7 +143,7 @@ func (r *reader) meterGroups(d *document, m *rawMeter) {
 	var model *modbus.Model
 	if m.Address.Scheme.IsModbus() {
 		var err error
-		if model, err = Model(m.Address.Model); err != nil {
+		if model, err = r.model(d, m.Address.Model); err != nil {
 			r.fail(m.at+".url", m.nodes["url"], "", "the key model: %v", err)
 		}
 	}
@@ -157,7 +163,7 @@ func (r *reader) meterGroups(d *document, m *rawMeter) {
 		}
 		m.Groups = append(m.Groups, d.Groups[at])
 		switch {
-		case m.Address.Scheme.IsDLMS():
+		case m.Address.Scheme.IsDLMS(), m.Address.Scheme == address.IEC21:
 			r.dlmsGroup(g, d.Groups[at])
 		case model != nil:
 			r.modbusGroup(g, d.Groups[at], model)
@@ -188,7 +194,7 @@ func unknownGroup(name string, known []string) string {
 func (r *reader) dlmsGroup(g groupName, group Group) {
 	for _, c := range group.Channels {
 		if _, _, _, ok := c.Attribute(); !ok && c != "" {
-			r.fail(g.at, g.node, g.name, "has the channel %s, which is no OBIS code; DLMS meters have OBIS codes only", c)
+			r.fail(g.at, g.node, g.name, "has the channel %s, which is no OBIS code; DLMS and IEC 62056-21 meters have OBIS codes only", c)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func TestProblems(t *testing.T) {
 
 		// Keys and types.
 		{full + "timezone: UTC", "t.yaml:5: timezone: unknown key; did you mean time_zone?"},
-		{full + "colour: red", "t.yaml:5: colour: unknown key; want one of version, site, gateway, time_zone, buffer"},
+		{full + "colour: red", "t.yaml:5: colour: unknown key; want one of version, site, gateway, time_zone, models, buffer"},
 		{head, "t.yaml:1: uplink: missing; it has no default"},
 		{"site: s¦gateway: g¦" + uplink, "t.yaml:1: version: missing"},
 		{"version: 2¦site: s¦gateway: g¦" + uplink, `t.yaml:1: version: "2": want 1, the version of configurations`},
@@ -145,7 +145,7 @@ func TestProblems(t *testing.T) {
 		{site + "  - {id: a, url: 'dlms+wrapper://h?security=authenc&ak=env:A&title=GRG00001', groups: [g]}", "meters[0].url: the key ek: missing: security=authenc needs the encryption key"},
 		{site + "  - {id: a, url: dlms+wrapper://h?auth=lls&pasword=hunter2&password=env:X, groups: [g]}", "meters[0].url: pasword: unknown key"},
 		{site + "  - {id: a, url: modbus+tcp://h?unit=1&model=eastron-sdm360, groups: [g]}", `meters[0].url: the key model: no model "eastron-sdm360"; did you mean eastron-sdm630?`},
-		{site + "  - {id: a, url: modbus+tcp://h?unit=1&model=acme, groups: [g]}", `meters[0].url: the key model: no model "acme"; want one of eastron-sdm120, eastron-sdm630`},
+		{site + "  - {id: a, url: modbus+tcp://h?unit=1&model=acme, groups: [g]}", `meters[0].url: the key model: no model "acme"; want one of abb-b23, carlo-gavazzi-em24-din`},
 		{site + "  - {id: a, url: modbus+tcp://h?unit=1&model=eastron-sdm630, groups: [p]}", `meters[0].groups[0]: "p": reads a profile, which Modbus meters do not have`},
 		{site + "  - {id: a, url: modbus+tcp://h?unit=1&model=eastron-sdm630, groups: [x]}", `meters[0].groups[0]: "x": has the channel thd.l1, which model eastron-sdm630 does not; it has `},
 		{site + "  - {id: a, url: dlms+wrapper://h, groups: [g]}¦  - {id: a, url: dlms+wrapper://i, groups: [g]}", `t.yaml:11: meters[1].id: "a": is also the id of the meter at line 10`},

@@ -1,6 +1,7 @@
 package dlms
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -18,6 +19,7 @@ const (
 	AccessAction AccessKind = 3
 
 	accessGetSelection AccessKind = 4
+	accessSetSelection AccessKind = 5
 )
 
 // AccessItem is one of the things that an access-request asks for.
@@ -26,27 +28,45 @@ type AccessItem struct {
 	Attribute Attribute // or method
 	// Value is what to set, or the argument of a method, null-data for none.
 	Value axdr.Value
-	// Rows selects the rows of a profile that is read, if not nil.
-	Rows *Range
+	// Rows or Entries selects the rows that are read or set, if not nil.
+	Rows    *Range
+	Entries *Entries
+}
+
+// AccessOptions is how an access-request is processed: bits of its
+// long-invoke-id-and-priority.
+type AccessOptions struct {
+	// SelfDescriptive has the answer repeat what was asked for, which is
+	// compared.
+	SelfDescriptive bool
+	// BreakOnError has the meter stop at the first item that fails; those after
+	// it have an error too.
+	BreakOnError bool
 }
 
 // Access reads, writes and runs in one request, in order, and gives an item for
 // each: what was read or returned, or why not. The association must grant
 // Access. An error leaves open what was set or run.
 func (c *Client) Access(ctx context.Context, list []AccessItem) ([]Item, error) {
-	items, err := c.access(ctx, list)
+	return c.AccessWith(ctx, list, AccessOptions{})
+}
+
+// AccessWith is Access with options. What is too long for one APDU goes and
+// comes in general blocks.
+func (c *Client) AccessWith(ctx context.Context, list []AccessItem, o AccessOptions) ([]Item, error) {
+	items, err := c.access(ctx, list, o)
 	if err != nil {
 		return nil, fmt.Errorf("access of %d: %w", len(list), err)
 	}
 	return items, nil
 }
 
-func (c *Client) access(ctx context.Context, list []AccessItem) ([]Item, error) {
+func (c *Client) access(ctx context.Context, list []AccessItem, o AccessOptions) ([]Item, error) {
 	if err := c.may(Access, "access"); err != nil {
 		return nil, err
 	}
 	invoke := c.nextInvoke()
-	out, err := appendAccess(c.out[:0], invoke, list)
+	out, err := appendAccess(c.out[:0], invoke, list, o)
 	if err != nil {
 		return nil, err
 	}
@@ -60,24 +80,28 @@ func (c *Client) access(ctx context.Context, list []AccessItem) ([]Item, error) 
 	return parseAccessResponse(apdu, list)
 }
 
+// The bits of long-invoke-id-and-priority beside those of the short one, in its
+// first octet.
+const (
+	selfDescriptive = 0x10
+	breakOnError    = 0x20
+)
+
 // appendAccess appends an access-request:
 //
 //	D9 long-invoke-id 4  00                                no date-time
-//	n  n × (kind  class 2  OBIS code 6  attribute 1)       04 also selector and parameter
+//	n  n × (kind  class 2  OBIS code 6  attribute 1)       04, 05 also selector and parameter
 //	n  n × data                                            null-data where there is none
-func appendAccess(b []byte, invoke uint8, list []AccessItem) ([]byte, error) {
-	b = append(b, tagAccessRequest, priorityConfirmed, 0, 0, invoke&invokeMask, 0)
-	b = axdr.AppendLength(b, len(list))
-	for _, item := range list {
-		kind := item.Kind
-		if kind == AccessGet && item.Rows != nil {
-			kind = accessGetSelection
-		}
-		b = item.Attribute.append(append(b, byte(kind)))
-		if kind == accessGetSelection {
-			b = item.Rows.append(b)
-		}
+func appendAccess(b []byte, invoke uint8, list []AccessItem, o AccessOptions) ([]byte, error) {
+	first := byte(priorityConfirmed)
+	if o.SelfDescriptive {
+		first |= selfDescriptive
 	}
+	if o.BreakOnError {
+		first |= breakOnError
+	}
+	b = append(b, tagAccessRequest, first, 0, 0, invoke&invokeMask, 0)
+	b = appendSpecifications(b, list)
 	b = axdr.AppendLength(b, len(list))
 	for _, item := range list {
 		var err error
@@ -88,10 +112,29 @@ func appendAccess(b []byte, invoke uint8, list []AccessItem) ([]byte, error) {
 	return b, nil
 }
 
+func appendSpecifications(b []byte, list []AccessItem) []byte {
+	b = axdr.AppendLength(b, len(list))
+	for _, item := range list {
+		kind, rows := item.Kind, selection{rows: item.Rows, entries: item.Entries}
+		switch {
+		case rows == selection{}:
+		case kind == AccessGet:
+			kind = accessGetSelection
+		case kind == AccessSet:
+			kind = accessSetSelection
+		}
+		b = item.Attribute.append(append(b, byte(kind)))
+		if kind == accessGetSelection || kind == accessSetSelection {
+			b = rows.appendParameter(b)
+		}
+	}
+	return b
+}
+
 // parseAccessResponse decodes the access-response to an access-request for list:
 //
 //	DA long-invoke-id 4  length and date-time
-//	n  n × what was asked for       none, unless the request wants it
+//	00, or 01 n  n × what was asked for, where the request wants it
 //	n  n × data
 //	n  n × (kind  result)
 func parseAccessResponse(apdu []byte, list []AccessItem) ([]Item, error) {
@@ -99,8 +142,11 @@ func parseAccessResponse(apdu []byte, list []AccessItem) ([]Item, error) {
 	r.u8()
 	r.u32()
 	r.counted()
-	if n, _ := r.count(); n != 0 {
-		return nil, malformed("access response repeats %d questions that it need not", n)
+	if r.u8() != 0 {
+		asked := appendSpecifications(nil, list)
+		if !bytes.Equal(r.take(len(asked)), asked) {
+			return nil, malformed("access response to other questions")
+		}
 	}
 	if n, ok := r.count(); !ok || n != len(list) {
 		return nil, malformed("%d values to %d questions", n, len(list))
@@ -117,7 +163,7 @@ func parseAccessResponse(apdu []byte, list []AccessItem) ([]Item, error) {
 	}
 	for i := range items {
 		kind, result := AccessKind(r.u8()), AccessError(r.u8())
-		if !r.short && kind != list[i].Kind && kind != list[i].Kind+3 {
+		if !r.short && kind != list[i].Kind && (kind != list[i].Kind+3 || kind > accessSetSelection) {
 			return nil, malformed("result %d is of kind %d, want %d", i+1, kind, list[i].Kind)
 		}
 		if result != 0 {

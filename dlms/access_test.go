@@ -3,6 +3,7 @@ package dlms
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"gridgate/dlms/axdr"
@@ -29,6 +30,57 @@ func TestAccess(t *testing.T) {
 		"04 0007 0100630100FF 02 01 0204 0204 120008 09060000010000FF 0F02 120000"+
 		"090C 000100000000000000000000 090C 000200000000000000000000 0100"+
 		"04 00 1105 0F00 00")
+}
+
+// TestAccessWith has the answer repeat the questions, and sets rows.
+func TestAccessWith(t *testing.T) {
+	t.Parallel()
+	profile := Attribute{Class: 7, Code: obis.Code{1, 0, 99, 1, 0, 255}, ID: 2}
+	list := []AccessItem{
+		{Kind: AccessSet, Attribute: profile, Entries: &Entries{From: 1, To: 2}, Value: axdr.Array()},
+		{Kind: AccessGet, Attribute: energy()},
+	}
+	const asked = "02 05 0007 0100630100FF 02 02 0204 0600000001 0600000002 120001 120000 01 0003 0100010800FF 02"
+	o := AccessOptions{SelfDescriptive: true, BreakOnError: true}
+	client, s := granted(t, Access, 0, "DAF0000001 00 01 "+asked+" 02 00 00 02 0203 01FA")
+	items, err := client.AccessWith(t.Context(), list, o)
+	if err != nil || !errors.Is(items[0].Err, ReadWriteDenied) || !errors.Is(items[1].Err, OtherReason) {
+		t.Errorf("%v, %v", items, err)
+	}
+	same(t, "access", s, "D9 F0000001 00 "+asked+" 02 0100 00")
+	client, _ = granted(t, Access, 0, "DAF0000001 00 01 "+strings.Replace(asked, "0600000002", "0600000003", 1)+" 02 00 00 02 0203 01FA")
+	if items, err := client.AccessWith(t.Context(), list, o); !errors.Is(err, ErrMalformed) {
+		t.Errorf("other questions: %v, %v", items, err)
+	}
+	whole := unhex(t, "DAF0000001 00 01 "+asked+" 02 00 00 02 0203 01FA")
+	for n := 1; n < len(whole); n++ {
+		client, _ := granted(t, Access, 0, fmt.Sprintf("%x", whole[:n]))
+		if items, err := client.AccessWith(t.Context(), list, o); !errors.Is(err, ErrMalformed) {
+			t.Errorf("cut at %d: %v, %v", n, items, err)
+		}
+	}
+}
+
+// TestSetRows has set-requests with a selection, whole and in blocks.
+func TestSetRows(t *testing.T) {
+	t.Parallel()
+	profile := Attribute{Class: 7, Code: obis.Code{1, 0, 99, 1, 0, 255}, ID: 2}
+	client, s := granted(t, Set, 0, "C501C100", "C501C203")
+	if err := client.SetEntries(t.Context(), profile, Entries{From: 1, To: 2, FirstColumn: 3, LastColumn: 3}, axdr.Array()); err != nil {
+		t.Error(err)
+	}
+	if err := client.SetRange(t.Context(), profile, Range{From: DateTime{Year: 1}, To: DateTime{Year: 2}}, axdr.Array()); !errors.Is(err, ReadWriteDenied) {
+		t.Error(err)
+	}
+	same(t, "set", s, "C101C1 0007 0100630100FF 02 01 02 0204 0600000001 0600000002 120003 120003 0100",
+		"C101C2 0007 0100630100FF 02 01 01 0204 0204 120008 09060000010000FF 0F02 120000"+
+			"090C 000100000000000000000000 090C 000200000000000000000000 0100 0100")
+	client, s = granted(t, Set|BlockTransferSet, 53, "C502C100000001", "C503C10000000002")
+	if err := client.SetEntries(t.Context(), profile, Entries{From: 1, To: 2}, axdr.OctetString(strings.Repeat("a", 20))); err != nil {
+		t.Error(err)
+	}
+	const head = " 0007 0100630100FF 02 01 02 0204 0600000001 0600000002 120001 120000 "
+	same(t, "blocks", s, "C102C1"+head+"00 00000001 0D 0914"+strings.Repeat("61", 11), "C103C1 01 00000002 09"+strings.Repeat("61", 9))
 }
 
 func TestAccessFails(t *testing.T) {

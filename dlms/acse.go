@@ -22,7 +22,9 @@ const (
 	tagResult              = 0xA2
 	tagDiagnostic          = 0xA3
 	tagRespondingTitle     = 0xA4
+	tagRespondingQualifier = 0xA5
 	tagCallingTitle        = 0xA6
+	tagCallingQualifier    = 0xA7
 	tagRespondingMechanism = 0x89
 	tagRequirements        = 0x8A
 	tagMechanismName       = 0x8B
@@ -42,6 +44,7 @@ func appendElement(b []byte, tag byte, contents ...byte) []byte {
 //
 //	60 len  A1 09 06 07 60857405080101       application context
 //	        A6 0A 04 08 system title         of the client, if it has one
+//	        A7 len 04 len certificate        of the client's signing key, if given
 //	        8A 02 07 80                      \
 //	        8B 07 60857405080201              | with authentication only
 //	        AC len 80 len password           /  or the client's challenge
@@ -50,6 +53,9 @@ func appendAARQ(b []byte, o Options, challenge, info []byte) []byte {
 	body := appendElement(nil, tagContextName, 0x06, 0x07, 0x60, 0x85, 0x74, 0x05, 0x08, 0x01, contextName(o))
 	if title := o.Security.Title; !title.IsZero() {
 		body = appendElement(body, tagCallingTitle, appendElement(nil, 0x04, title[:]...)...)
+	}
+	if certificate := o.Security.Certificate; len(certificate) > 0 {
+		body = appendElement(body, tagCallingQualifier, appendElement(nil, 0x04, certificate...)...)
 	}
 	if o.Mechanism != NoAuthentication {
 		value := []byte(o.Password)
@@ -107,9 +113,11 @@ type aare struct {
 	diagnostic uint8
 	context    byte   // last arc of the application context; 0 not said
 	title      []byte // of the meter
-	mechanism  *byte  // nil not said
-	challenge  []byte // the meter's
-	info       []byte // nil if it was left out
+
+	certificate []byte // the meter's, nil for none
+	mechanism   *byte  // nil not said
+	challenge   []byte // the meter's
+	info        []byte // nil if it was left out
 }
 
 // parseAARE decodes the answer to an association request. What it gives
@@ -163,6 +171,11 @@ func (a *aare) field(tag byte, contents []byte) error {
 		inner := reader{b: contents}
 		if tag, title := inner.element(); tag == 0x04 && !inner.short {
 			a.title = title
+		}
+	case tagRespondingQualifier:
+		inner := reader{b: contents}
+		if tag, certificate := inner.element(); tag == 0x04 && !inner.short && len(certificate) > 0 {
+			a.certificate = certificate
 		}
 	case tagRespondingMechanism:
 		if len(contents) == 7 {

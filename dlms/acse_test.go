@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -190,4 +191,26 @@ func FuzzAARE(f *testing.F) {
 			t.Fatalf("%x was taken for a grant", apdu)
 		}
 	})
+}
+
+// TestCertificateInAARE has certificates in association requests and responses,
+// octet for octet, and what is no certificate.
+func TestCertificateInAARE(t *testing.T) {
+	t.Parallel()
+	o := Options{Mechanism: HLSECDSA, Security: Security{Title: security.Title([]byte("GRGATE01")), Certificate: []byte{0x30, 0x01, 0x07}}}
+	got := fmt.Sprintf("%X", appendAARQ(nil, o, []byte("ABCDEFGH"), []byte{1}))
+	const want = "603CA109060760857405080101A60A04084752474154453031A70504033001078A0207808B0760857405080207AC0A80084142434445464748BE0304" + "0101"
+	if got != want {
+		t.Errorf("request %s, want %s", got, want)
+	}
+	const before, after = "A109060760857405080101 A203020100 A305A10302010E ", "BE10040E0800065F1F0400007C1F04000007"
+	for field, want := range map[string]string{
+		"A5050403300107": "\x30\x01\x07", "": "", "A5020400": "", "A503020105": "", "A503040501": "",
+	} {
+		body := unhex(t, before+field+after)
+		a, err := parseAARE(append([]byte{0x61, byte(len(body))}, body...))
+		if err != nil || string(a.certificate) != want {
+			t.Errorf("%s: %x, %v", field, a.certificate, err)
+		}
+	}
 }

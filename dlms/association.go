@@ -22,7 +22,7 @@ import (
 func (c *Client) Associate(ctx context.Context) (Association, error) {
 	granted, err := c.associate(ctx)
 	if err != nil {
-		if c.open && errors.Is(err, ErrAuthentication) {
+		if c.open && (errors.Is(err, ErrAuthentication) || errors.Is(err, ErrNotGranted)) {
 			_ = c.Release(ctx) // the reason is in err
 		}
 		c.open, c.secure.on = false, false
@@ -32,7 +32,7 @@ func (c *Client) Associate(ctx context.Context) (Association, error) {
 }
 
 func (c *Client) associate(ctx context.Context) (Association, error) {
-	c.open, c.secure.on = false, false
+	c.open, c.proved, c.secure.on = false, false, false
 	if err := c.prepare(); err != nil {
 		return Association{}, err
 	}
@@ -41,7 +41,11 @@ func (c *Client) associate(ctx context.Context) (Association, error) {
 		return Association{}, err
 	}
 	c.out = appendAARQ(c.out[:0], c.options, c.secure.challenge, info)
-	apdu, err := c.exchange(ctx, func(apdu []byte) bool { return apdu[0] == tagAARE })
+	isAARE := func(apdu []byte) bool { return apdu[0] == tagAARE }
+	apdu, err := c.exchange(ctx, isAARE)
+	if c.again(ctx, err) && c.options.Mechanism == NoAuthentication && !c.options.Security.ciphers() {
+		apdu, err = c.repeat(ctx, isAARE)
+	}
 	if err != nil {
 		return Association{}, err
 	}
@@ -59,7 +63,10 @@ func (c *Client) associate(ctx context.Context) (Association, error) {
 			return Association{}, err
 		}
 	}
-	c.secure.proved(granted, c.options.Security)
+	if err := c.secure.proved(granted, c.options.Security); err != nil {
+		return Association{}, err
+	}
+	c.proved = true
 	return granted, nil
 }
 
@@ -88,7 +95,7 @@ func (c *Client) grant(answer aare) (Association, error) {
 			return Association{}, answer.error(service)
 		}
 	}
-	granted.MeterTitle = c.secure.receiver.Title
+	granted.MeterTitle, granted.MeterCertificate = c.secure.receiver.Title, string(answer.certificate)
 	return granted, nil
 }
 
@@ -99,7 +106,7 @@ func (c *Client) prove(ctx context.Context, challenge []byte) error {
 	h := security.Handshake{
 		Mechanism: security.Mechanism(c.options.Mechanism), Own: s.Title, Peer: c.secure.receiver.Title,
 		OwnChallenge: c.secure.challenge, PeerChallenge: challenge,
-		Secret: c.options.Password, SigningKey: s.SigningKey, PeerKey: s.MeterKey, Random: s.random(),
+		Secret: c.options.Password, SigningKey: s.SigningKey, PeerKey: c.secure.meterKey, Random: s.random(),
 		Sender: &c.secure.sender, Receiver: &c.secure.receiver,
 	}
 	since := h.Mark()
@@ -118,7 +125,7 @@ func (c *Client) prove(ctx context.Context, challenge []byte) error {
 	case isProofRefused(err):
 		return fmt.Errorf("%w: the meter did not take our proof: %w", ErrAuthentication, err)
 	case err != nil:
-		return fmt.Errorf("authentication: %w", authentication(err))
+		return fmt.Errorf("%w: %w", ErrDuringProof, authentication(err))
 	case answer.Tag != axdr.TagOctetString:
 		return fmt.Errorf("%w: the meter gave no proof: %v", ErrAuthentication, answer.Tag)
 	}

@@ -1,8 +1,10 @@
 package dlms
 
 import (
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 
@@ -54,13 +56,34 @@ type Security struct {
 	// ProtectedRelease repeats the protected initiate request in the release
 	// request, so that nobody else can end the association; some meters want it.
 	ProtectedRelease bool
-	// SigningKey is the client's, MeterKey the meter's, for HLSECDSA.
+	// SigningKey is the client's, MeterKey the meter's, for HLSECDSA and Sign.
 	SigningKey *ecdsa.PrivateKey
 	MeterKey   *ecdsa.PublicKey
+	// Certificate, if not empty, is that of SigningKey (DER), given to the meter
+	// in the association request. Trust, if not nil, gives the key in the
+	// meter's certificate, or says why it is not to be trusted: it is asked
+	// where MeterKey is nil and the meter gives one.
+	Certificate []byte
+	Trust       func(certificate []byte) (*ecdsa.PublicKey, error)
+
+	// Scheme has the services travel in general-ciphering, with keys by that
+	// scheme, and Sign in general-signing; both need that the meter grants
+	// GeneralProtection. What it answers in less is refused: another scheme,
+	// another transaction, no signature. Experimental: see dlms/security.
+	Scheme security.Scheme
+	Sign   bool
+	// Master wraps keys, for security.SchemeWrapped. Agreement is the client's
+	// key for key agreement and MeterAgreement the meter's.
+	Master         security.Key
+	Agreement      *ecdh.PrivateKey
+	MeterAgreement *ecdh.PublicKey
 	// Random is where challenges and dedicated keys come from; nil is the
 	// random numbers of the system.
 	Random io.Reader
 }
+
+// exchanges says whether services are in general-ciphering or general-signing.
+func (s Security) exchanges() bool { return s.Scheme != security.NoScheme || s.Sign }
 
 func (s Security) ciphers() bool { return s.Policy != security.Unprotected }
 
@@ -80,7 +103,10 @@ type secure struct {
 	on        bool            // services are protected
 	set       security.KeySet
 	general   bool
+	exchange  *security.Exchange // nil for none, or not yet
+	meterKey  *ecdsa.PublicKey
 	out, in   []byte
+	signed    []byte
 }
 
 // prepare gets ready for an association: a new challenge, a new dedicated key.
@@ -105,7 +131,10 @@ func (c *Client) prepare() error {
 		}
 		sec.Keys.Dedicated = key
 	}
-	s.set, s.general, s.challenge = security.Unicast, false, nil
+	if sec.Scheme != security.NoScheme && !sec.ciphers() {
+		return fmt.Errorf("general-ciphering: %w: %v", security.ErrWeak, sec.Policy)
+	}
+	s.set, s.general, s.challenge, s.exchange, s.meterKey = security.Unicast, false, nil, nil, sec.MeterKey
 	s.sender = security.Sender{Suite: sec.Suite, Policy: sec.Policy, Title: sec.Title, Keys: sec.Keys, Counter: sec.Counter}
 	s.receiver = security.Receiver{
 		Suite: sec.Suite, Policy: sec.Policy, Title: sec.MeterTitle, Keys: sec.Keys,
@@ -171,8 +200,11 @@ func (s *secure) meet(a aare, o Options) error {
 	case o.Security.ciphers() && a.context != contextName(o):
 		return fmt.Errorf("%w: the meter answers with application context %d, want %d", security.ErrWeak, a.context, contextName(o))
 	}
-	if !high && !o.Security.ciphers() {
+	if !high && !o.Security.ciphers() && !o.Security.exchanges() {
 		return nil
+	}
+	if err := s.trust(a.certificate, o.Security); err != nil {
+		return err
 	}
 	if title, err := security.ParseTitle(a.title); err == nil {
 		switch {
@@ -183,7 +215,7 @@ func (s *secure) meet(a aare, o Options) error {
 		}
 	}
 	switch title := s.receiver.Title; {
-	case title.IsZero() && o.Security.ciphers():
+	case title.IsZero() && (o.Security.ciphers() || o.Security.exchanges()):
 		return fmt.Errorf("%w: the meter gave none", security.ErrTitle)
 	case !title.IsZero() && title == o.Security.Title:
 		return fmt.Errorf("title: %w", security.ErrReflected)
@@ -193,12 +225,37 @@ func (s *secure) meet(a aare, o Options) error {
 	return nil
 }
 
+// trust takes the meter's key out of its certificate, where that is wanted.
+func (s *secure) trust(certificate []byte, o Security) error {
+	if s.meterKey != nil || o.Trust == nil || len(certificate) == 0 {
+		return nil
+	}
+	key, err := o.Trust(certificate)
+	if err != nil {
+		return fmt.Errorf("%w: the meter's certificate: %w", ErrAuthentication, err)
+	}
+	s.meterKey = key
+	return nil
+}
+
 // proved has the services protected as they are from now on.
-func (s *secure) proved(granted Association, o Security) {
+func (s *secure) proved(granted Association, o Security) error {
 	s.general = o.General && granted.Conformance.Has(GeneralProtection)
 	if o.Dedicated {
 		s.set = security.Dedicated
 	}
+	if !o.exchanges() {
+		return nil
+	}
+	if !granted.Conformance.Has(GeneralProtection) {
+		return fmt.Errorf("general protection is %w: %w", ErrNotGranted, security.ErrWeak)
+	}
+	s.on = true
+	s.exchange = &security.Exchange{
+		Sender: &s.sender, Receiver: &s.receiver, Scheme: o.Scheme, Sign: o.Sign, Master: o.Master,
+		Agreement: o.Agreement, PeerKey: o.MeterAgreement, SigningKey: o.SigningKey, PeerSigning: s.meterKey, Random: o.Random,
+	}
+	return nil
 }
 
 // seal gives an APDU as it is sent: protected, if the association is. It is
@@ -209,7 +266,28 @@ func (c *Client) seal(apdu []byte) ([]byte, error) {
 	if !s.on || len(apdu) == 0 || apdu[0] == tagAARQ || apdu[0] == tagRLRQ {
 		return apdu, nil
 	}
-	out, err := s.sender.Protect(s.out[:0], apdu, s.set, s.general)
+	x := s.exchange
+	if x != nil {
+		if err := x.Begin(); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if x != nil && x.Sign {
+		if s.signed, err = x.AppendSigned(s.signed[:0], apdu); err != nil {
+			return nil, err
+		}
+		apdu = s.signed
+	}
+	var out []byte
+	switch {
+	case x != nil && x.Scheme != security.NoScheme:
+		out, err = x.AppendCiphered(s.out[:0], apdu)
+	case s.sender.Policy == security.Unprotected:
+		return apdu, nil
+	default:
+		out, err = s.sender.Protect(s.out[:0], apdu, s.set, s.general)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +298,8 @@ func (c *Client) seal(apdu []byte) ([]byte, error) {
 // unseal gives the APDU that was received, good until the next call. In an
 // association that is protected, what is in the clear may end or refuse
 // something, which anybody can do who holds the line, and say nothing else: a
-// notification is passed over (nil), an answer refused.
+// notification is passed over (nil), an answer refused. The answer to another
+// transaction is passed over too.
 func (c *Client) unseal(apdu []byte) ([]byte, error) {
 	s := &c.secure
 	if !s.on {
@@ -231,10 +310,35 @@ func (c *Client) unseal(apdu []byte) ([]byte, error) {
 		return apdu, nil
 	case isNotification(tag):
 		return nil, nil
-	case !security.IsProtected(tag):
-		return nil, fmt.Errorf("%w: an answer in the clear (tag %02X)", security.ErrWeak, tag)
 	}
-	in, err := s.receiver.Unprotect(s.in[:0], apdu)
+	in, err := s.opened(apdu)
+	if x := s.exchange; err == nil && x != nil && x.Sign {
+		in, err = x.Verified(in)
+	}
+	switch {
+	case errors.Is(err, security.ErrTransaction):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return in, nil
+}
+
+// opened undoes the ciphering of an APDU.
+func (s *secure) opened(apdu []byte) ([]byte, error) {
+	x := s.exchange
+	var in []byte
+	var err error
+	switch {
+	case x != nil && x.Scheme != security.NoScheme:
+		in, err = x.Opened(s.in[:0], apdu)
+	case s.receiver.Policy == security.Unprotected:
+		return apdu, nil
+	case !security.IsProtected(apdu[0]):
+		return nil, fmt.Errorf("%w: an answer in the clear (tag %02X)", security.ErrWeak, apdu[0])
+	default:
+		in, err = s.receiver.Unprotect(s.in[:0], apdu)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ var classes = []class{ //nolint:gochecknoglobals // a constant table
 	{ClassSpecialDays, "special days table", []string{"entries"}, []string{"insert", "delete"}},
 	{
 		ClassAssociationSN, "association SN",
-		[]string{"object_list", "access_rights_list", "security_setup_reference"},
+		[]string{"object_list", "access_rights_list", "security_setup_reference", "user_list", "current_user"},
 		[]string{"", "", "read_by_logical_name", "", "change_secret", "", "", "reply_to_HLS_authentication"},
 	},
 	{
@@ -77,8 +77,9 @@ var classes = []class{ //nolint:gochecknoglobals // a constant table
 		[]string{
 			"object_list", "associated_partners_id", "application_context_name",
 			"xDLMS_context_info", "authentication_mechanism_name", "secret", "association_status", "security_setup_reference",
+			"user_list", "current_user",
 		},
-		[]string{"reply_to_HLS_authentication", "change_HLS_secret", "add_object", "remove_object"},
+		[]string{"reply_to_HLS_authentication", "change_HLS_secret", "add_object", "remove_object", "add_user", "remove_user"},
 	},
 	{ClassSAPAssignment, "SAP assignment", []string{"SAP_assignment_list"}, []string{"connect_logical_device"}},
 	{
@@ -103,7 +104,9 @@ var classes = []class{ //nolint:gochecknoglobals // a constant table
 	{ClassPushSetup, "push setup", []string{
 		"push_object_list", "send_destination_and_method", "communication_window",
 		"randomisation_start_interval", "number_of_retries", "repetition_delay",
-	}, []string{"push"}},
+		"port_reference", "push_client_SAP", "push_protection_parameters", "push_operation_method",
+		"confirmation_parameters", "last_confirmation_date_time",
+	}, []string{"push", "reset"}},
 	{ClassTCPUDPSetup, "TCP-UDP setup", []string{"TCP-UDP_port", "IP_reference", "MSS", "nb_of_sim_conn", "inactivity_time_out"}, nil},
 	{ClassGPRSSetup, "GPRS modem setup", []string{"APN", "PIN_code", "quality_of_service"}, nil},
 	{ClassGSMDiagnostic, "GSM diagnostic", []string{"operator", "status", "cs_attachment", "ps_status", "cell_info", "adjacent_cells", "capture_time"}, nil},

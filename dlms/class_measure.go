@@ -2,6 +2,7 @@ package dlms
 
 import (
 	"context"
+	"fmt"
 
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
@@ -99,7 +100,7 @@ func (c *Client) ReadCompactData(ctx context.Context, code obis.Code) (CompactDa
 		return CompactData{}, err
 	}
 	d := CompactData{Buffer: f.octets()}
-	f.each(4, func(f *fields) { d.Columns = append(d.Columns, f.column()) })
+	d.Columns = f.columns()
 	d.Template, d.Description = uint8(f.number()), f.octets()
 	return d, f.bad
 }
@@ -108,6 +109,26 @@ func (c *Client) ReadCompactData(ctx context.Context, code obis.Code) (CompactDa
 func (d CompactData) Values() (axdr.Value, error) {
 	b := append([]byte{byte(axdr.TagCompactArray)}, d.Description...)
 	return parseData(append(axdr.AppendLength(b, len(d.Buffer)), d.Buffer...))
+}
+
+// columns takes an array of capture objects, with what later versions of a class
+// have after the four fields of the first.
+func (f *fields) columns() []Column {
+	v := f.next()
+	items, ok := v.Elements()
+	if !ok {
+		f.fail(v, "an array")
+		return nil
+	}
+	var columns []Column
+	for i, item := range items {
+		inner := fieldsOf(fmt.Sprintf("%s: field %d: element %d", f.what, f.at, i), item, max(4, len(item.Items)))
+		columns = append(columns, inner.column())
+		if f.bad == nil {
+			f.bad = inner.bad
+		}
+	}
+	return columns
 }
 
 // column takes the fields of a capture object.

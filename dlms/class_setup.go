@@ -2,6 +2,7 @@ package dlms
 
 import (
 	"context"
+	"fmt"
 
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
@@ -92,14 +93,7 @@ func (c *Client) ReadPushSetup(ctx context.Context, code obis.Code) (PushSetup, 
 		return PushSetup{}, err
 	}
 	var s PushSetup
-	columns := f.next()
-	for _, item := range columns.Items {
-		inner := fieldsOf("push_object_list", item, max(4, len(item.Items)))
-		s.Columns = append(s.Columns, inner.column())
-		if f.bad == nil {
-			f.bad = inner.bad
-		}
-	}
+	s.Columns = f.columns()
 	f.within(3, func(f *fields) {
 		s.Service, s.Destination, s.Message = uint8(f.number()), f.octets(), uint8(f.number())
 	})
@@ -248,33 +242,66 @@ func (c *Client) ReadGSMDiagnostic(ctx context.Context, code obis.Code) (GSMDiag
 	return d, f.bad
 }
 
-// Ratios are the transformer ratios of a meter, numerator 1-0:0.4.2 of current
-// and 1-0:0.4.3 of voltage, 1 where it has none.
+// Ratios are how much more flows on the primary side of a meter's instrument
+// transformers than on the secondary.
 type Ratios struct{ Current, Voltage float64 }
 
-// ReadRatios reads the transformer ratios.
+// ReadRatios reads the ratios of the current and the voltage transformers:
+// 1-0:0.4.2 over 1-0:0.4.5, and 1-0:0.4.3 over 1-0:0.4.6 (IEC 62056-6-1,
+// table 15), as data or as registers. What is divided by counts as 1 where the
+// meter shows none; a ratio that it does not show is an error.
 func (c *Client) ReadRatios(ctx context.Context) (Ratios, error) {
-	r := Ratios{Current: 1, Voltage: 1}
-	for _, ratio := range []struct {
-		to   *float64
-		code obis.Code
-	}{{&r.Current, obis.Code{1, 0, 0, 4, 2, 255}}, {&r.Voltage, obis.Code{1, 0, 0, 4, 3, 255}}} {
-		items, err := c.ReadList(ctx, []Attribute{
-			{ClassData, ratio.code, 2}, {ClassRegister, ratio.code, 2}, {ClassRegister, ratio.code, 3},
-		})
-		if err != nil {
-			return Ratios{}, err
+	var ask []Attribute
+	for _, e := range []byte{2, 3, 5, 6} {
+		code := obis.Code{1, 0, 0, 4, e, 255}
+		ask = append(ask, Attribute{ClassData, code, 2}, Attribute{ClassRegister, code, 2}, Attribute{ClassRegister, code, 3})
+	}
+	items, err := c.ReadList(ctx, ask)
+	if err != nil {
+		return Ratios{}, err
+	}
+	part := func(i int) (float64, error) {
+		data, register, scale := items[3*i], items[3*i+1], items[3*i+2]
+		if n, ok := number(data.Value); data.Err == nil && ok && n > 0 {
+			return n, nil
 		}
-		v, scale := items[0].Value, ScalerUnit{}
-		if items[0].Err != nil {
-			v = items[1].Value
-			if s, err := ParseScalerUnit(items[2].Value); err == nil {
-				scale = s
-			}
+		if register.Err != nil && data.Err != nil {
+			return 0, fmt.Errorf("get %v: %w", ask[3*i], data.Err)
 		}
-		if n, ok := number(v); ok && n > 0 {
-			*ratio.to = scale.Apply(n)
+		s, err := ParseScalerUnit(scale.Value)
+		if n, ok := number(register.Value); err == nil && ok && n > 0 {
+			return s.Apply(n), nil
 		}
+		return 0, malformed("ratio %v is %v, want a number over 0", ask[3*i].Code, register.Value.Tag)
+	}
+	ratio := func(above, below int) (float64, error) {
+		n, err := part(above)
+		d := 1.0
+		if err == nil && (items[3*below].Err == nil || items[3*below+1].Err == nil) {
+			d, err = part(below)
+		}
+		return n / d, err
+	}
+	var r Ratios
+	if r.Current, err = ratio(0, 2); err == nil {
+		r.Voltage, err = ratio(1, 3)
+	}
+	if err != nil {
+		return Ratios{}, err
 	}
 	return r, nil
+}
+
+// Of gives what numbers of a unit (IEC 62056-6-2, table 4) are multiplied by;
+// 1 for those that transformers do not change.
+func (r Ratios) Of(unit uint8) float64 {
+	switch unit {
+	case 27, 28, 29, 30, 31, 32: // W, VA, var, Wh, VAh, varh
+		return r.Current * r.Voltage
+	case 33: // A
+		return r.Current
+	case 35: // V
+		return r.Voltage
+	}
+	return 1
 }

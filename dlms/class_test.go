@@ -105,6 +105,7 @@ func TestClasses(t *testing.T) {
 	scale := ScalerUnit{-2, 30}
 	script := func(n int) string { return fmt.Sprintf("0202"+someCode+"12%04X", n) }
 	column := "0204 120003 0906 0100010800FF 0F02 120005"
+	later := "0206 120003 0906 0100010800FF 0F02 120005 0202 1600 00 0100"
 	monitored := "0203 120003 0906 0100010800FF 0F02"
 	for i, object := range []struct {
 		class      uint16
@@ -150,6 +151,9 @@ func TestClasses(t *testing.T) {
 			Operator: "APB", Status: 1, Attachment: 2, Packet: 3, Cell: axdr.Structure(axdr.Unsigned(5)), Adjacent: []axdr.Value{axdr.Unsigned(6)}, Captured: someDateTime(),
 		}},
 		{62, "0903 010002 \n 0101" + column + "\n 1109 \n 0903 020111", reading(c.ReadCompactData), CompactData{
+			Buffer: "\x01\x00\x02", Columns: []Column{{energy(), 5}}, Template: 9, Description: "\x02\x01\x11",
+		}},
+		{62, "0903 010002 \n 0101" + later + "\n 1109 \n 0903 020111", reading(c.ReadCompactData), CompactData{
 			Buffer: "\x01\x00\x02", Columns: []Column{{energy(), 5}}, Template: 9, Description: "\x02\x01\x11",
 		}},
 		{64, "1603 \n 1601 \n 0908 4D4D4D0000BC614E \n 0908 4D4D4D0000000001", reading(c.ReadSecuritySetup), SecuritySetup{
@@ -274,13 +278,21 @@ func TestLists(t *testing.T) {
 			t.Errorf("%v: %v, %v", bad, objects, err)
 		}
 	}
-	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{1, 1}) {
+	if r, err := c.ReadRatios(t.Context()); !errors.Is(err, ObjectUndefined) {
 		t.Errorf("no ratios: %v, %v", r, err)
 	}
 	m.object(1, obis.Code{1, 0, 0, 4, 2, 255}, "1200C8")
 	m.object(3, obis.Code{1, 0, 0, 4, 3, 255}, "0600002710", "0202 0FFE 16FF")
-	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{200, 100}) {
+	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{200, 100}) || r.Of(30) != 20000 || r.Of(33) != 200 || r.Of(35) != 100 || r.Of(44) != 1 {
 		t.Errorf("ratios: %v, %v", r, err)
+	}
+	m.object(1, obis.Code{1, 0, 0, 4, 5, 255}, "1105")
+	if r, err := c.ReadRatios(t.Context()); err != nil || r != (Ratios{40, 100}) {
+		t.Errorf("ratios with a denominator: %v, %v", r, err)
+	}
+	m.object(1, obis.Code{1, 0, 0, 4, 6, 255}, "1100")
+	if r, err := c.ReadRatios(t.Context()); !errors.Is(err, ErrMalformed) {
+		t.Errorf("over nothing: %v, %v", r, err)
 	}
 }
 
@@ -294,6 +306,10 @@ func TestNames(t *testing.T) {
 		{Attribute{Class: 3, ID: 1}, "register", "logical_name", "reset"},
 		{Attribute{Class: 12, ID: 8}, "association SN", "attribute 8", "reply_to_HLS_authentication"},
 		{Attribute{Class: 12, ID: 4}, "association SN", "security_setup_reference", "method 4"},
+		{Attribute{Class: 15, ID: 11}, "association LN", "current_user", "method 11"},
+		{Attribute{Class: 15, ID: 6}, "association LN", "authentication_mechanism_name", "remove_user"},
+		{Attribute{Class: 40, ID: 8}, "push setup", "port_reference", "method 8"},
+		{Attribute{Class: 40, ID: 2}, "push setup", "push_object_list", "reset"},
 		{Attribute{Class: 70, ID: -1}, "disconnect control", "attribute -1", "method -1"},
 		{Attribute{Class: 999, ID: 2}, "class 999", "attribute 2", "method 2"},
 	} {

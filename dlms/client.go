@@ -16,6 +16,7 @@ type Client struct {
 	options   Options
 	granted   Association
 	open      bool
+	proved    bool // and the passes of the authentication are over
 	invoke    uint8
 	out, in   []byte
 	answer    []byte // the blocks of an answer
@@ -23,6 +24,7 @@ type Client struct {
 	names     names  // short names, by logical name
 	listMax   int    // how many attributes a list may have, as learnt; 0 not learnt
 	secure    secure // ciphering
+	repeated  bool   // the request was sent before: see repeat
 }
 
 // NewClient gives a client without an association.
@@ -31,6 +33,9 @@ func NewClient(t Transport, o Options) *Client {
 		o.Conformance = DefaultConformance
 		if o.ShortNames {
 			o.Conformance = DefaultShortNameConformance
+		}
+		if o.Security.ciphers() && o.Security.General || o.Security.exchanges() {
+			o.Conformance |= GeneralProtection
 		}
 	}
 	if o.MaxPDU == 0 {
@@ -108,7 +113,7 @@ func (c *Client) exchange(ctx context.Context, isAnswer func([]byte) bool) ([]by
 			if c.options.Notify != nil {
 				c.options.Notify(apdu)
 			}
-		case isStray(apdu[0]):
+		case isStray(apdu[0]), c.options.Repeat && apdu[0] == tagAARE:
 		default:
 			return nil, malformed("%.16x… answers nothing that was asked", apdu)
 		}

@@ -249,3 +249,22 @@ func FuzzGetResponse(f *testing.F) {
 		}
 	})
 }
+
+// TestProposal has the services that are proposed, and the PDU.
+func TestProposal(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		o    Options
+		want string
+	}{
+		"by default":    {Options{}, "5F1F0400207EDF1000"},
+		"short names":   {Options{ShortNames: true}, "5F1F04003C03201000"},
+		"what is given": {Options{Conformance: Get, MaxPDU: 128}, "5F1F04000000100080"},
+	} {
+		s := &script{}
+		_, err := NewClient(s, c.o).Associate(t.Context())
+		if !errors.Is(err, errSilence) || len(s.sent) != 1 || !strings.HasSuffix(s.sent[0], c.want) {
+			t.Errorf("%s: %v, %v", name, s.sent, err)
+		}
+	}
+}

@@ -117,7 +117,8 @@ type Options struct {
 	Mechanism Mechanism
 	Password  Secret // for LLS and HLS, but for 5 and 7; kept, not copied
 	Security  Security
-	// Conformance is the services proposed; 0 is DefaultConformance.
+	// Conformance is the services proposed; 0 is DefaultConformance, or
+	// DefaultShortNameConformance.
 	Conformance Conformance
 	// MaxPDU is the longest APDU that the client takes, in octets; 0 is 4096.
 	MaxPDU uint16
@@ -134,6 +135,18 @@ type Options struct {
 	// Window is how many blocks of a general block transfer the meter may send
 	// in a row, 1 to 63; 0 is 1.
 	Window uint8
+	// GeneralBlocks sends requests that may have long answers as a general
+	// block, where that is granted, so that the meter answers likewise and
+	// knows Window from the start: 7 octets more for each request, and no
+	// waiting after the first block of an answer.
+	GeneralBlocks bool
+	// Repeat sends a request again, once, that nothing answers in time and that
+	// does no harm twice: an association without any authentication, and
+	// reading by logical name while requests have numbers (InvokeID 0). It is
+	// for transports that lose APDUs, as UDP does, and where answers come late
+	// or twice. What has no help is a request that comes late or twice to a
+	// meter that gives a long answer in blocks: that begins anew.
+	Repeat bool
 	// Quirks is what the model does differently.
 	Quirks Quirks
 	// Notify, if not nil, is handed the notifications that come while the
@@ -142,9 +155,15 @@ type Options struct {
 	Notify func(apdu []byte)
 }
 
-// DefaultConformance is what a client that reads proposes.
+// DefaultConformance is what a client proposes: all that it can do. A meter
+// grants what it has of that, and leaves out what it does not know (IEC
+// 62056-5-3, 9.4.6.1). GeneralProtection goes with it where the Security given
+// uses a general form. What is granted the client does not use for its own
+// sake: it asks by Get and the blocks of that service, and takes general blocks
+// where the meter sends them, or Options.GeneralBlocks says so.
 const DefaultConformance = BlockTransferGet | Get | SelectiveAccess | MultipleReferences |
-	PriorityManagement | Attribute0Get | Set | Action | BlockTransferSet | BlockTransferAction
+	PriorityManagement | Attribute0Get | Set | Action | BlockTransferSet | BlockTransferAction |
+	GeneralBlockTransfer | Access | DataNotification | EventNotification
 
 const (
 	defaultMaxPDU    = 4096
@@ -161,4 +180,7 @@ type Association struct {
 	// MeterTitle is the meter's system title, where the association is
 	// protected or authenticated on a high level and the meter gives one.
 	MeterTitle security.Title
+	// MeterCertificate is what the meter says is that of its signing key (DER),
+	// "" for none. See Security.Trust.
+	MeterCertificate string
 }

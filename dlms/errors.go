@@ -10,6 +10,10 @@ var (
 	// ErrAuthentication says that the meter refused the association because
 	// of the credentials. Trying again may lock the meter.
 	ErrAuthentication = errors.New("authentication failed")
+	// ErrDuringProof says that the association broke off when the meter had
+	// been shown our proof (pass 3 of a high-level authentication). A meter
+	// that hangs up or is silent then may have refused it.
+	ErrDuringProof = errors.New("authentication")
 	// ErrMalformed says that what came back is not an answer by the standard.
 	ErrMalformed = errors.New("malformed answer")
 	// ErrTooLarge says that an answer is longer than Options.MaxAnswer.

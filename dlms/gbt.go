@@ -166,10 +166,13 @@ func (c *Client) send(ctx context.Context, apdu []byte) error {
 	g.in.Reset()
 	g.waiting, g.size = nil, 0
 	limit := c.maxPDU()
-	if limit == 0 || len(apdu) <= limit {
+	if (limit == 0 || len(apdu) <= limit) && !c.asksInBlocks(apdu) {
 		return c.transport.Send(ctx, apdu)
 	}
 	const head = 9 // with a length of three octets
+	if limit == 0 {
+		limit = head + len(apdu)
+	}
 	if !c.granted.Conformance.Has(GeneralBlockTransfer) || limit <= head {
 		return fmt.Errorf("a request of %d octets is %w: it takes %d", len(apdu), ErrNotGranted, limit)
 	}
@@ -209,6 +212,12 @@ func (c *Client) send(ctx context.Context, apdu []byte) error {
 	}
 }
 
+// asksInBlocks says whether a request goes in general blocks though it is short.
+func (c *Client) asksInBlocks(apdu []byte) bool {
+	return c.options.GeneralBlocks && c.proved && c.granted.Conformance.Has(GeneralBlockTransfer) &&
+		len(apdu) > 0 && apdu[0] != tagRLRQ && apdu[0] != tagAARQ
+}
+
 // sendWindow sends the blocks after so many, as many as the meter takes in a
 // row, and gives the number of the last.
 func (c *Client) sendWindow(ctx context.Context, sent int) (upto int, err error) {
@@ -245,6 +254,8 @@ func (c *Client) receive(ctx context.Context) ([]byte, error) {
 			return nil, malformed("an empty apdu")
 		case apdu[0] != tagGeneralBlock:
 			return apdu, nil
+		case c.repeated:
+			return nil, malformed("general blocks, that may be of either answer")
 		}
 		k, err := parseBlock(apdu)
 		if err != nil {

@@ -398,3 +398,28 @@ func FuzzAssembler(f *testing.F) {
 		}
 	})
 }
+
+// TestAsksInBlocks has a request in a general block, so that the meter knows
+// the window before its first.
+func TestAsksInBlocks(t *testing.T) {
+	t.Parallel()
+	client, s := associated(t, Options{GeneralBlocks: true, Window: 5},
+		"E0 40 0001 0001 02 C401", "E0 40 0002 0001 03 C10006", "E0 80 0003 0001 04 000004D2", "6303800100")
+	client.granted.Conformance |= GeneralBlockTransfer
+	v, err := client.Get(t.Context(), energy())
+	if err != nil || !v.Equal(axdr.DoubleLongUnsigned(1234)) {
+		t.Fatalf("%v, %v", v, err)
+	}
+	if err := client.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	want := "[E085000100000DC001C100030100010800FF0200 6203800100]"
+	if got := fmt.Sprint(s.sent); got != want {
+		t.Errorf("sent %s, want %s", got, want)
+	}
+	client, s = associated(t, Options{GeneralBlocks: true}, "C401C10006000004D2")
+	client.granted.Conformance &^= GeneralBlockTransfer
+	if _, err := client.Get(t.Context(), energy()); err != nil || s.sent[0][:2] != "C0" {
+		t.Errorf("not granted: sent %v, %v", s.sent, err)
+	}
+}

@@ -1,6 +1,7 @@
 package dlms
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -14,6 +15,7 @@ const (
 	tagReadResponse      = 0x0C
 	tagWriteResponse     = 0x0D
 	tagDataNotification  = 0x0F
+	tagUnconfirmedWrite  = 0x16
 	tagInformationReport = 0x18
 	tagGetRequest        = 0xC0
 	tagSetRequest        = 0xC1
@@ -90,7 +92,14 @@ func (c *Client) read(ctx context.Context, a Attribute, s selection) (axdr.Value
 func (c *Client) blocks(ctx context.Context, invoke, form byte) ([]byte, error) {
 	c.answer = c.answer[:0]
 	for n := uint32(1); ; n++ {
-		apdu, err := c.exchange(ctx, answers(tagGetResponse, invoke))
+		apdu, err := c.exchange(ctx, c.isBlock(invoke, n))
+		if c.again(ctx, err) && c.options.InvokeID == 0 {
+			if n == 1 { // the answer to the first is no answer to the second
+				invoke = c.nextInvoke()
+				c.out[2] = priorityConfirmed | invoke
+			}
+			apdu, err = c.repeat(ctx, c.isBlock(invoke, n))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -112,6 +121,24 @@ func (c *Client) blocks(ctx context.Context, invoke, form byte) ([]byte, error) 
 			return c.answer, nil
 		}
 		c.out = appendNext(c.out[:0], invoke, n)
+	}
+}
+
+// isBlock tells the answer to a get-request: all of it, or block n. Where
+// requests are repeated, blocks before n may come twice. A first block that is
+// not the one we have is an answer all the same, and a wrong one: the meter has
+// begun anew.
+func (c *Client) isBlock(invoke byte, n uint32) func([]byte) bool {
+	is := answers(tagGetResponse, invoke)
+	if !c.options.Repeat {
+		return is
+	}
+	return func(apdu []byte) bool {
+		if !is(apdu) {
+			return false
+		}
+		p, err := parseGetResponse(apdu)
+		return err != nil || !p.block || p.n >= n || p.n == 1 && !bytes.HasPrefix(c.answer, p.octets)
 	}
 }
 

@@ -39,10 +39,8 @@ func (c *Client) fit(n, head int, length func(i int) int) int {
 	if !c.granted.Conformance.Has(MultipleReferences) {
 		return 1
 	}
-	for _, most := range []int{c.options.Quirks.ListMax, c.listMax} {
-		if most > 0 {
-			n = min(n, most)
-		}
+	if most := c.ListMax(); most > 0 {
+		n = min(n, most)
 	}
 	limit, octets := c.plainMax(), head
 	if n > 127 {
@@ -79,50 +77,108 @@ func (c *Client) GetList(ctx context.Context, attributes []Attribute) ([]Item, e
 }
 
 // ReadList reads attributes: as many in a request as the association, the PDU
-// and the model's list maximum allow, one by one where they allow no lists. A
-// list that the meter cannot answer is asked for in halves, and the client
-// remembers how long lists may be.
+// and the model's list maximum allow, one by one where they allow no lists. See
+// ReadFirst, which it calls until it has all.
 //
 // On an error, items are those before it.
 func (c *Client) ReadList(ctx context.Context, attributes []Attribute) ([]Item, error) {
-	if !c.open {
-		return nil, ErrNotAssociated
-	}
-	if c.options.ShortNames {
-		return c.readNamesOf(ctx, attributes)
-	}
 	items := make([]Item, 0, len(attributes))
 	for len(items) < len(attributes) {
-		rest := attributes[len(items):]
-		n := c.fit(len(rest), getListHead, func(int) int { return attributeLen })
-		if n == 1 {
-			v, err := c.Get(ctx, rest[0])
-			item, err := itemOf(v, err)
-			if err != nil {
-				return items, err
-			}
-			items = append(items, item)
-			continue
-		}
-		some, err := c.getList(ctx, rest[:n])
-		if err != nil && isTooMuch(err) {
-			c.listMax = (n + 1) / 2
-			continue
-		}
+		some, err := c.ReadFirst(ctx, attributes[len(items):])
 		if err != nil {
-			return items, fmt.Errorf("get list of %d from %v: %w", n, rest[0], err)
+			return items, err
 		}
 		items = append(items, some...)
 	}
 	return items, nil
 }
 
-// isTooMuch says whether an error may be about the length of a list.
+// ReadFirst reads the first of attributes, as many as one request may name but
+// at least one, and gives an item for each of those. A list that the meter
+// cannot answer is asked for in halves, down to one attribute by itself, and
+// the client remembers how long lists may be. So an error is about the first
+// attribute alone, or about the association.
+func (c *Client) ReadFirst(ctx context.Context, attributes []Attribute) ([]Item, error) {
+	if !c.open {
+		return nil, ErrNotAssociated
+	}
+	if len(attributes) == 0 {
+		return nil, nil
+	}
+	if c.options.ShortNames && c.names == nil {
+		if _, err := c.LoadNames(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		n, references := c.fitAttributes(attributes)
+		if references <= 1 && n <= 1 {
+			break
+		}
+		items, err := c.readMany(ctx, attributes[:n])
+		if err == nil {
+			return items, nil
+		}
+		if !isTooMuch(err) {
+			return nil, fmt.Errorf("get list of %d from %v: %w", n, attributes[0], err)
+		}
+		c.listMax = (references + 1) / 2
+		if references <= 1 {
+			break
+		}
+	}
+	v, err := c.Get(ctx, attributes[0])
+	item, err := itemOf(v, err)
+	if err != nil {
+		return nil, err
+	}
+	return []Item{item}, nil
+}
+
+// ListMax is how many attributes a list may have, as the model's quirks say and
+// as was learnt; 0 is as many as the PDU has room for.
+func (c *Client) ListMax() int {
+	if q := c.options.Quirks.ListMax; q > 0 && (c.listMax == 0 || q < c.listMax) {
+		return q
+	}
+	return c.listMax
+}
+
+// fitAttributes gives how many of attributes go in one request, and how many
+// references that takes: what has no short name is not asked for.
+func (c *Client) fitAttributes(attributes []Attribute) (n, references int) {
+	if !c.options.ShortNames {
+		n = c.fit(len(attributes), getListHead, func(int) int { return attributeLen })
+		return n, n
+	}
+	most := c.fit(len(attributes), readNamesHead, func(int) int { return 3 })
+	for _, a := range attributes {
+		if _, ok := c.names[object{a.Class, a.Code}]; ok || a.Class == ClassAssociationSN {
+			if references == most {
+				break
+			}
+			references++
+		}
+		n++
+	}
+	return n, references
+}
+
+func (c *Client) readMany(ctx context.Context, attributes []Attribute) ([]Item, error) {
+	if c.options.ShortNames {
+		return c.readNamesOf(ctx, attributes)
+	}
+	return c.getList(ctx, attributes)
+}
+
+// isTooMuch says whether an error may be about the length of a list, or come of
+// one attribute in it: then the others are to be had without it.
 func isTooMuch(err error) bool {
 	var exception *ExceptionError
+	var service *ServiceError
 	var refused AccessError
 	return errors.As(err, &exception) && exception.Service != DecipheringError && exception.Service != InvocationCounterError ||
-		errors.As(err, &refused)
+		errors.As(err, &service) || errors.As(err, &refused) || errors.Is(err, ErrMalformed) || errors.Is(err, ErrTooLarge)
 }
 
 func (c *Client) getList(ctx context.Context, attributes []Attribute) ([]Item, error) {

@@ -1,7 +1,10 @@
 package dlms
 
 import (
+	"encoding/binary"
 	"fmt"
+	"strings"
+	"time"
 
 	"gridgate/dlms/axdr"
 )
@@ -14,7 +17,7 @@ type Notification struct {
 	// Invoke is the long-invoke-id-and-priority of a data-notification.
 	Invoke uint32
 	// Time is when the meter sent it, if HasTime. An information-report gives
-	// it as text: see TimeText.
+	// it as text: see TextTime.
 	Time    DateTime
 	HasTime bool
 	// TimeText is the GeneralizedTime of an information-report, "" for none.
@@ -48,6 +51,69 @@ func (k NotificationKind) String() string {
 		return "information-report"
 	}
 	return fmt.Sprintf("notification %02X", uint8(k))
+}
+
+const tagDataNotificationConfirm = 0x10
+
+// confirmedBit of a long-invoke-id-and-priority: the sender waits for an answer.
+const confirmedBit = 1 << 30
+
+// longInvokeMask takes the number out of a long-invoke-id-and-priority.
+const longInvokeMask = 1<<24 - 1
+
+// Number is the invoke id alone. Senders that count give each notification
+// another; 0 is that of senders that do not.
+func (n Notification) Number() uint32 { return n.Invoke & longInvokeMask }
+
+// Confirmed says whether the sender asks for a confirmation. Meters with a
+// customer port that cannot hear set the bit too.
+func (n Notification) Confirmed() bool {
+	return n.Kind == DataNotificationKind && n.Invoke&confirmedBit != 0
+}
+
+// AppendConfirmation appends the data-notification-confirm that a sender waits
+// for (IEC 62056-5-3, 9.5, Data-Notification-Confirm):
+//
+//	10  long-invoke-id 4  length and date-time, 0 for none
+//
+// with id and time of the notification.
+func (n Notification) AppendConfirmation(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(append(b, tagDataNotificationConfirm), n.Invoke)
+	if !n.HasTime {
+		return append(b, 0)
+	}
+	return n.Time.append(append(b, DateTimeLen))
+}
+
+// ParseConfirmation decodes a data-notification-confirm and gives the
+// long-invoke-id-and-priority of what it confirms.
+func ParseConfirmation(apdu []byte) (invoke uint32, err error) {
+	r := reader{b: apdu}
+	if tag := r.u8(); tag != tagDataNotificationConfirm {
+		return 0, malformed("%.16x… is no data-notification-confirm", apdu)
+	}
+	invoke = r.u32()
+	r.counted()
+	if r.short {
+		return 0, malformed("data-notification-confirm cut short")
+	}
+	return invoke, nil
+}
+
+// TextTime gives the time of an information-report: a GeneralizedTime, with
+// seconds, minutes and the fraction left out or not. zone is that of a time
+// that does not tell its own. ok is false where there is none, or none that
+// can be read.
+func (n Notification) TextTime(zone *time.Location) (at time.Time, ok bool) {
+	text := strings.Replace(n.TimeText, ",", ".", 1)
+	for _, layout := range [...]string{"20060102150405", "200601021504", "2006010215"} {
+		for _, offset := range [...]string{"", "Z0700", "-07"} {
+			if at, err := time.ParseInLocation(layout+offset, text, zone); err == nil {
+				return at, true
+			}
+		}
+	}
+	return time.Time{}, false
 }
 
 // isNotification says whether an APDU is one that a meter sends unasked.

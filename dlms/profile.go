@@ -21,7 +21,27 @@ type Layout struct {
 	Clock, Status int
 	// Period is how often rows are captured; 0 is not regularly.
 	Period time.Duration
+	// Sort is how the buffer is sorted.
+	Sort SortMethod
 }
+
+// SortMethod is how the buffer of a profile is sorted (IEC 62056-6-2, 4.3.6,
+// sort_method). The others sort by a value.
+type SortMethod uint8
+
+// The sort methods.
+const (
+	SortUnknown      SortMethod = 0 // the meter does not say: taken for SortedOldest
+	SortedOldest     SortMethod = 1 // first in, first out: the oldest row is number 1
+	SortedNewest     SortMethod = 2 // last in, first out: the newest row is number 1
+	SortedByLargest  SortMethod = 3
+	SortedBySmallest SortMethod = 4
+	SortedByNearest  SortMethod = 5 // to zero
+	SortedByFarthest SortMethod = 6 // from zero
+)
+
+// inOrder says whether each row was captured after the one before it.
+func (s SortMethod) inOrder() bool { return s <= SortedOldest }
 
 // LayoutColumn is a column of a profile: what was captured, and how its numbers
 // are meant.
@@ -36,6 +56,10 @@ type LayoutColumn struct {
 	// that there is no value, so that only who knows the model may say so.
 	Unchanged bool
 }
+
+// ErrLayout says that rows do not have the columns of the layout: the meter may
+// have been set up anew. It is always ErrMalformed, too.
+var ErrLayout = errors.New("rows do not fit the columns")
 
 // ErrNoScaler says that an attribute is no scaled number.
 var ErrNoScaler = errors.New("no scaler and unit by its class")
@@ -88,8 +112,17 @@ func (l *Layout) Sum() uint64 {
 // ReadLayout reads what a profile captures, how often, and the scalers and
 // units of it, with as few requests as the association allows.
 func (c *Client) ReadLayout(ctx context.Context, profile obis.Code) (*Layout, error) {
-	attribute := func(id int8) Attribute { return Attribute{Class: 7, Code: profile, ID: id} }
-	items, err := c.ReadList(ctx, []Attribute{attribute(3), attribute(4)})
+	l, err := c.ReadColumns(ctx, profile)
+	if err != nil {
+		return nil, err
+	}
+	return l, c.readScalers(ctx, l)
+}
+
+// ReadColumns is ReadLayout without scalers and units, for who has them.
+func (c *Client) ReadColumns(ctx context.Context, profile obis.Code) (*Layout, error) {
+	attribute := func(id int8) Attribute { return Attribute{Class: ClassProfileGeneric, Code: profile, ID: id} }
+	items, err := c.ReadList(ctx, []Attribute{attribute(3), attribute(4), attribute(5)})
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +138,10 @@ func (c *Client) ReadLayout(ctx context.Context, profile obis.Code) (*Layout, er
 		period = time.Duration(seconds) * time.Second
 	}
 	l := NewLayout(attribute(2), columns, period)
-	return l, c.readScalers(ctx, l)
+	if method, ok := items[2].Value.Uint64(); ok && method <= uint64(SortedByFarthest) {
+		l.Sort = SortMethod(method)
+	}
+	return l, nil
 }
 
 func (c *Client) readScalers(ctx context.Context, l *Layout) error {
@@ -140,6 +176,11 @@ type Rows struct {
 	Zone *time.Location
 	// Local asks without deviation, as a meter wants it that gives none.
 	Local bool
+	// Page is about how many rows a request asks for; 0 is all.
+	Page uint32
+	// Most is how many rows are taken from a meter that gives all or none; 0 is
+	// as many as Options.MaxAnswer has room for.
+	Most uint32
 }
 
 // ProfileRow is a row of a profile with what it leaves out filled in.
@@ -164,51 +205,65 @@ func (l *Layout) StatusOf(r ProfileRow) axdr.Value {
 }
 
 // Profile reads rows of a profile by a layout that was read before, and fills
-// in what they leave out: see Layout.Parse. From a meter that neither grants
-// nor serves selective access it takes all rows and picks.
+// in what they leave out: see Layout.Parse. What is selected by time comes with
+// the oldest row first. From a meter that refuses to select by time or by
+// number it takes all rows and picks: see Pages, which reads in pages.
 func (c *Client) Profile(ctx context.Context, l *Layout, want Rows) ([]ProfileRow, error) {
-	data, all, err := c.profileData(ctx, l, want)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := l.Parse(data, c.options.Quirks, want.Zone)
-	if err != nil {
-		return nil, fmt.Errorf("%v: %w", l.Buffer, err)
-	}
-	if !all {
-		return rows, nil
-	}
 	if want.FromEntry != 0 {
-		to := uint32(len(rows))
-		if want.ToEntry != 0 {
-			to = min(to, want.ToEntry)
-		}
-		return rows[min(want.FromEntry-1, to):to], nil
+		return c.entries(ctx, l, want)
 	}
-	picked := rows[:0]
-	for _, r := range rows {
-		if !r.Time.Before(want.Since) && !r.Time.After(want.Until) {
-			picked = append(picked, r)
+	var picked []ProfileRow
+	pages := c.Pages(l, want)
+	for pages.More() {
+		rows, err := pages.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if picked == nil && pages.Selector == ByTime {
+			picked = rows
+			continue
+		}
+		for _, r := range rows {
+			if pages.Selector == ByTime || !r.Time.Before(want.Since) && !r.Time.After(want.Until) {
+				picked = append(picked, r)
+			}
 		}
 	}
 	return picked, nil
 }
 
-// profileData gives the rows that are wanted, or all.
-func (c *Client) profileData(ctx context.Context, l *Layout, want Rows) (data axdr.Value, all bool, err error) {
-	if !c.options.Quirks.NoSelectiveAccess {
-		if want.FromEntry != 0 {
-			data, err = c.GetEntries(ctx, l.Buffer, Entries{From: want.FromEntry, To: want.ToEntry})
-		} else {
-			data, err = c.GetRange(ctx, l.Buffer, c.rangeOf(l, want))
+// entries gives the rows with the numbers that are wanted.
+func (c *Client) entries(ctx context.Context, l *Layout, want Rows) ([]ProfileRow, error) {
+	if c.options.Quirks.Selector != Whole {
+		data, err := c.GetEntries(ctx, l.Buffer, Entries{From: want.FromEntry, To: want.ToEntry})
+		if err == nil {
+			return c.parseRows(l, data, want.Zone)
 		}
-		var refused AccessError
-		if err == nil || !errors.As(err, &refused) || c.granted.Conformance&(SelectiveAccess|ParameterizedAccess) != 0 {
-			return data, false, err
+		if !isUnserved(err) {
+			return nil, err
 		}
 	}
-	data, err = c.Get(ctx, l.Buffer)
-	return data, true, err
+	data, err := c.Get(ctx, l.Buffer)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := c.parseRows(l, data, want.Zone)
+	if err != nil {
+		return nil, err
+	}
+	to := uint32(len(rows))
+	if want.ToEntry != 0 {
+		to = min(to, want.ToEntry)
+	}
+	return rows[min(want.FromEntry-1, to):to], nil
+}
+
+func (c *Client) parseRows(l *Layout, data axdr.Value, zone *time.Location) ([]ProfileRow, error) {
+	rows, err := l.Parse(data, c.options.Quirks, zone)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", l.Buffer, err)
+	}
+	return rows, nil
 }
 
 func (c *Client) rangeOf(l *Layout, want Rows) Range {
@@ -234,8 +289,9 @@ func (c *Client) rangeOf(l *Layout, want Rows) Range {
 
 // Parse takes the rows of a buffer, an array or a compact-array of structures,
 // and fills in what they leave out. Null-data is, in the column of the clock,
-// the time of the row before and the period; in that of the status and in
-// those marked Unchanged, the value of the row before; in others it stays. A
+// the time of the row before and the period, where the oldest row comes first;
+// in that of the status and in those marked Unchanged, the value of the row
+// before; in others it stays. A
 // delta is added to the number of the row before. What has no row before it
 // that says enough is missing. zone is that of date-times without deviation,
 // nil for UTC. The rows keep the items of data.
@@ -253,11 +309,11 @@ func (l *Layout) Parse(data axdr.Value, q Quirks, zone *time.Location) ([]Profil
 	for i := range items {
 		row := items[i]
 		if row.Tag != axdr.TagStructure || len(row.Items) != len(l.Columns) {
-			return nil, malformed("row %d is %v of %d, want a structure of %d columns", i, row.Tag, len(row.Items), len(l.Columns))
+			return nil, malformed("%w: row %d is %v of %d, want a structure of %d", ErrLayout, i, row.Tag, len(row.Items), len(l.Columns))
 		}
 		for j := range row.Items {
 			if j != l.Clock {
-				row.Items[j] = l.fill(j, row.Items[j], last[j])
+				row.Items[j] = fill(row.Items[j], last[j], q.NullUnchanged || l.Columns[j].Unchanged)
 				last[j] = row.Items[j]
 			}
 		}
@@ -273,8 +329,8 @@ func (l *Layout) Parse(data axdr.Value, q Quirks, zone *time.Location) ([]Profil
 }
 
 // fill gives the value of a column, from the one before where it is left out.
-func (l *Layout) fill(column int, v, before axdr.Value) axdr.Value {
-	if v.Tag == axdr.TagNull && l.Columns[column].Unchanged {
+func fill(v, before axdr.Value, unchanged bool) axdr.Value {
+	if v.Tag == axdr.TagNull && unchanged {
 		return before
 	}
 	delta, ok := v.Delta()
@@ -311,7 +367,7 @@ func (l *Layout) stamp(row *ProfileRow, before ProfileRow, q Quirks, zone *time.
 	v := row.Values[l.Clock]
 	if v.Tag == axdr.TagNull {
 		row.Clock = before.Clock
-		if !before.Time.IsZero() && l.Period > 0 {
+		if !before.Time.IsZero() && l.Period > 0 && l.Sort.inOrder() {
 			row.Time = before.Time.Add(l.Period)
 		}
 		return nil

@@ -106,15 +106,15 @@ func TestProfileWithoutSelectiveAccess(t *testing.T) {
 		rows   string
 		asked  int
 	}{
-		"by time":           {Quirks{NoSelectiveAccess: true}, Rows{Since: since, Until: since.Add(15 * time.Minute)}, "[1 2]", 1},
-		"by entry":          {Quirks{NoSelectiveAccess: true}, Rows{FromEntry: 2, ToEntry: 3}, "[1 2]", 1},
-		"to the last":       {Quirks{NoSelectiveAccess: true}, Rows{FromEntry: 3}, "[2 3]", 1},
-		"after the last":    {Quirks{NoSelectiveAccess: true}, Rows{FromEntry: 9}, "[]", 1},
-		"when refused":      {Quirks{}, Rows{Since: since, Until: since}, "[1]", 2},
-		"inverted":          {Quirks{NoSelectiveAccess: true, InvertDeviation: true}, Rows{Since: since.Add(2 * time.Hour), Until: since.Add(2 * time.Hour)}, "[1]", 1},
-		"inverted elsewhen": {Quirks{NoSelectiveAccess: true, InvertDeviation: true}, Rows{Since: since, Until: since}, "[]", 1},
+		"by time":           {Quirks{Selector: Whole}, Rows{Since: since, Until: since.Add(15 * time.Minute)}, "[1 2]", 1},
+		"by entry":          {Quirks{Selector: Whole}, Rows{FromEntry: 2, ToEntry: 3}, "[1 2]", 1},
+		"to the last":       {Quirks{Selector: Whole}, Rows{FromEntry: 3}, "[2 3]", 1},
+		"after the last":    {Quirks{Selector: Whole}, Rows{FromEntry: 9}, "[]", 1},
+		"when refused":      {Quirks{}, Rows{Since: since, Until: since}, "[1]", 3},
+		"inverted":          {Quirks{Selector: Whole, InvertDeviation: true}, Rows{Since: since.Add(2 * time.Hour), Until: since.Add(2 * time.Hour)}, "[1]", 1},
+		"inverted elsewhen": {Quirks{Selector: Whole, InvertDeviation: true}, Rows{Since: since, Until: since}, "[]", 1},
 	} {
-		answers := []string{"C401C10103", "C401C200 0104" + rows.String()}
+		answers := []string{"C401C10103", "C401C20103", "C401C300 0104" + rows.String()}
 		if c.asked == 1 {
 			answers = []string{"C401C100 0104" + rows.String()}
 		}
@@ -125,9 +125,20 @@ func TestProfileWithoutSelectiveAccess(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s; asked %d times", name, numbers(got), err, c.rows, len(s.sent))
 		}
 	}
-	client, _ := granted(t, everything|SelectiveAccess, 0, "C401C10103")
-	if got, err := client.Profile(t.Context(), layout(), Rows{}); !errors.Is(err, ReadWriteDenied) {
-		t.Errorf("refused by a meter that grants selective access: %+v, %v", got, err)
+	for name, c := range map[string]struct {
+		answers []string
+		is      error
+		left    Selector
+	}{
+		"no count":                  {[]string{"C401C10103", "C401C20104"}, ObjectUndefined, ByEntry},
+		"refused whatever is asked": {[]string{"C401C10103", "C401C2010B", "C401C3010D"}, ReadWriteDenied, ByTime},
+		"no answer":                 {[]string{}, errSilence, ByTime},
+	} {
+		client, _ := granted(t, everything|SelectiveAccess, 0, c.answers...)
+		pages := client.Pages(layout(), Rows{Since: since, Until: since})
+		if got, err := pages.Next(t.Context()); !errors.Is(err, c.is) || pages.Selector != c.left || !pages.More() {
+			t.Errorf("%s: %+v, %v, %v", name, got, err, pages.Selector)
+		}
 	}
 }
 
@@ -176,7 +187,6 @@ func TestCompactProfile(t *testing.T) {
 
 func TestDeltas(t *testing.T) {
 	t.Parallel()
-	l := NewLayout(Attribute{}, []Column{{Attribute: energy()}}, 0)
 	for name, c := range map[string]struct{ before, delta, want axdr.Value }{
 		"signed":           {axdr.Integer(-5), axdr.Delta(axdr.TagDeltaInteger, -3), axdr.Integer(-8)},
 		"unsigned":         {axdr.LongUnsigned(5), axdr.Delta(axdr.TagDeltaLongUnsigned, 60000), axdr.LongUnsigned(60005)},
@@ -190,7 +200,7 @@ func TestDeltas(t *testing.T) {
 		"no number":        {axdr.OctetString("5"), axdr.Delta(axdr.TagDeltaInteger, 1), axdr.Null()},
 		"nothing":          {axdr.Null(), axdr.Delta(axdr.TagDeltaInteger, 1), axdr.Null()},
 	} {
-		if got := l.fill(0, c.delta, c.before); !got.Equal(c.want) {
+		if got := fill(c.delta, c.before, false); !got.Equal(c.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
@@ -203,25 +213,26 @@ func TestReadLayout(t *testing.T) {
 		"0204 120001 09060000600A01FF 0F02 120000" +
 		"0204 120003 09060100010800FF 0F02 120000" +
 		"0204 120003 09060100020800FF 0F02 120000"
-	client, s := granted(t, everything, 0, "C403C102 00"+objects+"00 0600000384", "C403C202 00 0202 0FFE 161E 0103")
+	client, s := granted(t, everything, 0, "C403C103 00"+objects+"00 0600000384 00 1601", "C403C202 00 0202 0FFE 161E 0103")
 	l, err := client.ReadLayout(t.Context(), loadProfile())
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := layout()
+	want.Sort = SortedOldest
 	want.Columns[2].Scale, want.Columns[2].ScaleErr = ScalerUnit{Scaler: -2, Unit: 30}, nil
 	want.Columns[3].ScaleErr = ReadWriteDenied
 	if fmt.Sprintf("%+v", l) != fmt.Sprintf("%+v", want) || l.Clock != 0 || l.Status != 1 {
 		t.Errorf("%+v, want %+v", l, want)
 	}
-	same(t, "layout", s, "C003C1 02 00070100630100FF0300 00070100630100FF0400", "C003C2 02 00030100010800FF0300 00030100020800FF0300")
+	same(t, "layout", s, "C003C1 03 00070100630100FF0300 00070100630100FF0400 00070100630100FF0500", "C003C2 02 00030100010800FF0300 00030100020800FF0300")
 
 	other := layout()
 	other.Columns[3].Index = 1
 	if layout().Sum() != want.Sum() || layout().Sum() == other.Sum() {
 		t.Errorf("sums %x, %x, %x", layout().Sum(), want.Sum(), other.Sum())
 	}
-	for name, answer := range map[string]string{"refused": "C403C102 0104 0104", "no columns": "C403C102 00 1105 00 1105", "silence": ""} {
+	for name, answer := range map[string]string{"refused": "C403C103 0104 0104 0104", "no columns": "C403C103 00 1105 00 1105 00 1105", "silence": ""} {
 		var answers []string
 		if answer != "" {
 			answers = append(answers, answer)

@@ -12,8 +12,14 @@ type Quirks struct {
 	// ListMax is how many attributes a request may name: 1 for a meter that
 	// takes no lists whatever it grants; 0 is as many as the PDU has room for.
 	ListMax int
-	// NoSelectiveAccess says that profiles are given whole only.
-	NoSelectiveAccess bool
+	// Selector is the best way in which rows of profiles are selected.
+	Selector Selector
+	// NullUnchanged says that null-data in any column of a profile stands for
+	// the value of the row before. Else it does so for the status alone.
+	NullUnchanged bool
+	// Ratios says that registers count on the secondary side of instrument
+	// transformers, whose ratios the meter has: see Client.ReadRatios.
+	Ratios bool
 	// InvertDeviation says that the deviation in date-times is the minutes to
 	// add to UTC to get local time, the sign turned around.
 	InvertDeviation bool
@@ -32,13 +38,15 @@ type Quirks struct {
 
 // Time gives the moment that a date-time of such a meter names: see DateTime.Time.
 func (q Quirks) Time(d DateTime, loc *time.Location) (time.Time, error) {
-	return q.turn(d).Time(loc)
+	return q.Standard(d).Time(loc)
 }
 
 // DateTimeOf gives t as such a meter is told it: see DateTimeOf.
-func (q Quirks) DateTimeOf(t time.Time) DateTime { return q.turn(DateTimeOf(t)) }
+func (q Quirks) DateTimeOf(t time.Time) DateTime { return q.Standard(DateTimeOf(t)) }
 
-func (q Quirks) turn(d DateTime) DateTime {
+// Standard gives a date-time of such a meter as the standard has it, and one by
+// the standard as such a meter has it.
+func (q Quirks) Standard(d DateTime) DateTime {
 	if q.InvertDeviation && d.Deviation != NoDeviation {
 		d.Deviation = -d.Deviation
 	}

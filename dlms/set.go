@@ -30,30 +30,46 @@ type Assignment struct {
 // The meter's refusal is an AccessError. Any other error leaves open whether
 // the attribute was set.
 func (c *Client) Set(ctx context.Context, a Attribute, v axdr.Value) error {
+	return c.assign(ctx, a, v, selection{})
+}
+
+// SetRange writes the rows of a profile's buffer that are in the range, as Set.
+// Few meters let anybody.
+func (c *Client) SetRange(ctx context.Context, a Attribute, rows Range, v axdr.Value) error {
+	return c.assign(ctx, a, v, selection{rows: &rows})
+}
+
+// SetEntries writes the rows of a profile's buffer by their number, as SetRange.
+func (c *Client) SetEntries(ctx context.Context, a Attribute, rows Entries, v axdr.Value) error {
+	return c.assign(ctx, a, v, selection{entries: &rows})
+}
+
+func (c *Client) assign(ctx context.Context, a Attribute, v axdr.Value, s selection) error {
 	set := c.set
 	if c.options.ShortNames {
 		set = c.setByName
 	}
-	if err := set(ctx, a, v); err != nil {
+	if err := set(ctx, a, v, s); err != nil {
 		return fmt.Errorf("set %v: %w", a, err)
 	}
 	return nil
 }
 
-func (c *Client) set(ctx context.Context, a Attribute, v axdr.Value) error {
+func (c *Client) set(ctx context.Context, a Attribute, v axdr.Value, s selection) error {
 	if err := c.may(Set, "writing"); err != nil {
 		return err
 	}
 	invoke := c.nextInvoke()
-	out, err := AppendSet(c.out[:0], invoke, a, v)
+	head := appendSetHead(c.out[:0], invoke, a, s)
+	out, err := v.AppendBinary(head)
 	if err != nil {
 		return err
 	}
 	c.out = out
 	var data []byte
 	if c.inBlocks(BlockTransferSet) {
-		data = append(data, out[3+attributeLen:]...)
-		c.out = c.out[:3+attributeLen]
+		data = append(data, out[len(head):]...)
+		c.out = c.out[:len(head)]
 		c.out[1] = setFormFirstBlock
 	}
 	apdu, err := c.write(ctx, invoke, data)
@@ -226,6 +242,9 @@ func (c *Client) plainMax() int {
 		return limit
 	}
 	limit -= ciphering
+	if c.secure.exchange != nil {
+		limit -= general + c.secure.exchange.Overhead()
+	}
 	if c.secure.general {
 		limit -= general
 	}
@@ -243,9 +262,14 @@ func appendBlock(b []byte, last bool, n uint32, octets []byte) []byte {
 // AppendSet appends a set-request-normal:
 //
 //	C1 01 invoke-id  class 2  OBIS code 6  attribute 1  00  data
+//	                                                    01 selector and parameter, with rows
 func AppendSet(b []byte, invoke uint8, a Attribute, v axdr.Value) ([]byte, error) {
+	return v.AppendBinary(appendSetHead(b, invoke, a, selection{}))
+}
+
+func appendSetHead(b []byte, invoke uint8, a Attribute, s selection) []byte {
 	b = append(b, tagSetRequest, formNormal, priorityConfirmed|invoke&invokeMask)
-	return v.AppendBinary(append(a.append(b), 0))
+	return s.append(a.append(b))
 }
 
 // appendSetList appends a set-request-with-list up to the values, and gives

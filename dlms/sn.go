@@ -18,20 +18,28 @@ const (
 	specName      = 2 // short name 2
 	specParameter = 4 // short name 2, selector, data
 	specBlock     = 5 // block number 2
+	specReadPart  = 6 // last, block number 2, length and octets: of a long read-request
+	specWritePart = 7 // last, block number 2: of a long write-request
 )
 
 // The choices in a read response after data and result.
 const (
 	readBlock = 2 // last, number 2, length and octets
+	readNext  = 3 // number 2: the block of the request came
 )
+
+// writeNext is the choice in a write response after success and result: number
+// 2, the block of the request came.
+const writeNext = 2
 
 // associationName is the base name of the association object, where the
 // directory of all objects is.
 const associationName = 0xFA00
 
 // DefaultShortNameConformance is what a client that reads by short names
-// proposes.
-const DefaultShortNameConformance = Read | Write | MultipleReferences | ParameterizedAccess
+// proposes: see DefaultConformance.
+const DefaultShortNameConformance = Read | Write | UnconfirmedWrite | MultipleReferences | ParameterizedAccess |
+	InformationReport | GeneralBlockTransfer
 
 // Name is a short name that is read, with a selector and its parameter where
 // Parameter is not nil (parameterised access).
@@ -45,6 +53,10 @@ type Name struct {
 type NamedValue struct {
 	Name  uint16
 	Value axdr.Value
+	// Selector and its Parameter, where that is not nil, select a part
+	// (parameterised access).
+	Selector  uint8
+	Parameter *axdr.Value
 }
 
 // Object is an entry of the list of objects that an association gives.
@@ -153,10 +165,18 @@ func methodBase(class uint16) uint16 {
 		return 0x60 // clock
 	case 9:
 		return 0x20 // script table
+	case 10:
+		return 0x20 // schedule
 	case 11:
 		return 0x10 // special days table
 	case 12:
 		return 0x20 // association SN
+	case 17:
+		return 0x20 // SAP assignment
+	case 18:
+		return 0x40 // image transfer
+	case 20:
+		return 0x50 // activity calendar
 	case 40:
 		return 0x38 // push setup
 	case 64:
@@ -180,6 +200,9 @@ func (c *Client) readByName(ctx context.Context, a Attribute, s selection) (axdr
 		c.out = append(append(c.out, specParameter, byte(name>>8), byte(name)), parameter...)
 	} else {
 		c.out = append(c.out, specName, byte(name>>8), byte(name))
+	}
+	if err := c.readInBlocks(ctx); err != nil {
+		return axdr.Value{}, err
 	}
 	items, err := c.readItems(ctx, 1)
 	if err != nil {
@@ -233,6 +256,9 @@ func (c *Client) ReadNames(ctx context.Context, list []Name) ([]Item, error) {
 			return items, err
 		}
 		c.out = out
+		if err := c.readInBlocks(ctx); err != nil {
+			return items, fmt.Errorf("read of %d from %04X: %w", n, rest[0].Name, err)
+		}
 		some, err := c.readItems(ctx, n)
 		if err != nil {
 			return items, fmt.Errorf("read of %d from %04X: %w", n, rest[0].Name, err)
@@ -320,69 +346,20 @@ func AppendRead(b []byte, list []Name) ([]byte, error) {
 	return b, nil
 }
 
-// WriteNames writes by short names, with as few requests as the model's list
-// maximum and the meter's PDU allow, and gives for each nil or an AccessError.
-// Any other error leaves open what was written.
-func (c *Client) WriteNames(ctx context.Context, list []NamedValue) ([]error, error) {
-	if err := c.may(Write, "writing by short names"); err != nil {
-		return nil, err
-	}
-	results := make([]error, 0, len(list))
-	for len(results) < len(list) {
-		rest := list[len(results):]
-		n := c.fit(len(rest), writeNameHead, func(i int) int { return 3 + encodedLen(&rest[i].Value) })
-		out, err := AppendWrite(c.out[:0], rest[:n])
-		if err != nil {
-			return results, err
-		}
-		c.out = out
-		apdu, err := c.exchange(ctx, func(apdu []byte) bool { return apdu[0] == tagWriteResponse })
-		if err != nil {
-			return results, err
-		}
-		r := reader{b: apdu}
-		r.u8()
-		items, err := parseItems(&r, n, func(r *reader) (axdr.Value, error) {
-			refused, err := parseRefusal(r)
-			if err == nil && refused != nil {
-				err = *refused
-			}
-			return axdr.Value{}, err
-		})
-		if err != nil {
-			return results, fmt.Errorf("write of %d from %04X: %w", n, rest[0].Name, err)
-		}
-		for _, item := range items {
-			results = append(results, item.Err)
-		}
-	}
-	return results, nil
-}
-
-// AppendWrite appends a write-request:
-//
-//	06  n  n × (02 short name 2)  n  n × data
-func AppendWrite(b []byte, list []NamedValue) ([]byte, error) {
-	b = axdr.AppendLength(append(b, tagWriteRequest), len(list))
-	for _, v := range list {
-		b = append(b, specName, byte(v.Name>>8), byte(v.Name))
-	}
-	b = axdr.AppendLength(b, len(list))
-	for _, v := range list {
-		var err error
-		if b, err = v.Value.AppendBinary(b); err != nil {
-			return nil, fmt.Errorf("value of %04X: %w", v.Name, err)
-		}
-	}
-	return b, nil
-}
-
-func (c *Client) setByName(ctx context.Context, a Attribute, v axdr.Value) error {
+func (c *Client) setByName(ctx context.Context, a Attribute, v axdr.Value, s selection) error {
 	name, err := c.nameOf(ctx, a)
 	if err != nil {
 		return err
 	}
-	results, err := c.WriteNames(ctx, []NamedValue{{Name: name, Value: v}})
+	named := NamedValue{Name: name, Value: v}
+	if parameter := s.appendParameter(nil); len(parameter) > 0 {
+		value, err := parseData(parameter[1:])
+		if err != nil {
+			return err
+		}
+		named.Selector, named.Parameter = parameter[0], &value
+	}
+	results, err := c.WriteNames(ctx, []NamedValue{named})
 	if err != nil {
 		return err
 	}

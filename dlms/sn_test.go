@@ -124,7 +124,7 @@ func TestWriteByShortName(t *testing.T) {
 	if v, err := client.Action(t.Context(), hls, &challenge); err != nil || !v.Equal(axdr.OctetString("\xAA")) {
 		t.Errorf("a method that returns: %+v, %v", v, err)
 	}
-	results, err := client.WriteNames(t.Context(), []NamedValue{{0x1234, axdr.Unsigned(1)}, {0x5678, axdr.Enum(2)}})
+	results, err := client.WriteNames(t.Context(), []NamedValue{{Name: 0x1234, Value: axdr.Unsigned(1)}, {Name: 0x5678, Value: axdr.Enum(2)}})
 	if err != nil || fmt.Sprint(results) != fmt.Sprint([]error{nil, TypeUnmatched}) {
 		t.Errorf("%v, %v", results, err)
 	}
@@ -217,4 +217,63 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%v encoded as %x decodes to %v, %v", items, again, twice, err)
 		}
 	})
+}
+
+// TestShortBlocks has requests that are too long for the meter, octet for octet.
+func TestShortBlocks(t *testing.T) {
+	t.Parallel()
+	client, s := short(t, 21,
+		"0D 01 02 0001", "0D 01 02 0002", "0D 01 00", "0D 01 02 0001", "0D 01 02 0002", "0D 01 01 11",
+		"0D 01 01 11", "0D 01 02 0002", "0D 01 03 0001", "0C 01 03 0001", "0C 01 00 1105")
+	value := axdr.OctetString("ABCDEFGHIJKLMN")
+	write := func() error {
+		results, err := client.WriteNames(t.Context(), []NamedValue{{Name: 0x1234, Value: value}})
+		if err == nil {
+			err = results[0]
+		}
+		return err
+	}
+	if err := write(); err != nil {
+		t.Error(err)
+	}
+	if err := write(); !errors.Is(err, LongSetAborted) {
+		t.Errorf("refused at the end: %v", err)
+	}
+	if err := write(); !errors.Is(err, LongSetAborted) {
+		t.Errorf("refused midway: %v", err)
+	}
+	for _, what := range []string{"another block", "another choice"} {
+		if err := write(); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	const (
+		first = "06 01 07 00 0001 01 09 09 01 02 1234 01 09 0E 4142"
+		next  = "06 01 07 00 0002 01 09 09 434445464748494A4B"
+		last  = "06 01 07 01 0003 01 09 03 4C4D4E"
+	)
+	items, err := client.ReadNames(t.Context(), []Name{{Name: 0x1234, Selector: 2, Parameter: &value}})
+	if err != nil || !items[0].Value.Equal(axdr.Unsigned(5)) {
+		t.Errorf("%v, %v", items, err)
+	}
+	same(t, "blocks", s, first, next, last, first, next, last, first, first, first,
+		"05 01 06 00 0001 0C 01 04 1234 02 09 0E 4142434445", "05 01 06 01 0002 09 464748494A4B4C4D4E")
+}
+
+// TestUnconfirmedWrite has a write that waits for nothing.
+func TestUnconfirmedWrite(t *testing.T) {
+	t.Parallel()
+	client, s := short(t, 24)
+	list := []NamedValue{{Name: 0x1234, Value: axdr.Unsigned(1)}, {Name: 0x5678, Value: axdr.Enum(2), Selector: 1, Parameter: &axdr.Value{}}}
+	if err := client.WriteNamesUnconfirmed(t.Context(), list); !errors.Is(err, ErrNotGranted) {
+		t.Error(err)
+	}
+	client.granted.Conformance |= UnconfirmedWrite
+	if err := client.WriteNamesUnconfirmed(t.Context(), list); err != nil {
+		t.Error(err)
+	}
+	if err := client.WriteNamesUnconfirmed(t.Context(), append(list, list...)); !errors.Is(err, ErrNotGranted) {
+		t.Error(err)
+	}
+	same(t, "unconfirmed", s, "16 02 02 1234 04 5678 01 00 02 1101 1602")
 }

@@ -12,6 +12,7 @@ import (
 	"gridgate/dlms/obis"
 	"gridgate/drivers/address"
 	"gridgate/drivers/cosem"
+	"gridgate/drivers/iec21"
 	"gridgate/drivers/line"
 	"gridgate/drivers/modbus"
 	"gridgate/internal/meter"
@@ -35,6 +36,9 @@ func OpenLine(a address.Address, o line.Options) *line.Line {
 	if a.IsSerial() {
 		return line.Serial(a.Line, o)
 	}
+	if a.Scheme == address.DLMSUDP {
+		return line.UDP(a.Line, o)
+	}
 	return line.TCP(a.Line, o)
 }
 
@@ -45,7 +49,7 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		Parity: c.Address.Parity, StopBits: c.Address.StopBits,
 	}
 	switch c.Address.Scheme {
-	case address.DLMSWrapper, address.DLMSHDLC:
+	case address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE:
 		cfg, err := cosemConfig(c)
 		if err != nil {
 			return nil, err
@@ -53,7 +57,17 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		if cfg.Settings = settings; c.Address.Scheme.IsHDLC() {
 			cfg.HDLC = &cosem.HDLC{Physical: c.Address.Physical, AddrLen: int(c.Address.AddrLen)}
 		}
+		if c.Address.Scheme == address.DLMSModeE {
+			cfg.ModeE = &cosem.ModeE{Address: c.Address.Device, SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud}
+			cfg.Settings = line.Settings{Baud: c.Address.SignOn, DataBits: 7, Parity: 'E', StopBits: 1}
+		}
 		return cosem.New(cfg, l), nil
+	case address.IEC21:
+		return iec21.New(iec21.Config{
+			ID: c.ID, Serial: c.Serial, Address: c.Address.Device, Mode: readMode(c.Address.Mode),
+			SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud, Format: settings, Password: dlms.Secret(c.Secrets.Password),
+			Timeout: c.Address.Timeout, TimeZone: c.TimeZone, Now: c.Now,
+		}, l), nil
 	case address.ModbusTCP, address.ModbusRTU, address.ModbusRTUOverTCP:
 		if c.Model == nil {
 			return nil, errors.New("a Modbus meter needs a model: add model=NAME to its url")
@@ -79,7 +93,7 @@ func cosemConfig(c Config) (cosem.Config, error) {
 	return cosem.Config{
 		ID: c.ID, Serial: c.Serial, Client: a.Client, Server: a.Server,
 		ShortNames: a.Ref == "sn", Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
-		Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
+		Datagrams: a.Scheme == address.DLMSUDP, Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
 		Now: c.Now, TimeZone: c.TimeZone,
 	}, nil
 }
@@ -100,13 +114,27 @@ func counterObjects(a address.Address) []obis.Code {
 	return objects
 }
 
+func readMode(m string) iec21.Mode {
+	switch m {
+	case address.ModeA:
+		return iec21.ModeA
+	case address.ModeB:
+		return iec21.ModeB
+	case address.ModeC:
+		return iec21.ModeC
+	case address.ModeP:
+		return iec21.Programming
+	}
+	return iec21.Auto
+}
+
 func transport(s address.Scheme) modbus.Transport {
 	switch s {
 	case address.ModbusRTU:
 		return modbus.RTU
 	case address.ModbusRTUOverTCP:
 		return modbus.RTUOverTCP
-	case address.ModbusTCP, address.DLMSWrapper, address.DLMSHDLC:
+	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.IEC21:
 	}
 	return modbus.TCP
 }

@@ -4,6 +4,7 @@
 set -euo pipefail
 
 packages=(
+	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mbpoll            # an independent Modbus client
 	mosquitto         # the broker that the uplink is tested with
 	mosquitto-clients # its publisher and subscriber

@@ -61,7 +61,7 @@ func TestRegistersAreReadWhileNoCursorCanBe(t *testing.T) {
 		sink := &deaf{sinkhole: &sinkhole{}, until: time.Now().Add(10*time.Minute + 30*time.Second)}
 		now := func() meter.Stamp { return meter.Stamp{Time: time.Now().UnixMilli()} }
 		p := New(Config{
-			Line: "l", Sink: sink, Lockouts: counts{}, Now: now, Log: slog.New(slog.DiscardHandler),
+			Line: "l", Sink: sink, Memory: newCounts(), Now: now, Log: slog.New(slog.DiscardHandler),
 			Meters: []Meter{{ID: "m", Serial: "1", Visitor: v, Groups: []Group{registers(time.Minute, false), profileOf(24 * time.Hour)}}},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -88,7 +88,7 @@ func TestRegistersAreReadWhileNoCursorCanBe(t *testing.T) {
 func TestAClockSetBackStopsNoAlignedGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := New(Config{Meters: []Meter{{ID: "m", Groups: []Group{registers(15*time.Minute, true)}}}})
+		p := New(Config{Memory: newCounts(), Meters: []Meter{{ID: "m", Groups: []Group{registers(15*time.Minute, true)}}}})
 		p.meters[0].jobs[0].due = time.Now().Round(0).Add(30 * 24 * time.Hour) // from before the clock went back
 		if _, _, at := p.choose(time.Now()); time.Until(at) > 15*time.Minute {
 			t.Errorf("next visit in %v", time.Until(at))
@@ -129,12 +129,12 @@ func TestARefusalDuringAStopCounts(t *testing.T) {
 			<-ctx.Done()
 			return meter.Got{}, meter.ErrAuthentication
 		}}
-		b := run(t, Meter{ID: "m", Fingerprint: "f", Visitor: v, Groups: []Group{registers(time.Minute, false)}})
+		b := run(t, Meter{ID: "m", Credentials: "f", Visitor: v, Groups: []Group{registers(time.Minute, false)}})
 		synctest.Wait()
 		if err := b.stop(); err != nil {
 			t.Fatal(err)
 		}
-		if n := b.counts.AuthFailures("m", "f"); n != 1 {
+		if n, _ := b.counts.Refusals("f"); n != 1 {
 			t.Errorf("%d refusals are counted, want 1", n)
 		}
 	})

@@ -9,7 +9,12 @@ import (
 )
 
 const (
-	authLimit  = 2 // refusals, after which a meter may lock out for good
+	authLimit = 2 // refusals, after which a meter may lock out for good
+	// doubtLimit is how many visits in a row that may have been refused, or cut
+	// off by the line, count as a refusal of credentials that the meter took
+	// before. Two of those lock it: six visits in a row, which a line that
+	// loses one in twenty just there does to one meter of a thousand in two years.
+	doubtLimit = 5
 	pauseFirst = 5 * time.Second
 	pauseMost  = time.Hour
 	// A meter that is dead for longer than deadAfter is tried once a day.
@@ -20,20 +25,43 @@ const (
 	together = 2 * time.Minute
 )
 
-func (p *Poller) recallLockouts() {
+func (p *Poller) recallExchanges() {
 	for _, m := range p.meters {
-		if p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) >= authLimit {
-			p.lock(m, errors.New("it refused our credentials before this start"))
-		}
+		m.alarmed = p.cfg.Memory.Exchanged(m.ID)
 	}
+}
+
+// keepExchange remembers for which serial number there was an alarm, after it
+// was handed on: a crash between repeats it.
+func (p *Poller) keepExchange(m *meterState) {
+	if p.cfg.Memory.Exchanged(m.ID) == m.alarmed {
+		return
+	}
+	if err := p.cfg.Memory.SetExchanged(m.ID, m.alarmed); err != nil {
+		p.cfg.Log.Error("the alarm of an exchanged meter cannot be remembered", "meter", string(m.ID), "error", err)
+	}
+}
+
+// refused says whether the meter refused its credentials too often to be shown
+// them again, and follows what tools found meanwhile.
+func (p *Poller) refused(m *meterState) bool {
+	n, _ := p.cfg.Memory.Refusals(m.Credentials)
+	switch {
+	case n >= authLimit && !m.locked:
+		p.lock(m, errors.New("it refused our credentials before, here or by a tool"))
+	case n < authLimit && m.locked && !m.unkept:
+		m.locked = false
+		p.become(m, Waiting, "")
+	}
+	return m.locked
 }
 
 func (p *Poller) succeeded(m *meterState, got meter.Got) {
 	if !m.failed.IsZero() {
 		m.recovered = m.failed
 	}
-	m.pause, m.notBefore, m.failed = 0, time.Time{}, time.Time{}
-	p.forgive(m)
+	m.pause, m.notBefore, m.failed, m.doubtful = 0, time.Time{}, time.Time{}, 0
+	p.accepted(m)
 	state, text := OK, ""
 	if len(got.Failures) > 0 {
 		state, text = Partial, got.Failures[0].Error()
@@ -46,6 +74,13 @@ func (p *Poller) succeeded(m *meterState, got meter.Got) {
 		text = fmt.Sprintf("configured serial is %s, found %s: correct the configuration or the wiring", m.Serial, got.Identity.Found)
 	}
 	p.become(m, state, text)
+}
+
+// accepted clears the count of refusals after a session that the meter took.
+func (p *Poller) accepted(m *meterState) {
+	if err := p.cfg.Memory.Accepted(m.Credentials); err != nil {
+		p.cfg.Log.Error("the count of refused authentications cannot be kept", "meter", string(m.ID), "error", err)
+	}
 }
 
 // lacksLine says whether a visit failed because the serial port is gone.
@@ -68,13 +103,13 @@ func (p *Poller) failed(m *meterState, err error) {
 		m.pause = pauseDead
 	}
 	m.notBefore = now.Add(m.pause)
-	if !errors.Is(err, meter.ErrAuthentication) {
+	if !p.isRefusal(m, err) {
 		p.become(m, Failing, err.Error())
 		return
 	}
-	n := p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) + 1
-	countErr := p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, n)
-	if n >= authLimit || countErr != nil { // a refusal that cannot be counted is the last one
+	n, countErr := p.cfg.Memory.Refused(m.Credentials, time.Now())
+	m.unkept = countErr != nil
+	if n >= authLimit || m.unkept { // a refusal that cannot be counted is the last one
 		p.lock(m, err)
 		return
 	}
@@ -103,19 +138,28 @@ func (p *Poller) cameBack(m *meterState) {
 	}
 }
 
-func (p *Poller) lock(m *meterState, err error) {
-	m.locked = true
-	p.become(m, LockedOut, fmt.Sprintf("%v; not tried again until its configuration changes, since meters lock out", err))
+// isRefusal says whether a failed visit counts as a refusal of the credentials.
+// A meter that falls silent or hangs up over our proof may have refused it: with
+// credentials that it never took that counts; with others the line is the
+// likelier cause, until it comes again and again.
+func (p *Poller) isRefusal(m *meterState, err error) bool {
+	if errors.Is(err, meter.ErrAuthentication) {
+		m.doubtful = 0
+		return true
+	}
+	var doubt interface{ MayBeRefusal() bool }
+	if !errors.As(err, &doubt) || !doubt.MayBeRefusal() {
+		m.doubtful = 0
+		return false
+	}
+	m.doubtful++
+	return m.doubtful >= doubtLimit || !p.cfg.Memory.WasAccepted(m.Credentials)
 }
 
-// forgive clears the count of refusals after a session that was accepted.
-func (p *Poller) forgive(m *meterState) {
-	if p.cfg.Lockouts.AuthFailures(m.ID, m.Fingerprint) == 0 {
-		return
-	}
-	if err := p.cfg.Lockouts.SetAuthFailures(m.ID, m.Fingerprint, 0); err != nil {
-		p.cfg.Log.Error("the count of refused authentications cannot be kept", "meter", string(m.ID), "error", err)
-	}
+func (p *Poller) lock(m *meterState, err error) {
+	m.locked = true
+	p.become(m, LockedOut, fmt.Sprintf("%v; not tried again with these credentials, since meters lock out: correct them, "+
+		"or try them by hand with gridgate read -force, which takes the lock away if the meter lets it in", err))
 }
 
 // become notes the state of a meter and logs it when it is another than

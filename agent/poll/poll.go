@@ -36,9 +36,11 @@ type Group struct {
 
 // Meter is one meter of the line.
 type Meter struct {
-	ID          meter.ID
-	Serial      string // as configured; empty when the configuration names none
-	Fingerprint string // changes when the meter's configuration does
+	ID     meter.ID
+	Serial string // as configured; empty when the configuration names none
+	// Credentials name the address and the secrets that the meter is shown,
+	// without telling them; empty when it is shown none.
+	Credentials string
 	Visitor     meter.Visitor
 	Groups      []Group
 }
@@ -49,11 +51,16 @@ type sink interface {
 	Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error)
 }
 
-// lockouts counts refused authentications over restarts, by meter and by the
-// fingerprint of its configuration.
-type lockouts interface {
-	AuthFailures(id meter.ID, fingerprint string) int
-	SetAuthFailures(id meter.ID, fingerprint string, n int) error
+// memory is what must be remembered over restarts: how often in a row a meter
+// refused credentials, also those that a tool showed it, and for which foreign
+// serial number an alarm was given.
+type memory interface {
+	Refusals(credentials string) (n int, last time.Time)
+	Refused(credentials string, at time.Time) (n int, err error)
+	Accepted(credentials string) error
+	WasAccepted(credentials string) bool
+	Exchanged(id meter.ID) (found string)
+	SetExchanged(id meter.ID, found string) error
 }
 
 // Config is what a Poller works with.
@@ -61,7 +68,7 @@ type Config struct {
 	Line     string
 	Meters   []Meter
 	Sink     sink
-	Lockouts lockouts
+	Memory   memory
 	Now      meter.Now
 	TimeZone *time.Location // whose midnight aligned groups count from; nil is UTC
 	Log      *slog.Logger
@@ -94,7 +101,7 @@ const (
 	Partial   State = "partial"   // some channels could not be read
 	Failing   State = "failing"   // the last visit failed
 	Exchanged State = "exchanged" // another meter answers than the configured one
-	LockedOut State = "locked"    // refused us twice; not visited until its configuration changes
+	LockedOut State = "locked"    // refused us twice; not visited until its credentials change, or a tool was let in with them
 )
 
 // Status is how one meter does.
@@ -139,6 +146,8 @@ type meterState struct {
 	again     bool                     // the last visit was one whose profiles had to be asked again
 	bits      map[meter.Channel]uint64 // of alarm registers, as last seen
 	locked    bool
+	unkept    bool // locked because a refusal could not be counted
+	doubtful  int  // visits in a row that may have been refused
 	lineGone  bool // the port was not there in the last visit
 
 	status   Status

@@ -63,18 +63,9 @@ func (s *sinkhole) Cursor(id meter.ID, serial string, profile meter.Channel) (me
 	return meter.Cursor{}, false, nil
 }
 
-type counts map[string]int
-
-func (c counts) AuthFailures(id meter.ID, fp string) int { return c[string(id)+fp] }
-
-func (c counts) SetAuthFailures(id meter.ID, fp string, n int) error {
-	c[string(id)+fp] = n
-	return nil
-}
-
 type bench struct {
 	sink   *sinkhole
-	counts counts
+	counts *counts
 	poller *Poller
 	stop   func() error
 }
@@ -87,15 +78,15 @@ func registers(every time.Duration, align bool) Group {
 
 func run(t *testing.T, meters ...Meter) *bench {
 	t.Helper()
-	return runWith(t, counts{}, nil, meters...)
+	return runWith(t, newCounts(), nil, meters...)
 }
 
 // runWith runs a poller over counts and cursors that an earlier one left.
-func runWith(t *testing.T, c counts, cursors []meter.Cursor, meters ...Meter) *bench {
+func runWith(t *testing.T, c *counts, cursors []meter.Cursor, meters ...Meter) *bench {
 	t.Helper()
 	b := &bench{sink: &sinkhole{cursors: cursors}, counts: c}
 	now := func() meter.Stamp { return meter.Stamp{Time: time.Now().UnixMilli()} }
-	b.poller = New(Config{Line: "l", Meters: meters, Sink: b.sink, Lockouts: c, Now: now, Log: slog.New(slog.DiscardHandler)})
+	b.poller = New(Config{Line: "l", Meters: meters, Sink: b.sink, Memory: c, Now: now, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.poller.Run(ctx) }()
@@ -187,60 +178,6 @@ func TestADeadMeterCostsATimeoutABackoffStep(t *testing.T) {
 	})
 }
 
-func TestAMeterThatRefusesTwiceIsLeftAloneOverRestarts(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		refuse := func() *visitor {
-			return &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) {
-				return meter.Got{}, fmt.Errorf("client 17: %w", meter.ErrAuthentication)
-			}}
-		}
-		c := counts{}
-		first := refuse()
-		b := runWith(t, c, nil, Meter{ID: "m", Fingerprint: "old", Visitor: first, Groups: []Group{registers(time.Minute, false)}})
-		time.Sleep(time.Hour)
-		status := b.poller.Status()
-		_ = b.stop()
-		if len(first.at) != 2 || status[0].State != LockedOut {
-			t.Errorf("tried %d times, %+v", len(first.at), status)
-		}
-		second := refuse()
-		b = runWith(t, c, nil, Meter{ID: "m", Fingerprint: "old", Visitor: second, Groups: []Group{registers(time.Minute, false)}})
-		time.Sleep(time.Hour)
-		_ = b.stop()
-		if len(second.at) != 0 {
-			t.Errorf("tried %d times after a restart", len(second.at))
-		}
-		third := answer("1", "")
-		b = runWith(t, c, nil, Meter{ID: "m", Fingerprint: "new password", Visitor: third, Groups: []Group{registers(time.Minute, false)}})
-		time.Sleep(time.Hour)
-		_ = b.stop()
-		if len(third.at) < 59 {
-			t.Errorf("read %d times after the configuration changed", len(third.at))
-		}
-	})
-}
-
-func TestOneRefusalIsForgivenByASession(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		n := 0
-		good := answer("1", "1")
-		flaky := &visitor{visit: func(ctx context.Context, ask meter.Ask) (meter.Got, error) {
-			if n++; n%2 == 1 {
-				return meter.Got{}, meter.ErrAuthentication
-			}
-			return good.visit(ctx, ask)
-		}}
-		b := run(t, Meter{ID: "m", Serial: "1", Visitor: flaky, Groups: []Group{registers(time.Minute, false)}})
-		time.Sleep(time.Hour)
-		_ = b.stop()
-		if len(flaky.at) < 50 {
-			t.Errorf("visited %d times", len(flaky.at))
-		}
-	})
-}
-
 func TestAnExchangedMeterRaisesOneAlarmAndKeepsItsRowsApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -273,7 +210,7 @@ func TestProfilesFollowTheSerialThatAnswers(t *testing.T) {
 		profile := Group{Name: "load", Lane: meter.Interval, Every: time.Hour, Profile: load}
 		v := answer("new", "old")
 		hour := time.Now().Add(-time.Hour).UnixMilli()
-		b := runWith(t, counts{}, []meter.Cursor{
+		b := runWith(t, newCounts(), []meter.Cursor{
 			{Meter: "m", Serial: "old", Profile: load, Time: hour + 1000},
 			{Meter: "m", Serial: "new", Profile: load, Time: hour + 50},
 		}, Meter{ID: "m", Serial: "old", Visitor: v, Groups: []Group{profile}})

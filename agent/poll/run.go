@@ -19,7 +19,7 @@ const (
 // error: what goes wrong is a meter's, and in its status.
 func (p *Poller) Run(ctx context.Context) error {
 	defer p.close()
-	p.recallLockouts()
+	p.recallExchanges()
 	p.begin(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -121,7 +121,7 @@ func (p *Poller) choose(now time.Time) (first *meterState, what task, at time.Ti
 // due gives when m has its turn, and the class of the most urgent of its jobs
 // that are due then.
 func (p *Poller) due(m *meterState, now time.Time) (at time.Time, c class, ok bool) {
-	if m.locked {
+	if len(m.jobs) == 0 || p.refused(m) {
 		return at, c, false
 	}
 	for i := range m.jobs {

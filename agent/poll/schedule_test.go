@@ -72,7 +72,7 @@ func group(lane meter.Lane, every time.Duration) Group {
 }
 
 func pollerOf(c Config) *Poller {
-	c.Line, c.Lockouts, c.Log = "l", counts{}, slog.New(slog.DiscardHandler)
+	c.Line, c.Memory, c.Log = "l", newCounts(), slog.New(slog.DiscardHandler)
 	if c.Sink == nil {
 		c.Sink = &sinkhole{}
 	}

@@ -51,7 +51,7 @@ func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
 	case errors.Is(err, meter.ErrAuthentication):
 		p.failed(m, err)
 	case err == nil:
-		p.forgive(m)
+		p.accepted(m)
 		m.notBefore = time.Time{} // it answers: what was due meanwhile is read now
 	}
 }
@@ -84,6 +84,7 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	m.news(&r, &got)
 	p.bracket(m, &r, &got)
 	p.submit(m, got, r.cleared())
+	p.keepExchange(m)
 	for _, j := range r.jobs {
 		switch j.resumed = cut && j.Profile != ""; {
 		case again && !m.again && j.Profile != "" && err == nil:

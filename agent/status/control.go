@@ -7,7 +7,9 @@
 //	{"verb":"lend","line":"/dev/ttyS1"}    -> {"ok":true}, when the line is free;
 //	                                          the agent stays off it until the connection ends
 //	{"verb":"counters","counters":{…}}     -> {"ok":true,"known":…,"first":…}: invocation counters,
-//	                                          reserved for a tool as for the agent
+//	                                          reserved for a tool as for the agent, and those received
+//	{"verb":"refusals","refusals":{…}}     -> {"ok":true,"salt":…,"count":…,"last":…}: how often meters
+//	                                          refused credentials, counted for tools as for the agent
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -38,6 +40,8 @@ type Config struct {
 	// Counters are given to tools too, which know them by StateDir; nil: none are.
 	Counters Counters
 	StateDir string
+	// Refusals are counted by tools too; nil: they are not.
+	Refusals Refusals
 	Log      *slog.Logger
 }
 
@@ -59,6 +63,7 @@ type request struct {
 	Line string `json:"line,omitempty"`
 
 	Counters *counting `json:"counters,omitempty"`
+	Refusals *refusing `json:"refusals,omitempty"`
 }
 
 type reply struct {
@@ -152,8 +157,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.lend(ctx, conn, r.Line)
 	case "counters":
 		c.count(conn, r.Counters)
+	case "refusals":
+		c.refuse(conn, r.Refusals)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend or counters", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters or refusals", r.Verb)})
 	}
 }
 

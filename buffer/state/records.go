@@ -1,50 +1,25 @@
 package state
 
 import (
-	"encoding/binary"
 	"encoding/hex"
-
-	"gridgate/internal/meter"
 )
 
 // The kinds of records. A number is never used for another thing.
 const (
 	kindLost         = 1 // key "": 1, the state began anew after ErrLost
-	kindAuthFailures = 2 // key meter: count (uvarint), then the fingerprint
+	kindAuthFailures = 2 // no longer written: counts by meter
 	kindConfigHash   = 3 // key "": 32 octets
 	kindCounter      = 4 // key title, then key id, 8 octets each: the first counter not reserved (uvarint)
+	kindReceived     = 5 // key title, key id, direction (1 octet): the highest counter received (uvarint)
+	kindRefusals     = 6 // key Credentials: count (uvarint), then seconds since 1970 of the last (uvarint)
+	kindAccepted     = 7 // key Credentials: 1, a meter took them
+	kindExchanged    = 8 // key meter: the foreign serial number that an alarm was given for
+	kindSalt         = 9 // key "": 16 octets, of Credentials
 )
 
 // Lost says that the state was once lost and begun anew: what it would have
 // known of orders and counters is gone.
 func (s *State) Lost() bool { return s.get(kindLost, "") != nil }
-
-// AuthFailures gives how often in a row a meter refused the credentials of the
-// configuration with this fingerprint. Another fingerprint than the stored
-// one counts from 0: the configuration changed.
-func (s *State) AuthFailures(id meter.ID, fingerprint string) int {
-	v := s.get(kindAuthFailures, string(id))
-	n, size := binary.Uvarint(v)
-	if size <= 0 || string(v[size:]) != fingerprint {
-		return 0
-	}
-	return int(min(n, 1<<30))
-}
-
-// SetAuthFailures stores the count for a meter and the fingerprint of its
-// configuration. 0 removes it.
-func (s *State) SetAuthFailures(id meter.ID, fingerprint string, n int) error {
-	if n <= 0 {
-		return s.ResetAuthFailures(id)
-	}
-	return s.set(kindAuthFailures, string(id), append(binary.AppendUvarint(nil, uint64(n)), fingerprint...))
-}
-
-// ResetAuthFailures forgets a meter's count. It writes nothing when there is
-// none.
-func (s *State) ResetAuthFailures(id meter.ID) error {
-	return s.set(kindAuthFailures, string(id), nil)
-}
 
 // Hash is a SHA-256.
 type Hash [32]byte

@@ -89,6 +89,8 @@ type State struct {
 	generation uint64
 	dirty      bool // a write failed: the copies may be behind records
 	counters   map[string]counter
+	received   map[string]int64 // what the copies hold of received counters that rose since
+	pending    bool             // records have what the copies may lack after a crash
 	closed     bool
 }
 
@@ -132,7 +134,7 @@ func open(dir string) (_ *State, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &State{dir: dir, counters: map[string]counter{}}
+	s := &State{dir: dir, counters: map[string]counter{}, received: map[string]int64{}}
 	if s.lock, err = takeLock(filepath.Join(dir, "state.db.lock")); err != nil {
 		return nil, err
 	}
@@ -198,16 +200,17 @@ func (s *State) Fresh() bool { return s.fresh }
 // Repaired says that Open found one copy damaged or gone and replaced it.
 func (s *State) Repaired() bool { return s.repaired }
 
-// Close lets go of the state. There is nothing to write. Closing twice is no
-// error.
+// Close writes what may wait for a write (see NoteReceived) and lets go of the
+// state. Closing twice is no error.
 func (s *State) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
+	err := s.flush()
 	s.closed = true
-	return unlock(s.lock)
+	return errors.Join(err, unlock(s.lock))
 }
 
 // get gives the value of a record, nil when there is none. Do not change it.
@@ -273,7 +276,8 @@ func (s *State) write() error {
 			return err
 		}
 	}
-	s.dirty = false
+	s.dirty, s.pending = false, false
+	clear(s.received)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,23 +36,37 @@ func read(t *testing.T, dir string) (a, b []byte) {
 	return a, b
 }
 
+// setText stores a number that text gives again; 0 removes it.
+func setText(s *State, id string, n int) error {
+	found := ""
+	if n > 0 {
+		found = strconv.Itoa(n)
+	}
+	return s.SetExchanged(meter.ID(id), found)
+}
+
+func text(s *State, id string) int {
+	n, _ := strconv.Atoi(s.Exchanged(meter.ID(id)))
+	return n
+}
+
 func TestSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made")
 	s := mustOpen(t, dir)
-	if _, ok := s.ConfigHash(); ok || !s.Fresh() || s.Repaired() || s.Lost() || s.AuthFailures("m", "f") != 0 {
+	if _, ok := s.ConfigHash(); ok || !s.Fresh() || s.Repaired() || s.Lost() || text(s, "m") != 0 {
 		t.Error("a fresh state is not empty")
 	}
 	hash := Hash{1, 2, 3, 31: 9}
-	err := errors.Join(s.SetAuthFailures("m1", "f1", 2), s.SetAuthFailures("m2", "f2", 300), s.SetAuthFailures("m3", "f", 1),
-		s.SetConfigHash(hash), s.ResetAuthFailures("m3"))
+	err := errors.Join(setText(s, "m1", 2), setText(s, "m2", 300), setText(s, "m3", 1),
+		s.SetConfigHash(hash), setText(s, "m3", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		h, ok := s.ConfigHash()
-		if s.AuthFailures("m1", "f1") != 2 || s.AuthFailures("m2", "f2") != 300 || s.AuthFailures("m3", "f") != 0 ||
-			s.AuthFailures("m1", "changed") != 0 || s.AuthFailures("m1", "") != 0 || !ok || h != hash {
+		if text(s, "m1") != 2 || text(s, "m2") != 300 || text(s, "m3") != 0 ||
+			!ok || h != hash {
 			t.Errorf("%+v", s.records)
 		}
 		if _, err := Open(dir); !errors.Is(err, ErrInUse) {
@@ -87,7 +102,7 @@ func TestGolden(t *testing.T) {
 func TestWritesNothingTwice(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir())
-	err := errors.Join(s.SetAuthFailures("m", "f", 1), s.SetAuthFailures("m", "f", 1), s.ResetAuthFailures("other"), s.SetAuthFailures("x", "", 0))
+	err := errors.Join(setText(s, "m", 1), setText(s, "m", 1), setText(s, "other", 0))
 	if err != nil || s.generation != 2 {
 		t.Errorf("generation %d, want 2: %v", s.generation, err)
 	}
@@ -99,11 +114,11 @@ func TestCutAtEveryOctet(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	if err := s.SetAuthFailures("m", "f", 1); err != nil {
+	if err := setText(s, "m", 1); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := read(t, dir)
-	if err := errors.Join(s.SetAuthFailures("m", "f", 2), s.SetConfigHash(Hash{5}), s.Close()); err != nil {
+	if err := errors.Join(setText(s, "m", 2), s.SetConfigHash(Hash{5}), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	after, _ := read(t, dir)
@@ -123,7 +138,7 @@ func TestCutAtEveryOctet(t *testing.T) {
 		if err != nil {
 			t.Fatalf("cut after %d octets: %v", cut, err)
 		}
-		if n := s.AuthFailures("m", "f"); n != 1 && n != 2 || first == len(after) && n != 2 {
+		if n := text(s, "m"); n != 1 && n != 2 || first == len(after) && n != 2 {
 			t.Errorf("cut after %d octets: %d", cut, n)
 		}
 		if a, b := read(t, dir); !bytes.Equal(a[:header], b[:header]) {
@@ -138,7 +153,7 @@ func TestDamage(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
 	for i := range 20 {
-		if err := s.SetAuthFailures(meter.ID(fmt.Sprint("m", i)), "f", i+1); err != nil {
+		if err := setText(s, fmt.Sprint("m", i), i+1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -162,7 +177,7 @@ func TestDamage(t *testing.T) {
 		if err != nil {
 			t.Fatalf("one copy damaged: %v", err)
 		}
-		if s.AuthFailures("m19", "f") != 20 || !s.Repaired() || s.Lost() {
+		if text(s, "m19") != 20 || !s.Repaired() || s.Lost() {
 			t.Fatal("one copy damaged: not repaired")
 		}
 		if a, b := read(t, dir); !bytes.Equal(a, good) || !bytes.Equal(b, good) {
@@ -298,7 +313,7 @@ func TestALengthBeyondAnInt32IsDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.SetAuthFailures("m", "f", 1), s.Close()); err != nil {
+	if err := errors.Join(setText(s, "m", 1), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "state.db")
@@ -315,7 +330,7 @@ func TestALengthBeyondAnInt32IsDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	if !s.Repaired() || s.AuthFailures("m", "f") != 1 {
-		t.Errorf("repaired %v, %d failures", s.Repaired(), s.AuthFailures("m", "f"))
+	if !s.Repaired() || text(s, "m") != 1 {
+		t.Errorf("repaired %v, %d failures", s.Repaired(), text(s, "m"))
 	}
 }

@@ -19,7 +19,14 @@ import (
 func cmdline(t *testing.T, args ...string) (int, string, string) {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	env := cli.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errOut, Getenv: os.Getenv}
+	home := t.TempDir()
+	getenv := func(name string) string {
+		if name == "HOME" || name == "XDG_STATE_HOME" { // what tools count is of this test alone
+			return home
+		}
+		return os.Getenv(name)
+	}
+	env := cli.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errOut, Getenv: getenv}
 	code := program().Run(t.Context(), env, args)
 	return code, out.String(), errOut.String()
 }

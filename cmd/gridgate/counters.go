@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"gridgate/agent/status"
@@ -17,9 +18,10 @@ import (
 // agentState is where the agent of an ordinary installation keeps its state.
 const agentState = "/var/lib/gridgate/buffer"
 
-// keptCounters are invocation counters in a state directory, which is open only
-// while they are drawn: several tools may use it at once. It is the agent's
-// where there is one, since two that count apart use the same counter twice.
+// keptCounters are invocation counters, and counts of refused credentials, in a
+// state directory, which is open only while they are looked at: several tools may
+// use it at once. It is the agent's where there is one, since two that count
+// apart use the same counter twice.
 type keptCounters struct {
 	ctx context.Context //nolint:containedctx // of the command: the counters are drawn deep within it
 	dir string
@@ -27,30 +29,70 @@ type keptCounters struct {
 	control string
 	// agents says that they are that agent's, wherever it keeps them.
 	agents bool
+
+	mu    sync.Mutex
+	heard map[heardKey]uint32 // received, and not handed on before flush
 }
 
-// counters is both: a state, and the agent that has it.
-type counters interface {
+type heardKey struct {
+	title     security.Title
+	key       security.KeyID
+	direction security.Direction
+}
+
+// ledger is a state, or the agent that has it.
+type ledger interface {
 	security.Store
+	security.Received
 	KnownCounters(title security.Title, key security.KeyID) (bool, error)
+	Heard(key security.KeyID) ([]security.Heard, error)
+	ForgetReceived(title security.Title, key security.KeyID, d security.Direction) error
+
+	Salt() ([]byte, error)
+	Refusals(credentials string) (n int, last time.Time, accepted bool, err error)
+	Refused(credentials string) error
+	Accepted(credentials string) error
+}
+
+// openState is a state as a ledger.
+type openState struct{ *state.State }
+
+func (s openState) Refusals(credentials string) (n int, last time.Time, accepted bool, err error) {
+	n, last = s.State.Refusals(credentials)
+	return n, last, s.WasAccepted(credentials), nil
+}
+
+func (s openState) Refused(credentials string) error {
+	_, err := s.State.Refused(credentials, time.Now())
+	return err
+}
+
+// agentLedger is an agent as a ledger.
+type agentLedger struct {
+	status.AgentCounters
+	status.AgentRefusals
+}
+
+func agentAt(ctx context.Context, path, dir string) agentLedger {
+	return agentLedger{status.AgentCounters{Context: ctx, Path: path, Dir: dir}, status.AgentRefusals{Context: ctx, Path: path}}
 }
 
 // keptCounters gives the place where the invocation counters of the meter are:
 // one place, for as long as the meter is read. When nobody says, it is that of
 // the agent that runs.
-func (t target) keptCounters(ctx context.Context, env cli.Env) (k keptCounters, err error) {
-	k = keptCounters{ctx: ctx, dir: t.counters, control: t.control}
-	if !t.addr.UsesKeys() || k.dir != "" {
+func (t target) keptCounters(ctx context.Context, env cli.Env) (*keptCounters, error) {
+	k := &keptCounters{ctx: ctx, dir: t.counters, control: t.control}
+	if len(t.addr.Secrets()) == 0 && !t.addr.UsesKeys() || k.dir != "" {
 		return k, nil
 	}
-	agent := status.AgentCounters{Context: ctx, Path: k.control}
-	switch _, err := agent.KnownCounters(security.Title(t.addr.Security.Title), security.KeyID{}); {
+	switch _, err := agentAt(ctx, k.control, "").KnownCounters(security.Title(t.addr.Security.Title), security.KeyID{}); {
 	case err == nil:
 		k.agents = true
 		return k, nil
 	case !errors.Is(err, status.ErrNoAgent) && !errors.Is(err, status.ErrOtherCounters):
 		return k, fmt.Errorf("invocation counters: %w", err)
 	}
+	var err error
 	k.dir, err = counterDir(env)
 	return k, err
 }
@@ -70,49 +112,95 @@ func counterDir(env cli.Env) (string, error) {
 	return "", errors.New("no place to keep invocation counters: want -counters DIR")
 }
 
-func (k keptCounters) KnownCounters(title security.Title, key security.KeyID) (known bool, err error) {
-	err = k.with(func(s counters) error {
+func (k *keptCounters) KnownCounters(title security.Title, key security.KeyID) (known bool, err error) {
+	err = k.with(k.ctx, func(s ledger) error {
 		known, err = s.KnownCounters(title, key)
 		return err
 	})
 	return known, err
 }
 
-func (k keptCounters) Reserve(title security.Title, key security.KeyID, n uint32) (first uint32, err error) {
-	err = k.with(func(s counters) error {
+func (k *keptCounters) Reserve(title security.Title, key security.KeyID, n uint32) (first uint32, err error) {
+	err = k.with(k.ctx, func(s ledger) error {
 		first, err = s.Reserve(title, key, n)
 		return err
 	})
 	return first, err
 }
 
-func (k keptCounters) Raise(title security.Title, key security.KeyID, next uint32) error {
-	return k.with(func(s counters) error { return s.Raise(title, key, next) })
+func (k *keptCounters) Raise(title security.Title, key security.KeyID, next uint32) error {
+	return k.with(k.ctx, func(s ledger) error { return s.Raise(title, key, next) })
+}
+
+func (k *keptCounters) LastReceived(title security.Title, key security.KeyID, d security.Direction) (counter uint32, ok bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if counter, ok = k.heard[heardKey{title, key, d}]; ok {
+		return counter, true, nil
+	}
+	err = k.with(k.ctx, func(s ledger) error {
+		counter, ok, err = s.LastReceived(title, key, d)
+		return err
+	})
+	return counter, ok, err
+}
+
+// NoteReceived hands on at once what must not be lost, and the rest with flush.
+func (k *keptCounters) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, loss uint32) error {
+	if loss == 0 {
+		return k.with(k.ctx, func(s ledger) error { return s.NoteReceived(title, key, d, counter, 0) })
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.heard == nil {
+		k.heard = map[heardKey]uint32{}
+	}
+	at := heardKey{title, key, d}
+	k.heard[at] = max(counter, k.heard[at])
+	return nil
+}
+
+// flush hands on what was received, also when the command is interrupted.
+func (k *keptCounters) flush(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.heard) == 0 {
+		return nil
+	}
+	return k.with(context.WithoutCancel(ctx), func(s ledger) error {
+		for at, counter := range k.heard {
+			if err := s.NoteReceived(at.title, at.key, at.direction, counter, 1<<32-1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // with does something with the state when no other tool has it, or has the
 // agent do it where that has it.
-func (k keptCounters) with(do func(counters) error) error {
+func (k *keptCounters) with(ctx context.Context, do func(ledger) error) error {
 	const patience, pause = 3 * time.Second, 50 * time.Millisecond
-	ctx, cancel := context.WithTimeout(k.ctx, patience)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	again := time.NewTicker(pause)
 	defer again.Stop()
 	if k.agents {
-		return do(status.AgentCounters{Context: ctx, Path: k.control})
+		return do(agentAt(ctx, k.control, ""))
 	}
 	for {
 		s, err := state.Open(k.dir)
 		switch {
 		case err == nil:
-			return errors.Join(do(s), s.Close())
+			return errors.Join(do(openState{s}), s.Close())
 		case errors.Is(err, os.ErrPermission):
 			return fmt.Errorf("invocation counters: %w (run as the user that the agent runs as, "+
 				"or, with a title of your own, give -counters DIR)", err)
 		case !errors.Is(err, state.ErrInUse):
 			return fmt.Errorf("invocation counters: %w", err)
 		}
-		err = do(status.AgentCounters{Context: ctx, Path: k.control, Dir: k.dir})
+		err = do(agentAt(ctx, k.control, k.dir))
 		free := errors.Is(err, status.ErrNoAgent) || errors.Is(err, status.ErrOtherCounters)
 		late := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil // of ctx, a moment before it says so
 		if !free && !late {
@@ -120,8 +208,8 @@ func (k keptCounters) with(do func(counters) error) error {
 		}
 		select {
 		case <-ctx.Done():
-			if k.ctx.Err() != nil {
-				return k.ctx.Err()
+			if whole.Err() != nil {
+				return whole.Err()
 			}
 			return fmt.Errorf("invocation counters: %s: %w; two that count apart would use one counter twice, which gives "+
 				"the key away (-control SOCKET of the agent that has them? Or, with a title of your own, -counters DIR)", k.dir, state.ErrInUse)

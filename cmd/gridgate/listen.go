@@ -6,38 +6,47 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"net/netip"
-	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
+	"gridgate/dlms"
+	"gridgate/dlms/security"
 	"gridgate/drivers"
 	"gridgate/drivers/address"
 	"gridgate/drivers/cosem"
+	"gridgate/drivers/line"
 	"gridgate/internal/cli"
+	"gridgate/internal/meter"
 )
 
 // listenFlags are the flags of listen.
 type listenFlags struct {
-	zone string
-	last time.Duration
-	json bool
+	zone, config, objects, control, counters string
+	last                                     time.Duration
+	json                                     bool
 }
 
 func listenVerb() cli.Verb {
 	return cli.Verb{
-		Name: "listen", Summary: "print what DLMS meters push", Args: "URL",
+		Name: "listen", Summary: "print what DLMS meters push, over the network or on a line", Args: "URL",
 		Example: []string{
 			"gridgate listen tcp://:4059",
 			"gridgate listen dlms+udp://127.0.0.1:4059 -for 10m -json",
-			"gridgate listen 'dlms+wrapper://0.0.0.0:4059?ek=file:/etc/gridgate/ek&ak=file:/etc/gridgate/ak'",
+			"gridgate listen 'dlms+wrapper://0.0.0.0:4059?ek=file:/etc/gridgate/ek&ak=file:/etc/gridgate/ak&title=4752470000000001'",
+			"gridgate listen 'serial:///dev/ttyUSB0?baud=2400&format=8E1'   # a customer port (HAN)",
+			"gridgate listen dlms+hdlc://10.0.0.9:2001                      # the same behind a serial server",
+			"gridgate listen tcp://:4059 -config /etc/gridgate/gridgate.yaml",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			var f listenFlags
 			fs.DurationVar(&f.last, "for", 0, "stop after this `DURATION` (default: with SIGINT)")
 			fs.StringVar(&f.zone, "zone", "UTC", "the time `ZONE` of meters that do not tell their own")
+			fs.StringVar(&f.config, "config", "", "know the meters of this configuration `FILE`: their names, serial numbers and keys")
+			fs.StringVar(&f.objects, "objects", "", "the `OBJECTS` of a meter that pushes values only, as in 1-0:1.8.0,1-0:2.8.0")
+			fs.StringVar(&f.control, "control", "", "the control `SOCKET` of a running agent that a line is borrowed from\n(default: that of -config, or "+defaultControl+")")
+			fs.StringVar(&f.counters, "counters", "", "with title: the `DIR` where the invocation counters of answers are kept, never to be restored or copied\n"+
+				"(default: that of -config, or the agent's, or ~/.local/state/gridgate)")
 			fs.BoolVar(&f.json, "json", false, "print one JSON object a value")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				return f.run(ctx, env, args)
@@ -61,28 +70,15 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 	if f.last < 0 {
 		return cli.Usagef("listen: -for %v: want a duration above zero", f.last)
 	}
-	out := newRowPrinter(env.Stdout, f.json)
+	objects, err := parseObjects(f.objects)
+	if err != nil {
+		return cli.Usagef("listen: -objects: %v", err)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	tell := func(from netip.AddrPort, err error) {
-		fmt.Fprintf(env.Stderr, "gridgate: listen: from %v: %v\n", from, err)
-	}
-	r := &cosem.Receiver{Now: now, TimeZone: zone, Bad: tell, Got: func(from netip.AddrPort, p cosem.Pushed) {
-		if len(p.Rows) == 0 {
-			tell(from, fmt.Errorf("%v without values", p.Kind))
-		}
-		for _, row := range p.Rows {
-			out.print(row)
-		}
-		if err := out.flush(); err != nil {
-			cancel(err)
-		}
-	}}
-	secrets, err := at.secrets.Resolve(env.Getenv, os.ReadFile)
-	if err == nil {
-		err = drivers.SetKeys(r, at.secrets.Security.Suite, secrets)
-	}
-	if err != nil {
+	h := hearing{env: env, out: newRowPrinter(env.Stdout, f.json), cancel: cancel, config: f.config, told: map[string]bool{}}
+	h.Receiver = cosem.Receiver{Now: now, TimeZone: zone, Objects: objects, Got: h.got, Bad: h.bad, MeterTitle: at.meter}
+	if err := f.secure(ctx, env, &h.Receiver, &at); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	if f.last > 0 {
@@ -90,93 +86,170 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 		ctx, stop = context.WithTimeout(ctx, f.last)
 		defer stop()
 	}
-	err = r.Listen(ctx, at.network, at.host, func(a net.Addr) {
-		fmt.Fprintf(env.Stderr, "gridgate: listening on %s %v\n", at.network, a)
-	})
+	if at.isLine() {
+		err = h.onLine(ctx, f.control, at)
+	} else {
+		err = h.Listen(ctx, at.network, at.host, func(a net.Addr) {
+			fmt.Fprintf(env.Stderr, "gridgate: listening on %s %v\n", at.network, a)
+		})
+	}
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		err = cause // what was received could not be printed
 	}
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen: %w", advised(err))
 	}
 	return nil
 }
 
-// listenAddress is where to listen.
-type listenAddress struct {
-	network, host string          // for net
-	secrets       address.Address // the keys of the meters: nothing else in it counts
-}
-
-// parseListen reads an address of this machine:
-//
-//	tcp://[HOST][:4059], dlms+wrapper://… the same, dlms+udp://…
-//
-// with the keys ek, ak and suite. No host is every address of the machine.
-// Errors quote nothing that may be a secret.
-func parseListen(text string) (listenAddress, error) {
-	const want = "want tcp://[HOST][:4059], dlms+wrapper://… or dlms+udp://…"
-	var at listenAddress
-	scheme, rest, ok := strings.Cut(text, "://")
-	switch strings.ToLower(scheme) {
-	case "tcp", "dlms+wrapper":
-		at.network = "tcp"
-	case "udp", "dlms+udp":
-		at.network = "udp"
-	default:
-		ok = false
+// secure gives the receiver keys, meters, and a place for its counters.
+func (f *listenFlags) secure(ctx context.Context, env cli.Env, r *cosem.Receiver, at *listenAddress) error {
+	secrets, err := at.secrets.Resolve(env.Getenv, os.ReadFile)
+	if err != nil {
+		return err
 	}
-	if !ok {
-		return at, errors.New("unknown scheme: " + want)
+	if err := drivers.SetKeys(r, at.secrets.Security.Suite, secrets); err != nil {
+		return err
 	}
-	where, query, _ := strings.Cut(rest, "?")
-	where = strings.TrimSuffix(where, "/")
-	if strings.Contains(where, "@") {
-		return at, errors.New("credentials do not stand before the host")
+	title := at.secrets.Security.Title
+	counters := target{control: defaultControl}
+	if f.config != "" {
+		cfg, err := loadConfig(f.config)
+		if err != nil {
+			return err
+		}
+		counters.control, counters.counters = cfg.Control.Socket, cfg.Buffer.Path
+		for _, m := range cfg.Meters {
+			if !m.Address.Scheme.IsDLMS() {
+				continue
+			}
+			secrets, err := m.Address.Resolve(env.Getenv, os.ReadFile)
+			if err != nil {
+				return fmt.Errorf("meter %s: %w", m.ID, err)
+			}
+			known, err := drivers.Known(drivers.Config{ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, TimeZone: cfg.TimeZone})
+			if err != nil {
+				return fmt.Errorf("meter %s: %w", m.ID, err)
+			}
+			if r.Meters = append(r.Meters, known); title == (address.Title{}) {
+				title = m.Address.Security.Title
+			}
+		}
 	}
-	if strings.LastIndexByte(where, ':') <= strings.LastIndexByte(where, ']') {
-		where += ":4059"
+	if f.control != "" {
+		counters.control = f.control
 	}
-	host, port, err := net.SplitHostPort(where)
-	_, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil || strings.ContainsAny(host, "/ %") {
-		return at, errors.New("neither host nor port: " + want)
+	if f.counters != "" {
+		counters.counters = f.counters
 	}
-	at.host = net.JoinHostPort(host, port)
-	return at, at.query(query)
-}
-
-func (a *listenAddress) query(query string) error {
-	if query == "" {
+	f.control = counters.control
+	if r.Title = security.Title(title); r.Title.IsZero() {
 		return nil
 	}
-	s := &a.secrets.Security
-	for i, part := range strings.Split(query, "&") {
-		name, value, _ := strings.Cut(part, "=")
-		value, err := url.PathUnescape(value)
-		if err != nil || value == "" {
-			return fmt.Errorf("part %d of the query: want KEY=VALUE, with %%26 for '&'", i+1)
-		}
-		switch name {
-		case "ek":
-			s.EK, err = address.ParseSecret(value)
-		case "ak":
-			s.AK, err = address.ParseSecret(value)
-		case "suite":
-			var n uint64
-			if n, err = strconv.ParseUint(value, 10, 8); err != nil || n > 2 {
-				err = errors.New("want 0, 1 or 2")
-			}
-			s.Suite = uint8(n)
-		default:
-			return fmt.Errorf("part %d of the query: unknown key: want ek, ak or suite", i+1)
-		}
+	counters.addr.Scheme = address.DLMSWrapper
+	counters.addr.Security = address.Security{Protection: address.AuthenticatedEncrypted, Title: title}
+	r.Counters, err = counters.keptCounters(ctx, env)
+	return err
+}
+
+// hearing is a receiver that prints.
+type hearing struct {
+	cosem.Receiver
+	env    cli.Env
+	out    *rowPrinter
+	cancel context.CancelCauseFunc
+	config string
+	told   map[string]bool // of whom it was said that nobody knows them
+}
+
+func (h *hearing) got(from cosem.Sender, p cosem.Pushed) error {
+	if !p.Known && h.config != "" {
+		h.unknown(from, p)
+	}
+	if len(p.Rows) == 0 {
+		h.bad(from, fmt.Errorf("%v without values", p.Kind))
+	}
+	if p.Identity.Exchanged() {
+		h.bad(from, fmt.Errorf("another meter: configured serial %s, found %s", p.Identity.Want, p.Identity.Found))
+	}
+	for _, row := range p.Rows {
+		h.out.print(row)
+	}
+	err := h.out.flush()
+	if err != nil {
+		h.cancel(err)
+	}
+	return err
+}
+
+// unknown says once of a sender that it is none of the configured meters.
+func (h *hearing) unknown(from cosem.Sender, p cosem.Pushed) {
+	const enough = 256
+	who := fmt.Sprintf("system title %v, serial number %q", p.Title, p.Identity.Found)
+	if p.Title.IsZero() {
+		who = fmt.Sprintf("serial number %q", p.Identity.Found)
+	}
+	if len(h.told) >= enough || h.told[who] {
+		return
+	}
+	h.told[who] = true
+	h.bad(from, fmt.Errorf("%s: %w of %s (a meter there with this serial number or this host knows it)", who, cosem.ErrUnknown, h.config))
+}
+
+func (h *hearing) bad(from cosem.Sender, err error) {
+	fmt.Fprintf(h.env.Stderr, "gridgate: listen: from %v: %v%s\n", from, err, h.advice(err))
+}
+
+// advice says what to do about a notification that was not taken.
+func (h *hearing) advice(err error) string {
+	switch {
+	case errors.Is(err, cosem.ErrKeyMissing):
+		return " (give the meter's: URL?ek=file:/PATH&ak=file:/PATH)"
+	case errors.Is(err, cosem.ErrTitleMissing):
+		return " (give it: URL?meter=16 hexadecimal digits)"
+	case errors.Is(err, cosem.ErrUnanswered) && h.Title.IsZero():
+		return " (give the system title that the meter knows us by: URL?title=16 hexadecimal digits)"
+	case errors.Is(err, security.ErrSuite):
+		return " (give it: URL?suite=N)"
+	case errors.Is(err, security.ErrWeak):
+		return " (without keys it would be taken)"
+	}
+	return ""
+}
+
+// onLine listens on a serial port or serial server, borrowed from the agent
+// where one has it.
+func (h *hearing) onLine(ctx context.Context, control string, at listenAddress) (err error) {
+	giveBack, err := borrow(ctx, control, at.line.Line)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	l := drivers.OpenLine(at.line, line.Options{Program: "gridgate listen"})
+	defer func() { err = errors.Join(err, l.Close()) }()
+	o := cosem.LineOptions{Answer: at.confirm, Settings: line.Settings{
+		Baud: at.line.Baud, DataBits: at.line.DataBits, Parity: at.line.Parity, StopBits: at.line.StopBits,
+	}}
+	return h.ServeLine(ctx, l, o, func() {
+		fmt.Fprintf(h.env.Stderr, "gridgate: listening on line %v\n", l)
+	})
+}
+
+// parseObjects reads the objects of a push setup.
+func parseObjects(text string) (objects []dlms.Column, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	for _, name := range strings.Split(text, ",") {
+		c, err := meter.ParseChannel(strings.TrimSpace(name))
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
+		code, class, attribute, ok := c.Attribute()
+		if !ok {
+			return nil, fmt.Errorf("%s: want an OBIS code", name)
+		}
+		objects = append(objects, dlms.Column{Attribute: dlms.Attribute{Class: class, Code: code, ID: attribute}})
 	}
-	if s.EK.IsZero() && (!s.AK.IsZero() || s.Suite != 0) {
-		return errors.New("ek: missing: ak and suite need the encryption key beside them")
-	}
-	return nil
+	return objects, nil
 }

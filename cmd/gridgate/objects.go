@@ -41,15 +41,19 @@ func objectsVerb() cli.Verb {
 }
 
 // meterFlags are the flags of verbs that speak with one meter.
-type meterFlags struct{ control, counters string }
+type meterFlags struct {
+	control, counters string
+	force             bool
+}
 
 func (f *meterFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&f.control, "control", defaultControl, "the control `SOCKET` of a running agent that the line is borrowed from")
 	fs.StringVar(&f.counters, "counters", "", "the `DIR` with the invocation counters of meters with keys\n(default: the agent's, or ~/.local/state/gridgate)")
+	fs.BoolVar(&f.force, "force", false, forceHelp)
 }
 
 func (f *meterFlags) target(addr address.Address) target {
-	return target{id: "meter", addr: addr, zone: time.UTC, control: f.control, counters: f.counters}
+	return target{id: "meter", addr: addr, zone: time.UTC, control: f.control, counters: f.counters, force: f.force}
 }
 
 // cosemAddress reads the address of a meter that has objects.

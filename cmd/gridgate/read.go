@@ -24,7 +24,7 @@ import (
 // readFlags are the flags of read.
 type readFlags struct {
 	config, meter, control, serial, counters string
-	json                                     bool
+	json, force                              bool
 }
 
 func readVerb() cli.Verb {
@@ -34,6 +34,7 @@ func readVerb() cli.Verb {
 			"gridgate read 'dlms+wrapper://10.0.0.7:4059?client=17&auth=lls&password=12345678' 1-0:1.8.0 1-0:32.7.0",
 			"gridgate read 'dlms+wrapper://10.0.0.7?client=1&auth=gmac&security=authenc&title=4752470000000001&ek=file:ek&ak=file:ak' 1-0:1.8.0",
 			"gridgate read 'modbus+rtu:///dev/ttyS1?baud=9600&unit=7&model=eastron-sdm630' -json",
+			"gridgate read 'iec21:///dev/ttyUSB0?address=12345678'",
 			"gridgate read -config /etc/gridgate/gridgate.yaml -meter house-01",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
@@ -45,6 +46,7 @@ func readVerb() cli.Verb {
 			fs.StringVar(&f.counters, "counters", "", "the `DIR` where the invocation counters of ciphered meters are kept, never to be restored or copied\n"+
 				"(default: that of -config, or the agent's, or ~/.local/state/gridgate)")
 			fs.BoolVar(&f.json, "json", false, "print one JSON object a value")
+			fs.BoolVar(&f.force, "force", false, forceHelp)
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				targets, err := f.targets(args)
 				if err != nil {
@@ -55,6 +57,8 @@ func readVerb() cli.Verb {
 		},
 	}
 }
+
+const forceHelp = "try credentials that the meter refused twice; it may lock out for good"
 
 // unnamed is the id of a meter that has only an address.
 const unnamed = "meter"
@@ -67,7 +71,9 @@ type target struct {
 	zone     *time.Location
 	control  string
 	counters string
+	models   string // where register maps are
 	groups   []meter.Group
+	force    bool // show the meter what it refused twice
 	guessing bool // the channels are a guess: what the meter lacks is no error
 }
 
@@ -87,7 +93,7 @@ func (f readFlags) targets(args []string) ([]target, error) {
 		if f.meter != "" && string(m.ID) != f.meter {
 			continue
 		}
-		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path}
+		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path, models: cfg.Models}
 		for _, g := range m.Groups {
 			if g.Profile == "" {
 				t.groups = append(t.groups, meter.Group{Name: string(g.Name), Lane: g.Lane, Channels: g.Channels})
@@ -111,7 +117,7 @@ func (f readFlags) addressed(args []string) ([]target, error) {
 	if err != nil {
 		return nil, cli.Usagef("read: address: %v", err)
 	}
-	t := target{id: unnamed, serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl}
+	t := target{id: unnamed, serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl, models: configs.DefaultModels}
 	group := meter.Group{Name: "read", Lane: meter.Instant}
 	for _, arg := range args[1:] {
 		c, err := meter.ParseChannel(arg)
@@ -131,11 +137,12 @@ func (f readFlags) addressed(args []string) ([]target, error) {
 }
 
 // usualChannels gives what to read of a meter when nobody says: all registers
-// of a Modbus model; of a DLMS meter what nearly every meter has.
+// of a Modbus model; none, which is all, of a readout; of others what nearly
+// every meter has.
 func usualChannels(addr address.Address) ([]meter.Channel, error) {
 	var channels []meter.Channel
 	if addr.Scheme.IsModbus() {
-		model, err := configs.Model(addr.Model)
+		model, err := configs.ModelIn(configs.DefaultModels, addr.Model)
 		if err != nil {
 			return nil, err
 		}
@@ -143,6 +150,9 @@ func usualChannels(addr address.Address) ([]meter.Channel, error) {
 			channels = append(channels, r.Channel)
 		}
 		return channels, nil
+	}
+	if addr.Scheme == address.IEC21 && addr.Mode != address.ModeP {
+		return nil, nil
 	}
 	for _, code := range []string{
 		"0-0:1.0.0", "0-0:96.1.0", "1-0:1.8.0", "1-0:2.8.0", "1-0:3.8.0", "1-0:4.8.0", "1-0:1.7.0", "1-0:2.7.0",
@@ -169,6 +179,7 @@ func readAll(ctx context.Context, env cli.Env, f readFlags, targets []target) er
 		if f.counters != "" {
 			t.counters = f.counters
 		}
+		t.force = f.force
 		got, err := readOne(ctx, env, t)
 		(&validate.Validator{}).Check(got.Rows)
 		for _, row := range got.Rows {
@@ -245,12 +256,16 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 		return err
 	}
 	counters, err := t.keptCounters(ctx, env)
+	if err != nil && t.addr.UsesKeys() {
+		return err
+	}
+	tries, err := t.attempts(ctx, env, counters, secrets)
 	if err != nil {
 		return err
 	}
 	var model *modbus.Model
 	if t.addr.Scheme.IsModbus() {
-		if model, err = configs.Model(t.addr.Model); err != nil {
+		if model, err = configs.ModelIn(t.models, t.addr.Model); err != nil {
 			return err
 		}
 	}
@@ -262,8 +277,9 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	return do(v)
+	defer func() { err = errors.Join(err, v.Close(), counters.flush(ctx)) }()
+	err = do(v)
+	return errors.Join(err, tries.note(ctx, err))
 }
 
 // borrow borrows the line from the agent that serves the socket; where there

@@ -78,7 +78,7 @@ func serveCounters(t *testing.T, s *state.State, dir string) (socket string) {
 	t.Helper()
 	socket = filepath.Join(dir, "c.sock")
 	c, err := status.Listen(status.Config{
-		Path: socket, Counters: s, StateDir: dir, Log: slog.New(slog.DiscardHandler),
+		Path: socket, Counters: s, Refusals: s, StateDir: dir, Log: slog.New(slog.DiscardHandler),
 		Lend: func(context.Context, string) (func(), error) { return nil, status.ErrUnused },
 	})
 	if err != nil {
@@ -139,7 +139,7 @@ func TestReadsACipheredMeter(t *testing.T) {
 		strings.Replace(gmac, "client=1", "client=9", 1):                                    "the meter refused client 9 (does it know this client, are keys and title right?)",
 		strings.Replace(gmac, "ek="+testEK, "ek="+testEK[2:], 1):                            "ek: want 32 hexadecimal digits, the key of suite 0",
 		gmac + "&ic=0-0:43.1.99":                                                            "",
-		"client=2&auth=sha256&title=4752470000000001&password=HunterXX":                     "the meter refused client 2: authentication failed (wrong password?)",
+		"client=2&auth=sha256&title=4752470000000001&password=HunterXX":                     "the meter refused client 2: authentication failed (wrong password or title?)",
 		strings.Replace(gmac, "title=4752470000000001", "title=GRG-two!&ic=0-0:43.1.99", 1): "is it in another object, ic=OBIS, or in none, ic=none?",
 	} {
 		code, out, errOut := read(query)

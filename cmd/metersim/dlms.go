@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,23 +27,27 @@ type dlmsOptions struct {
 	count, every                 int
 	capture                      time.Duration
 	hdlc                         hdlcOptions
+	pace                         paceOptions
+	push                         pushOptions
 	secured                      securedOptions
 }
 
 func dlmsVerb() cli.Verb {
 	return cli.Verb{
 		Name:    "dlms",
-		Summary: "DLMS/COSEM meters over TCP, UDP, HDLC and pseudo-terminals",
+		Summary: "DLMS/COSEM meters over TCP, UDP, HDLC, mode E and pseudo-terminals",
 		Example: []string{
 			"metersim dlms -listen 127.0.0.1:4059 -count 10 -password 12345678",
 			"metersim dlms -transport hdlc -pty -link /tmp/optical -auth gmac -security authenc",
-			"metersim dlms -transport hdlc -count 3 -faults late,noise,segment",
+			"metersim dlms -transport modee -pty -baud 9600 -turnaround 50ms -auth lls -password 12345678",
+			"metersim dlms -transport hdlc -count 3 -faults late,noise,segment -every 3",
+			"metersim dlms -push 127.0.0.1:4060 -push-every 15s",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			var o dlmsOptions
 			fs.StringVar(&o.listen, "listen", "127.0.0.1:4059", "the first meter's `host:port`; the others take the ports after it; port 0 takes free ones")
-			fs.StringVar(&o.transport, "transport", transportWrapper, "wrapper (TCP), udp (the wrapper over UDP) or hdlc")
-			fs.BoolVar(&o.pty, "pty", false, "HDLC on pseudo-terminals, one a meter; prints their paths")
+			fs.StringVar(&o.transport, "transport", transportWrapper, "wrapper (TCP), udp (the wrapper over UDP), hdlc, or modee (HDLC after a sign-on by IEC 62056-21)")
+			fs.BoolVar(&o.pty, "pty", false, "hdlc or modee on pseudo-terminals, one a meter; prints their paths; -transport wrapper means hdlc then")
 			fs.StringVar(&o.link, "link", "", "with -pty: make a symbolic link to the terminal at this `path`, with -1, -2, … behind it for the others")
 			fs.IntVar(&o.count, "count", 1, "how many meters")
 			fs.StringVar(&o.prefix, "serial-prefix", "GRG", "what serial numbers start with; six digits follow")
@@ -49,6 +55,8 @@ func dlmsVerb() cli.Verb {
 			fs.StringVar(&o.faults, "faults", "", dlmsFaultsHelp())
 			fs.IntVar(&o.every, "every", 5, "how many answers to one fault")
 			o.hdlc.flags(fs)
+			o.pace.flags(fs)
+			o.push.flags(fs)
 			o.secured.flags(fs)
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) > 0 {
@@ -65,6 +73,7 @@ const (
 	transportWrapper = "wrapper"
 	transportUDP     = "udp"
 	transportHDLC    = "hdlc"
+	transportModeE   = "modee"
 )
 
 func (o *dlmsOptions) check(faults []string) error {
@@ -80,12 +89,15 @@ func (o *dlmsOptions) check(faults []string) error {
 		return cli.Usagef("dlms: -faults: %d faults for %d meters", len(faults), o.count)
 	case o.every < 1:
 		return cli.Usagef("dlms: -every %d: want 1 or more", o.every)
-	case o.transport != transportWrapper && o.transport != transportUDP && o.transport != transportHDLC:
-		return cli.Usagef("dlms: -transport %q: want wrapper, udp or hdlc", o.transport)
+	case !slices.Contains([]string{transportWrapper, transportUDP, transportHDLC, transportModeE}, o.transport):
+		return cli.Usagef("dlms: -transport %q: want wrapper, udp, hdlc or modee", o.transport)
 	case o.pty && o.transport == transportUDP:
-		return cli.Usagef("dlms: -pty is for -transport hdlc")
+		return cli.Usagef("dlms: -pty is for -transport hdlc and modee")
 	case o.link != "" && !o.pty:
 		return cli.Usagef("dlms: -link needs -pty")
+	}
+	if err := errors.Join(o.pace.check(o.transport), o.push.check(o.transport)); err != nil {
+		return err
 	}
 	for _, f := range faults {
 		if err := checkDLMSFault(f, o.transport); err != nil {
@@ -103,48 +115,74 @@ func runDLMS(ctx context.Context, env cli.Env, o dlmsOptions) error {
 	if err := o.check(faults); err != nil {
 		return err
 	}
-	station, err := o.hdlc.station()
-	if err != nil {
-		return err
-	}
 	secured, err := o.secured.parse()
 	if err != nil {
 		return err
 	}
 	meters := make([]*dlmsMeter, o.count)
 	for i := range o.count {
-		d := &dlmsMeter{serial: fmt.Sprintf("%s%06d", o.prefix, i+1), station: station, hdlc: o.transport == transportHDLC}
-		h := household{number: i, serial: d.serial, capture: o.capture, now: time.Now}
-		m := dlmstest.Options{Clients: secured.clients(), Security: secured.security(i), Zone: time.Local}
-		if n := o.count - 1 - i; n < len(faults) {
-			d.fault = &lineFault{kind: faults[n], every: o.every}
-			switch faults[n] {
-			case faultGarbage:
-				m.Tamper = garbage()
-			case faultSerial:
-				h.serial = fmt.Sprintf("%s%06d", o.prefix, 900000+i+1)
-			}
+		if meters[i], err = o.meter(i, secured, faults); err != nil {
+			return err
 		}
-		m.Name = h.deviceName()
-		m.Objects = h.objects()
-		d.title = m.Security.Title
-		d.meter = dlmstest.NewMeter(m)
-		meters[i] = d
 	}
-	say := func(i int, scheme, where string) {
-		fmt.Fprintf(env.Stdout, "%s serial %s%s\n", where, meters[i].serial, secured.describe(meters[i].title, scheme, where, o.hdlc))
+	scheme := "dlms+" + o.transport
+	say := func(i int, where string) {
+		d := meters[i]
+		fmt.Fprintf(env.Stdout, "%s serial %s%s\n", where, d.serial, secured.describe(d.title, scheme, where, o.pty, d))
 	}
-	switch {
-	case o.pty:
-		return servePtys(ctx, meters, o.link, func(i int, path string) { say(i, "dlms+hdlc", path) })
-	case o.transport == transportUDP:
-		return serveUDP(ctx, o.listen, meters, func(i int, at net.Addr) { say(i, "dlms+udp", at.String()) })
+	group, ctx := errgroup.WithContext(ctx)
+	for _, m := range meters {
+		group.Go(func() error { return m.push.run(ctx) })
 	}
-	serve := make([]func(context.Context, io.ReadWriter) error, len(meters))
-	for i, m := range meters {
-		serve[i] = m.serve
+	group.Go(func() error {
+		switch {
+		case o.pty:
+			return servePtys(ctx, meters, o.link, say)
+		case o.transport == transportUDP:
+			return serveUDP(ctx, o.listen, meters, func(i int, at net.Addr) { say(i, at.String()) })
+		}
+		serve := make([]func(context.Context, io.ReadWriter) error, len(meters))
+		for i, m := range meters {
+			serve[i] = m.serve
+		}
+		return listenAll(ctx, o.listen, serve, func(i int, at net.Addr) { say(i, at.String()) })
+	})
+	return group.Wait()
+}
+
+// meter makes the meter with that number.
+func (o *dlmsOptions) meter(i int, secured *secured, faults []string) (*dlmsMeter, error) {
+	d := &dlmsMeter{serial: fmt.Sprintf("%s%06d", o.prefix, i+1), transport: o.transport, hdlc: o.hdlc, pace: o.pace}
+	if d.hdlc.physical != 0 {
+		d.hdlc.physical += i
 	}
-	return listenAll(ctx, o.listen, serve, func(i int, at net.Addr) { say(i, "dlms+"+o.transport, at.String()) })
+	var err error
+	if d.station, err = d.hdlc.station(); err != nil {
+		return nil, err
+	}
+	d.modeE = dlmstest.ModeE{Address: d.serial, Device: d.serial[:min(len(d.serial), 16)], Baud: o.pace.baud}
+	h := household{number: i, serial: d.serial, capture: o.capture, now: time.Now}
+	m := dlmstest.Options{Clients: secured.clients(), Security: secured.security(i), Zone: time.Local}
+	if n := o.count - 1 - i; n < len(faults) {
+		d.fault = &lineFault{kind: faults[n], every: o.every}
+		switch faults[n] {
+		case faultGarbage:
+			m.Tamper = garbage()
+		case faultSerial:
+			h.serial = fmt.Sprintf("%s%06d", o.prefix, 900000+i+1)
+		case faultFRMR:
+			d.station.Rejects = d.fault.now
+		}
+	}
+	d.push = newPusher(o.push, o.transport, secured.policy)
+	d.push.station = d.station
+	m.Name = h.deviceName()
+	m.Objects = append(h.objects(), h.setups(d)...)
+	d.modeE.Readout = h.readout
+	d.title = m.Security.Title
+	d.meter = dlmstest.NewMeter(m)
+	d.push.meter = d.meter
+	return d, nil
 }
 
 // listenAll serves each of serve on a port of its own, any number of

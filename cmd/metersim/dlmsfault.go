@@ -22,6 +22,8 @@ const (
 	faultNoise   = "noise"
 	faultEcho    = "echo"
 	faultSegment = "segment"
+	faultFRMR    = "frmr"
+	faultSlow    = "slow"
 )
 
 func dlmsFaultsHelp() string {
@@ -30,25 +32,27 @@ garbage  its answers are none (wrapper)
 serial   it shows another serial number than the one printed
 late     one answer in -every comes 2 s late
 drop     one answer in -every does not come
-noise    random octets before and behind one frame in -every (hdlc)
-echo     what is sent to it comes back first (hdlc)
+noise    random octets before and behind one frame in -every (hdlc, modee)
+echo     what is sent to it comes back first (hdlc, modee)
+frmr     it rejects one I frame in -every: the client must connect anew (hdlc, modee)
+slow     its answers begin after 1 s, and come 16 octets at a time, 100 ms apart
 segment  all it sends comes in pieces of a few octets, 5 ms apart`
 }
 
 // checkDLMSFault says whether there is such a fault on the transport.
 func checkDLMSFault(fault, transport string) error {
+	every := []string{transportWrapper, transportUDP, transportHDLC, transportModeE}
+	streams := []string{transportWrapper, transportHDLC, transportModeE}
+	frames := []string{transportHDLC, transportModeE}
 	on := map[string][]string{
 		faultGarbage: {transportWrapper},
-		faultSerial:  {transportWrapper, transportUDP, transportHDLC},
-		faultLate:    {transportWrapper, transportUDP, transportHDLC},
-		faultDrop:    {transportWrapper, transportUDP, transportHDLC},
-		faultNoise:   {transportHDLC},
-		faultEcho:    {transportHDLC},
-		faultSegment: {transportWrapper, transportHDLC},
+		faultSerial:  every, faultLate: every, faultDrop: every,
+		faultSegment: streams, faultSlow: streams,
+		faultNoise: frames, faultEcho: frames, faultFRMR: frames,
 	}[fault]
 	switch {
 	case on == nil:
-		return cli.Usagef("dlms: -faults: no fault %q: want garbage, serial, late, drop, noise, echo or segment", fault)
+		return cli.Usagef("dlms: -faults: no fault %q: want garbage, serial, late, drop, noise, echo, frmr, slow or segment", fault)
 	case !slices.Contains(on, transport):
 		return cli.Usagef("dlms: -faults: %s is not of -transport %s; it is of %s", fault, transport, strings.Join(on, ", "))
 	}
@@ -59,6 +63,10 @@ const (
 	lateness     = 2 * time.Second
 	segment      = 5 // octets
 	segmentPause = 5 * time.Millisecond
+
+	slowness  = time.Second
+	slowPiece = 16 // octets
+	slowPause = 100 * time.Millisecond
 )
 
 // lineFault spoils what a meter sends. It is safe for concurrent use.
@@ -97,6 +105,15 @@ func (f *lineFault) spoil(frame []byte) []part {
 		if f.now() {
 			return []part{{bytes: noise()}, whole[0], {bytes: noise()}}
 		}
+	case faultSlow:
+		var parts []part
+		for piece := range slices.Chunk(frame, slowPiece) {
+			parts = append(parts, part{slowPause, piece})
+		}
+		if len(parts) > 0 {
+			parts[0].pause = slowness
+		}
+		return parts
 	case faultSegment:
 		var parts []part
 		for piece := range slices.Chunk(frame, segment) {

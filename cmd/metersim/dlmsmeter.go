@@ -20,39 +20,67 @@ import (
 
 // dlmsMeter is one simulated meter and its line.
 type dlmsMeter struct {
-	meter   *dlmstest.Meter
-	serial  string
-	title   security.Title
-	hdlc    bool
-	station dlmstest.Station
-	fault   *lineFault // nil for none
+	meter     *dlmstest.Meter
+	serial    string
+	title     security.Title
+	transport string
+	hdlc      hdlcOptions
+	station   dlmstest.Station
+	modeE     dlmstest.ModeE
+	pace      paceOptions
+	push      *pusher
+	fault     *lineFault // nil for none
 }
 
 // serve serves one stream.
 func (d *dlmsMeter) serve(ctx context.Context, stream io.ReadWriter) error {
-	line := faultyLine{stream, ctx, d.fault}
-	if d.hdlc {
-		return d.meter.ServeHDLC(line, d.station)
+	line := dlmstest.NewLine(ctx, stream, d.pace.baud, d.pace.turnaround)
+	faulty := faultyLine{line, ctx, d.fault}
+	switch d.transport {
+	case transportHDLC:
+		shared := &lockedWriter{ReadWriter: faulty}
+		d.push.open(shared)
+		defer d.push.closed(shared)
+		return d.meter.ServeHDLC(shared, d.station)
+	case transportModeE:
+		e := d.modeE
+		if d.pace.baud != 0 {
+			e.Switch = line.SetBaud
+		}
+		return dlmstest.ServeModeE(faulty, e, d.meter.Station(d.station))
 	}
-	return d.meter.Serve(line)
+	return d.meter.Serve(faulty)
+}
+
+// serveTerminal serves a terminal, whose rate is heard.
+func (d *dlmsMeter) serveTerminal(ctx context.Context, tty *drivertest.Terminal) error {
+	own := *d
+	own.modeE.Rate = terminalRate(tty)
+	own.modeE.Settle = settled(ctx, own.modeE.Rate)
+	if d.transport == transportHDLC && d.pace.baud != 0 {
+		return own.serve(ctx, rated{tty, own.modeE.Rate, d.pace.baud})
+	}
+	return own.serve(ctx, tty)
 }
 
 // hdlcOptions are the properties of an HDLC link.
 type hdlcOptions struct {
 	physical, addrLen, info, window int
+	inactivity                      time.Duration
 }
 
 func (o *hdlcOptions) flags(fs *flag.FlagSet) {
-	fs.IntVar(&o.physical, "physical", 0, "hdlc: the meter's physical address, 0 for none; the logical one is 1")
-	fs.IntVar(&o.addrLen, "addrlen", 0, "hdlc: octets of the meter's address: 1, 2 or 4; 0 is the shortest that holds it")
-	fs.IntVar(&o.info, "info", 128, "hdlc: the longest information field, 32 to 2030 `octets`")
-	fs.IntVar(&o.window, "window", 1, "hdlc: the window, 1 to 7 frames")
+	fs.IntVar(&o.physical, "physical", 0, "hdlc, modee: the first meter's physical address, the others count on; 0 is none, and any will do; the logical one is 1")
+	fs.IntVar(&o.addrLen, "addrlen", 0, "hdlc, modee: octets of the meter's address: 1, 2 or 4, and no other form of it; 0 is any form")
+	fs.IntVar(&o.info, "info", 128, "hdlc, modee: the longest information field, 32 to 2030 `octets`")
+	fs.IntVar(&o.window, "window", 1, "hdlc, modee: the window, 1 to 7 frames")
+	fs.DurationVar(&o.inactivity, "inactivity", 2*time.Minute, "hdlc, modee: a connection is over when nothing came for so long; 0 is never")
 }
 
 // station gives the link; the address is logical 1, and physical if there is
 // one (IEC 62056-46, 6.4.2).
 func (o *hdlcOptions) station() (dlmstest.Station, error) {
-	s := dlmstest.Station{MaxInfo: o.info, Window: o.window}
+	s := dlmstest.Station{MaxInfo: o.info, Window: o.window, AnyForm: o.addrLen == 0, Inactivity: o.inactivity}
 	length := o.addrLen
 	if length == 0 {
 		switch {
@@ -68,6 +96,8 @@ func (o *hdlcOptions) station() (dlmstest.Station, error) {
 	switch {
 	case o.physical < 0 || o.physical >= 1<<14:
 		return s, cli.Usagef("dlms: -physical %d: want 1 to %d", o.physical, 1<<14-1)
+	case o.inactivity < 0:
+		return s, cli.Usagef("dlms: -inactivity %v: want 0 or more", o.inactivity)
 	case o.info < 32 || o.info > 2030:
 		return s, cli.Usagef("dlms: -info %d: want 32 to 2030", o.info)
 	case o.window < 1 || o.window > 7:
@@ -109,7 +139,7 @@ func servePtys(ctx context.Context, meters []*dlmsMeter, link string, say func(i
 			defer remove()
 			stop := context.AfterFunc(ctx, func() { _ = tty.SetDeadline(time.Unix(1, 0)) })
 			defer stop()
-			err := m.serve(ctx, tty)
+			err := m.serveTerminal(ctx, tty)
 			if ctx.Err() != nil {
 				return nil
 			}

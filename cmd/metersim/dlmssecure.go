@@ -21,6 +21,7 @@ import (
 type securedOptions struct {
 	auth, password, ek, ak, title, protection, ref string
 	client, suite                                  int
+	standing                                       bool
 }
 
 func (o *securedOptions) flags(fs *flag.FlagSet) {
@@ -30,10 +31,12 @@ func (o *securedOptions) flags(fs *flag.FlagSet) {
 	fs.IntVar(&o.client, "client", 1, "the client of -auth")
 	fs.StringVar(&o.ref, "ref", "ln", "how the client of -auth names objects: ln or sn; client 32 does without authentication by sn, all others by ln")
 	fs.StringVar(&o.protection, "security", "none", "what the client of -auth must do to all that it sends: none, auth, enc or authenc")
-	fs.StringVar(&o.ek, "ek", "", "encryption key in `hex`; without one 000102…; client 21 (GMAC) needs it too")
+	fs.StringVar(&o.ek, "ek", "", "encryption key in `hex`; without one 000102…; client 21 (GMAC) needs it too,\nand it is the master key that new keys come wrapped by")
 	fs.StringVar(&o.ak, "ak", "", "authentication key in `hex`; without one D0D1D2…")
 	fs.StringVar(&o.title, "title", "", "the first meter's system title, 16 hexadecimal digits or 8 characters; the others count on;\n"+
 		"without one 4752470000000001")
+	fs.BoolVar(&o.standing, "pre-established", false, "the client of -auth none has its association without asking, as client 102 (reads only) always has;\n"+
+		"with -security its title is "+clientTitle)
 	fs.IntVar(&o.suite, "suite", 0, "security suite: 0, 1 or 2")
 }
 
@@ -86,6 +89,8 @@ func (o *securedOptions) parse() (*secured, error) {
 		return nil, cli.Usagef("dlms: -security is for the client of -auth")
 	case o.auth != "" && (o.client < 1 || o.client > 127):
 		return nil, cli.Usagef("dlms: -client %d: want 1 to 127", o.client)
+	case o.standing && o.auth != "none":
+		return nil, cli.Usagef("dlms: -pre-established is for -auth none")
 	case o.ref != "ln" && o.ref != "sn":
 		return nil, cli.Usagef("dlms: -ref %q: want ln or sn", o.ref)
 	case needsPassword && o.password == "":
@@ -158,6 +163,8 @@ func (s *secured) clients() map[uint16]dlmstest.Login {
 		17: {},
 		21: {Mechanism: mechanismGMAC},
 		32: {Conformance: dlmstest.ShortNames, ReadOnly: true},
+		// Who is there already.
+		102: {Conformance: dlmstest.Reading, ReadOnly: true, PreEstablished: true},
 	}
 	if s.password != "" {
 		for client, mechanism := range map[uint16]uint8{17: mechanismLLS, 18: 2, 19: 3, 20: 4, 22: 6} {
@@ -166,6 +173,9 @@ func (s *secured) clients() map[uint16]dlmstest.Login {
 	}
 	if s.auth != "" {
 		login := dlmstest.Login{Mechanism: uint8(s.mechanism), Secret: s.password, Policy: s.policy}
+		if login.PreEstablished = s.standing; s.standing {
+			login.Title = security.Title([]byte(clientTitle))
+		}
 		if s.ref == "sn" {
 			login.Conformance = dlmstest.ShortNames
 		}
@@ -193,7 +203,7 @@ const clientTitle = "GRIDGATE"
 
 // describe says who the client of -auth is, and what its URL is: "" if there is
 // none.
-func (s *secured) describe(title security.Title, scheme, where string, hdlc hdlcOptions) string {
+func (s *secured) describe(title security.Title, scheme, where string, pty bool, d *dlmsMeter) string {
 	if s.auth == "" {
 		return ""
 	}
@@ -230,12 +240,15 @@ func (s *secured) describe(title security.Title, scheme, where string, hdlc hdlc
 		add("sk", hex.EncodeToString(private))
 		add("pk", hex.EncodeToString(public))
 	}
-	if scheme == "dlms+hdlc" {
-		if hdlc.physical != 0 {
-			add("physical", fmt.Sprint(hdlc.physical))
+	if d.transport == transportHDLC || d.transport == transportModeE {
+		if d.hdlc.physical != 0 {
+			add("physical", fmt.Sprint(d.hdlc.physical))
 		}
-		if hdlc.addrLen != 0 {
-			add("addrlen", fmt.Sprint(hdlc.addrLen))
+		if d.hdlc.addrLen != 0 {
+			add("addrlen", fmt.Sprint(d.hdlc.addrLen))
+		}
+		if pty && d.pace.baud != 0 {
+			add("baud", fmt.Sprint(d.pace.baud))
 		}
 	}
 	return fmt.Sprintf(" client %d title %v url %s://%s?%s", s.client, title, scheme, where, strings.Join(q, "&"))

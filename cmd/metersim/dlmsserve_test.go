@@ -21,6 +21,14 @@ type newCounters struct{ *security.Memory }
 
 func (newCounters) KnownCounters(security.Title, security.KeyID) (bool, error) { return false, nil }
 
+func (newCounters) LastReceived(security.Title, security.KeyID, security.Direction) (uint32, bool, error) {
+	return 0, false, nil
+}
+
+func (newCounters) NoteReceived(security.Title, security.KeyID, security.Direction, uint32, uint32) error {
+	return nil
+}
+
 // readURL reads a meter by an address as it is printed.
 func readURL(t *testing.T, printed string, ask meter.Ask) (meter.Got, error) {
 	t.Helper()

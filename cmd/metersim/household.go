@@ -110,6 +110,7 @@ func (h household) objects() []dlmstest.Object {
 	}
 	objects = append(objects, h.profiles(drawn, fed)...)
 	objects = append(objects, h.control()...)
+	objects = append(objects, h.tariffRegisters()...)
 	for phase := range 3 {
 		group := byte(20 * phase)
 		objects = append(objects,

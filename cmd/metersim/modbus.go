@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"gridgate/configs"
 	"gridgate/drivers/drivertest"
 	"gridgate/internal/cli"
 )
@@ -25,7 +22,9 @@ func modbusVerb() cli.Verb {
 		Example: []string{
 			"metersim modbus -listen 127.0.0.1:5020 -count 5",
 			"metersim modbus -pty -count 5 -model eastron-sdm120 -link /tmp/rs485",
+			"metersim modbus -listen 127.0.0.1:5020 -rtu -count 3 -model abb-b23",
 			"metersim modbus -pty -faults late,split,noise -every 3",
+			"metersim modbus -model list",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			var o modbusOptions
@@ -33,7 +32,9 @@ func modbusVerb() cli.Verb {
 			fs.BoolVar(&o.pty, "pty", false, "RTU on a pseudo-terminal, units 1 to -count; prints its path")
 			fs.StringVar(&o.link, "link", "", "with -pty: make a symbolic link to the terminal at this `path`")
 			fs.IntVar(&o.count, "count", 1, "how many meters")
-			fs.StringVar(&o.model, "model", "eastron-sdm630", "kind of meter: eastron-sdm630 or eastron-sdm120")
+			fs.BoolVar(&o.rtu, "rtu", false, "with -listen: RTU frames over TCP, units 1 to -count on one port")
+			fs.StringVar(&o.model, "model", "eastron-sdm630", "kind of meter: the `name` of a register map; \"list\" prints them")
+			fs.StringVar(&o.models, "models", "", "a `directory` with register maps, before the built-in ones")
 			fs.Uint64Var(&o.serial, "serial", 20260001, "the first meter's serial number; the others count on")
 			fs.StringVar(&o.faults, "faults", "", faultsHelp())
 			fs.IntVar(&o.every, "every", 7, "how many requests to one fault")
@@ -48,14 +49,18 @@ func modbusVerb() cli.Verb {
 }
 
 type modbusOptions struct {
-	listen, link, model, faults string
-	pty                         bool
-	count, every                int
-	serial                      uint64
+	listen, link, model, models, faults string
+	pty, rtu                            bool
+	count, every                        int
+	serial                              uint64
 }
 
 func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
-	phases, err := phasesOf(o.model)
+	if o.model == "list" {
+		fmt.Fprintln(env.Stdout, strings.Join(configs.ModelNames(), "\n"))
+		return nil
+	}
+	model, err := configs.ModelIn(o.models, o.model)
 	if err != nil {
 		return cli.Usagef("modbus: %v", err)
 	}
@@ -70,13 +75,18 @@ func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
 		return cli.Usagef("modbus: -serial %d: want at most %d", o.serial, uint64(1<<32)-uint64(o.count))
 	case o.link != "" && !o.pty:
 		return cli.Usagef("modbus: -link needs -pty")
+	case o.rtu && o.pty:
+		return cli.Usagef("modbus: -rtu is for -listen; a terminal has no other")
 	}
 	meters := make([]*modbusMeter, o.count)
 	for i := range meters {
-		meters[i] = &modbusMeter{unit: byte(i + 1), serial: uint32(o.serial) + uint32(i), phases: phases, number: i, now: time.Now}
+		meters[i] = &modbusMeter{unit: byte(i + 1), serial: uint32(o.serial) + uint32(i), model: model, number: i, now: time.Now}
 	}
 	if o.pty {
 		return servePty(ctx, env.Stdout, meters, f, o.link)
+	}
+	if o.rtu {
+		return serveRTUOverTCP(ctx, env.Stdout, meters, f, o.listen)
 	}
 	return serveTCP(ctx, env.Stdout, meters, f, o.listen)
 }
@@ -222,102 +232,4 @@ func crcOf(b []byte) uint16 {
 		}
 	}
 	return register
-}
-
-// serveTCP gives each meter a port of its own.
-func serveTCP(ctx context.Context, out io.Writer, meters []*modbusMeter, f *faults, listen string) error {
-	host, portText, err := net.SplitHostPort(listen)
-	port, perr := strconv.ParseUint(portText, 10, 16)
-	if err != nil || perr != nil || port+uint64(len(meters)) > 1<<16 {
-		return cli.Usagef("modbus: -listen %q: want host:port with room for %d ports", listen, len(meters))
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	var listeners []net.Listener
-	for i, m := range meters {
-		at := uint64(0)
-		if port != 0 {
-			at = port + uint64(i)
-		}
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.FormatUint(at, 10)))
-		if err != nil {
-			for _, ln := range listeners {
-				_ = ln.Close()
-			}
-			return err
-		}
-		m.unit = 1
-		listeners = append(listeners, ln)
-	}
-	for i, m := range meters {
-		fmt.Fprintf(out, "%s unit %d serial %d\n", listeners[i].Addr(), m.unit, m.serial)
-		group.Go(func() error { return (&tcpServer{meter: m, faults: f}).serve(ctx, listeners[i]) })
-	}
-	return group.Wait()
-}
-
-// tcpServer answers on one port, any number of connections.
-type tcpServer struct {
-	meter  *modbusMeter
-	faults *faults
-}
-
-func (s *tcpServer) serve(ctx context.Context, ln net.Listener) error {
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	var conns errgroup.Group
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			_ = conns.Wait()
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		conns.Go(func() error {
-			hangUp := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-			defer hangUp()
-			defer func() { _ = conn.Close() }()
-			_ = s.talk(ctx, conn) // a client that went away is no news
-			return nil
-		})
-	}
-}
-
-// talk answers until the client goes, or sends what is no Modbus.
-func (s *tcpServer) talk(ctx context.Context, conn io.ReadWriter) error {
-	var held []byte
-	for {
-		head := make([]byte, 7) // transaction, protocol, length, unit
-		if _, err := io.ReadFull(conn, head); err != nil {
-			return err
-		}
-		length := int(head[4])<<8 | int(head[5])
-		if head[2] != 0 || head[3] != 0 || length < 2 || length > 254 {
-			return errors.New("not Modbus")
-		}
-		body := make([]byte, length-1)
-		if _, err := io.ReadFull(conn, body); err != nil {
-			return err
-		}
-		if head[6] != s.meter.unit {
-			continue
-		}
-		frame := func(pdu []byte) []byte {
-			return append([]byte{head[0], head[1], 0, 0, 0, byte(1 + len(pdu)), head[6]}, pdu...)
-		}
-		request := append(head, body...) // head is not used as a slice again
-		parts, keep := s.faults.spoil(s.faults.next(), request, frame(s.meter.answer(body)), held, framing{
-			weak:    2,
-			refusal: func(request []byte) []byte { return frame([]byte{request[7] | 0x80, deviceFailure}) },
-			foreign: func(answer []byte) []byte {
-				other := append([]byte{answer[0] ^ 0x40}, answer[1:]...)
-				return other
-			},
-		})
-		held = keep
-		if err := send(ctx, conn, parts); err != nil {
-			return err
-		}
-	}
 }

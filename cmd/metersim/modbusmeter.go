@@ -1,20 +1,15 @@
 package main
 
 import (
-	"fmt"
+	"encoding/binary"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-)
 
-// An Eastron meter's registers hold floats, the high word first. Values move
-// with time by formula, so that energy is exactly the integral of power, and
-// never run backwards.
-const (
-	serialRegister = 0xFC00 // holding, two registers
-	lastRegister   = 0x0180 // of the input registers; unused ones read as 0
-	maxQuantity    = 80     // of one request
+	"gridgate/drivers/modbus"
+	"gridgate/internal/meter"
 )
 
 // Exception codes.
@@ -25,26 +20,15 @@ const (
 	deviceFailure   = 4
 )
 
-// modbusMeter is one simulated meter.
+// modbusMeter is one simulated meter, of the kind that a register map
+// describes. Values move with time by formula, so that energy is exactly the
+// integral of power, and never run backwards.
 type modbusMeter struct {
 	unit   byte
 	serial uint32
-	phases int
+	model  *modbus.Model
 	number int // of the meter among its siblings, from 0
 	now    func() time.Time
-}
-
-// modbusModels lists the kinds of meter that there are.
-func modbusModels() []string { return []string{"eastron-sdm120", "eastron-sdm630"} }
-
-func phasesOf(model string) (int, error) {
-	if !slices.Contains(modbusModels(), model) {
-		return 0, fmt.Errorf("no model %q; want one of %s", model, strings.Join(modbusModels(), ", "))
-	}
-	if model == "eastron-sdm120" {
-		return 1, nil
-	}
-	return 3, nil
 }
 
 // load is the active power of a phase in W and the energy in kWh since 1970:
@@ -61,39 +45,217 @@ func (m *modbusMeter) load(phase int, t time.Time) (power, energy float64) {
 	return power, energy / 3.6e6
 }
 
-// installed is when the meters began to count.
-const installed = 1_735_689_600 // 2025-01-01, in seconds
+const (
+	installed = 1_735_689_600 // when the meters began to count: 2025-01-01, in seconds
+	tangent   = 0.31          // reactive to active power
+)
 
-// registers gives the values by input register.
-func (m *modbusMeter) registers() map[int]float64 {
-	t := m.now()
-	const tangent = 0.31 // reactive to active power
-	values := map[int]float64{}
-	var sumP, sumE float64
-	for phase := range m.phases {
-		power, energy := m.load(phase, t)
-		_, before := m.load(phase, time.Unix(installed, 0))
-		volt := 230 + 1.5*float64(phase) + 2*math.Sin(float64(t.UnixMilli())/9000+float64(m.number+phase))
-		values[0x00+2*phase] = volt
-		values[0x06+2*phase] = power * math.Hypot(1, tangent) / volt
-		values[0x0C+2*phase] = power
-		values[0x12+2*phase] = power * math.Hypot(1, tangent)
-		values[0x18+2*phase] = power * tangent
-		values[0x1E+2*phase] = 1 / math.Hypot(1, tangent)
-		sumP, sumE = sumP+power, sumE+energy-before
-	}
-	if m.phases > 1 {
-		values[0x34], values[0x38] = sumP, sumP*math.Hypot(1, tangent)
-		values[0x3C], values[0x3E] = sumP*tangent, 1/math.Hypot(1, tangent)
-	}
-	values[0x46] = 50 + 0.02*math.Sin(float64(t.UnixMilli())/31000)
-	values[0x48], values[0x4A] = sumE, 12.5+float64(m.number)
-	values[0x4C], values[0x4E] = sumE*tangent, 3.25
-	values[0x0156] = values[0x48] + values[0x4A]
-	return values
+// measured is what a phase, or all together, has in V, A, W, kWh.
+type measured struct {
+	volt, ampere, watt      float64
+	imported, exported      float64
+	reactiveIn, reactiveOut float64 // kvarh
 }
 
-// answer gives the answer to a request, both from the function code on.
+// measure gives the values of a phase from 1, or of all for 0.
+func (m *modbusMeter) measure(phase int) measured {
+	t, phases := m.now(), m.phases()
+	var all measured
+	for p := range phases {
+		if phase > 0 && p != phase-1 {
+			continue
+		}
+		power, energy := m.load(p, t)
+		_, before := m.load(p, time.Unix(installed, 0))
+		volt := 230 + 1.5*float64(p) + 2*math.Sin(float64(t.UnixMilli())/9000+float64(m.number+p))
+		share := 1 / float64(phases)
+		all.volt = volt
+		all.ampere += power * math.Hypot(1, tangent) / volt
+		all.watt += power
+		all.imported += energy - before
+		all.exported += (12.5 + float64(m.number)) * share
+		all.reactiveIn += (energy - before) * tangent
+		all.reactiveOut += 3.25 * share
+	}
+	return all
+}
+
+// phases is one for a map that has the first phase alone.
+func (m *modbusMeter) phases() int {
+	has := func(code string) bool {
+		return slices.ContainsFunc(m.model.Registers, func(r modbus.Register) bool { return r.Channel.Short() == code })
+	}
+	if has("1-0:32.7.0") && !has("1-0:52.7.0") {
+		return 1
+	}
+	return 3
+}
+
+// value gives what a channel has, in its unit without a prefix. Groups C, D and
+// E of OBIS say what it is (IEC 62056-6-1).
+func (m *modbusMeter) value(c meter.Channel) float64 {
+	code, _, _, ok := c.Attribute()
+	if !ok {
+		switch all := m.measure(0); {
+		case strings.HasPrefix(string(c), "energy.reactive"):
+			return (all.reactiveIn + all.reactiveOut) * 1000
+		case strings.HasPrefix(string(c), "power.reactive"):
+			return all.watt * tangent
+		}
+		return 1
+	}
+	quantity, processing, tariff := int(code[2]), code[3], code[4]
+	phase := (quantity - 1) / 20
+	if quantity > 80 { // 131, 151, 171, 191: import minus export of reactive power
+		phase = (quantity - 131) / 20
+		quantity = 131
+	} else {
+		quantity = (quantity-1)%20 + 1
+	}
+	v := m.measure(phase)
+	if processing == 8 {
+		return v.energy(quantity) * 1000 * [...]float64{1, 0.75, 0.25, 0, 0}[min(tariff, 4)]
+	}
+	return v.now(quantity, float64(m.now().UnixMilli()))
+}
+
+// energy gives import, export and their sum, in kWh or kvarh.
+func (v measured) energy(quantity int) float64 {
+	switch quantity {
+	case 1:
+		return v.imported
+	case 2:
+		return v.exported
+	case 3:
+		return v.reactiveIn
+	case 4:
+		return v.reactiveOut
+	case 15:
+		return v.imported + v.exported
+	case 16:
+		return v.imported - v.exported
+	}
+	return 0
+}
+
+// now gives what is measured at a moment, in milliseconds.
+func (v measured) now(quantity int, ms float64) float64 {
+	switch quantity {
+	case 1, 15, 16:
+		return v.watt
+	case 3, 131:
+		return v.watt * tangent
+	case 9:
+		return v.watt * math.Hypot(1, tangent)
+	case 11:
+		return v.ampere
+	case 12:
+		return v.volt
+	case 13:
+		return 1 / math.Hypot(1, tangent)
+	case 14:
+		return 50 + 0.02*math.Sin(ms/31000)
+	}
+	return 0
+}
+
+// words gives what register r holds.
+func (m *modbusMeter) words(r *modbus.Register) []uint16 {
+	return toWords(r, m.value(r.Channel)/math.Pow10(int(r.Scale)))
+}
+
+func toWords(r *modbus.Register, v float64) []uint16 {
+	bits := uint64(int64(math.Floor(v)))
+	switch r.Type {
+	case modbus.F32:
+		bits = uint64(math.Float32bits(float32(v)))
+	case modbus.F64:
+		bits = math.Float64bits(v)
+	case modbus.BCD16, modbus.BCD32, modbus.BCD64:
+		bits, _ = strconv.ParseUint(strconv.FormatUint(bits, 10), 16, 64)
+	case modbus.U16, modbus.S16, modbus.U32, modbus.S32, modbus.U64, modbus.S64, modbus.ASCII:
+	}
+	return bitWords(r, bits)
+}
+
+// bitWords puts bits into words in the register's order.
+func bitWords(r *modbus.Register, bits uint64) []uint16 {
+	words := make([]uint16, r.Len())
+	for i := range words {
+		words[i] = uint16(bits >> (16 * (len(words) - 1 - i)))
+	}
+	if r.LittleEndianWords {
+		slices.Reverse(words)
+	}
+	return words
+}
+
+// textWords fills a register with text, and the rest of it with NULs.
+func textWords(r *modbus.Register, s string) []uint16 {
+	b := make([]byte, 2*r.Len())
+	copy(b, s)
+	words := make([]uint16, r.Len())
+	for i := range words {
+		words[i] = binary.BigEndian.Uint16(b[2*i:])
+	}
+	return words
+}
+
+// shown gives the words of an identity register: text, or a number in digits.
+func shown(r *modbus.Register, s string) []uint16 {
+	if r.Type == modbus.ASCII {
+		return textWords(r, s)
+	}
+	number, _ := strconv.ParseUint(s, 10, 64)
+	return bitWords(r, number)
+}
+
+// kind gives a value that the identity register of such a meter may show.
+func kind(i *modbus.Identity) string {
+	if len(i.Want) > 0 {
+		return strings.TrimSuffix(i.Want[0], "*")
+	}
+	for n := 345; ; n++ {
+		if s := strconv.Itoa(n); !slices.Contains(i.Not, s) {
+			return s
+		}
+	}
+}
+
+// registers gives the words that a request reaches, and the first and the last
+// register that the meter has of the function.
+func (m *modbusMeter) registers(function byte, first, count int) (words map[int]uint16, lowest, highest int) {
+	words, lowest = map[int]uint16{}, 1<<16
+	add := func(r *modbus.Register, give func() []uint16) {
+		from, end := int(r.Address), int(r.Address)+int(r.Len())
+		if r.Function != function {
+			return
+		}
+		lowest, highest = min(lowest, from), max(highest, end-1)
+		if from >= first+count || end <= first {
+			return
+		}
+		for i, w := range give() {
+			words[from+i] = w
+		}
+	}
+	for i := range m.model.Registers {
+		r := &m.model.Registers[i]
+		add(r, func() []uint16 { return m.words(r) })
+	}
+	for i := range m.model.Identity {
+		r := &m.model.Identity[i]
+		add(&r.Register, func() []uint16 { return shown(&r.Register, kind(r)) })
+	}
+	if r := m.model.Serial; r != nil {
+		add(r, func() []uint16 { return shown(r, strconv.FormatUint(uint64(m.serial), 10)) })
+	}
+	return words, lowest, highest
+}
+
+// answer gives the answer to a request, both from the function code on. A
+// register that the map does not name reads as 0 where it allows holes and is
+// refused where it does not.
 func (m *modbusMeter) answer(request []byte) []byte {
 	function := request[0]
 	refuse := func(code byte) []byte { return []byte{function | 0x80, code} }
@@ -103,25 +265,18 @@ func (m *modbusMeter) answer(request []byte) []byte {
 	if len(request) != 5 {
 		return refuse(illegalValue)
 	}
-	first, count := int(request[1])<<8|int(request[2]), int(request[3])<<8|int(request[4])
-	switch {
-	case count == 0 || count > maxQuantity:
+	first, count := int(binary.BigEndian.Uint16(request[1:])), int(binary.BigEndian.Uint16(request[3:]))
+	if count == 0 || count > m.model.MaxRegs {
 		return refuse(illegalValue)
-	case function == 4 && first+count > lastRegister,
-		function == 3 && (first < serialRegister || first+count > serialRegister+2):
-		return refuse(illegalAddress)
 	}
+	words, lowest, highest := m.registers(function, first, count)
 	answer := []byte{function, byte(2 * count)}
-	values := m.registers()
 	for at := first; at < first+count; at++ {
-		bits := m.serial
-		if function == 4 {
-			bits = math.Float32bits(float32(values[at&^1]))
+		w, ok := words[at]
+		if !ok && (!m.model.Holes || at < lowest || at > highest) {
+			return refuse(illegalAddress)
 		}
-		if at%2 == 0 {
-			bits >>= 16
-		}
-		answer = append(answer, byte(bits>>8), byte(bits))
+		answer = binary.BigEndian.AppendUint16(answer, w)
 	}
 	return answer
 }

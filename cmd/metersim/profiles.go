@@ -40,10 +40,12 @@ func (h household) profiles(drawn, fed func(time.Time) axdr.Value) []dlmstest.Ob
 	return []dlmstest.Object{
 		first.object(h.now, code(99, 1, 0), append([]dlmstest.Column{clockColumn(), status}, energy...), uint32(h.capture/time.Second), profileDepth),
 		second.object(h.now, code(99, 2, 0), plain, uint32(day/time.Second), 366*day),
-		billing.object(h.now, obis.Code{0, 0, 98, 1, 0, 255}, plain, 0, 396*day),
+		billing.object(h.now, billingProfile(), plain, 0, 396*day),
 		dlmstest.Data(status.Code, dlmstest.Fixed(axdr.Unsigned(0))),
 	}
 }
+
+func billingProfile() obis.Code { return obis.Code{0, 0, 98, 1, 0, 255} }
 
 // series is a profile whose rows are a function of time, and what clients do
 // to it.
@@ -131,17 +133,16 @@ func (h household) control() []dlmstest.Object {
 		events.Add(axdr.Structure(axdr.OctetString(dlmstest.DateTime(h.now())), axdr.Unsigned(n)))
 	}
 	event(eventPowerUp)
-	switchCode := obis.Code{0, 0, 96, 3, 10, 255}
 	work := func(method int8) []dlmstest.ScriptStep {
 		return []dlmstest.ScriptStep{{
-			Runs: true, Column: dlmstest.Column{Class: 70, Code: switchCode, ID: method}, Argument: axdr.Integer(0),
+			Runs: true, Column: dlmstest.Column{Class: 70, Code: switchCode(), ID: method}, Argument: axdr.Integer(0),
 		}}
 	}
-	eventCode := dlmstest.Column{Class: meter.ClassData, Code: obis.Code{0, 0, 96, 11, 0, 255}, ID: 2}
+	eventCode := eventColumn(0)
 	return []dlmstest.Object{
 		events.Object(obis.Code{0, 0, 99, 98, 0, 255}, []dlmstest.Column{clockColumn(), eventCode}, 0, nil),
 		dlmstest.Data(eventCode.Code, dlmstest.Fixed(axdr.Unsigned(eventPowerUp))),
-		dlmstest.Disconnector(switchCode, func(on bool) {
+		dlmstest.Disconnector(switchCode(), func(on bool) {
 			if on {
 				event(eventReconnect)
 			} else {
@@ -149,7 +150,7 @@ func (h household) control() []dlmstest.Object {
 			}
 		}),
 		dlmstest.Limiter(obis.Code{0, 0, 17, 0, 0, 255}, registerColumn(code(1, 7, 0)), axdr.DoubleLongUnsigned(10000)),
-		dlmstest.Scripts(obis.Code{0, 0, 10, 0, 106, 255}, work(1), work(2)),
+		dlmstest.Scripts(switchScripts(), work(1), work(2)),
 		dlmstest.ImageTransfer(obis.Code{0, 0, 44, 0, 0, 255}, 200, nil),
 		dlmstest.Cells(1, obis.Code{0, 0, 96, 13, 0, 255}, map[int8]axdr.Value{2: axdr.OctetString("")}, 2), // a text for the customer
 	}

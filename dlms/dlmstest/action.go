@@ -198,6 +198,7 @@ func (s *Session) step(step axdr.Value) Result {
 func (s *Session) access(r *reader, room int) []byte {
 	invoke := r.take(4)
 	r.counted()
+	asked := r.b
 	n := r.count()
 	kinds := make([]byte, 0, min(n, len(r.b)/10+1))
 	items := make([]target, 0, cap(kinds))
@@ -212,10 +213,17 @@ func (s *Session) access(r *reader, room int) []byte {
 		}
 		kinds, items = append(kinds, kind), append(items, t)
 	}
+	asked = asked[:len(asked)-len(r.b)]
 	if r.count() != n || r.short {
 		return nil
 	}
-	data := axdr.AppendLength([]byte{0}, n) // no specifications repeated
+	const selfDescriptive, breakOnError = 0x10, 0x20 // of the first octet of the invoke id
+	data := []byte{0}                                // no specifications repeated
+	if invoke[0]&selfDescriptive != 0 {
+		data = append([]byte{1}, asked...)
+	}
+	data = axdr.AppendLength(data, n)
+	broken := false
 	results := axdr.AppendLength(nil, n)
 	for i, t := range items {
 		argument := r.data()
@@ -224,15 +232,18 @@ func (s *Session) access(r *reader, room int) []byte {
 		}
 		var v axdr.Value
 		var result Result
-		switch kinds[i] {
-		case 1, 4:
+		switch kind := kinds[i]; {
+		case broken && invoke[0]&breakOnError != 0:
+			result = OtherReason
+		case kind == 1, kind == 4:
 			v, result = s.read(t)
-		case 2, 5:
+		case kind == 2, kind == 5:
 			result = s.writeValue(t, argument)
 		default:
 			v, result = s.run(t, argument)
 		}
 		octets, result := encode(v, result)
+		broken = broken || result != Success
 		if result == Success && 5+1+len(data)+len(octets)+2*n+5 > room {
 			octets, result = nil, TemporaryFailure // it does not fit with the others
 		}

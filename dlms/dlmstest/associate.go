@@ -42,7 +42,9 @@ type aarq struct {
 	title     []byte
 	mechanism byte
 	value     []byte // password or challenge
+	signer    []byte // certificate of the client's signing key
 	user      []byte
+	otherACSE bool // its protocol-version has no version 1
 }
 
 func parseAARQ(apdu []byte) aarq {
@@ -51,6 +53,11 @@ func parseAARQ(apdu []byte) aarq {
 		title: elements(fields[0xA6])[4],
 		value: elements(fields[0xAC])[0x80],
 		user:  elements(fields[0xBE])[4],
+
+		signer: elements(fields[0xA7])[4],
+	}
+	if version := fields[0x80]; len(version) == 2 {
+		q.otherACSE = version[1]&0x80 == 0
 	}
 	if name := fields[0xA1]; len(name) == 9 && string(name[:8]) == "\x06\x07"+contextArcs {
 		q.context = name[8]
@@ -82,6 +89,12 @@ func (s *Session) associate(client uint16, apdu []byte) []byte {
 		s.end()
 		return aare(q.context, rejected, diagnostic, nil, user)
 	}
+	if q.otherACSE {
+		const provider, noCommonVersion = 0xA2, 2
+		refusal := aare(q.context, rejected, noCommonVersion, nil, nil)
+		refusal[len(refusal)-5] = provider
+		return refusal
+	}
 	l, known := s.meter.logins[client]
 	if !known {
 		return reject(diagnosticNoReason)
@@ -106,6 +119,9 @@ func (s *Session) associate(client uint16, apdu []byte) []byte {
 	high := l.Mechanism >= mechanismHLS
 	if title := s.meter.keys.Title; !title.IsZero() && (s.a.ciphered || len(q.title) > 0) {
 		fields = appendElement(fields, 0xA4, appendElement(nil, 4, title[:]...)...)
+	}
+	if certificate := s.meter.keys.Certificate; len(certificate) > 0 && l.Mechanism == byte(security.HLSECDSA) {
+		fields = appendElement(fields, 0xA5, appendElement(nil, 4, certificate...)...)
 	}
 	if !high {
 		s.a.ready = true
@@ -168,7 +184,7 @@ func (m *Meter) newAssociation(l *login, q aarq) *association {
 	}
 	a.handshake = security.Handshake{
 		Mechanism: security.Mechanism(l.Mechanism), Own: k.Title, Peer: title, Secret: []byte(l.Secret),
-		SigningKey: k.SigningKey, PeerKey: k.ClientKey, Random: m.o.Random, Sender: &a.sender, Receiver: &a.receiver,
+		SigningKey: k.SigningKey, PeerKey: k.signer(q.signer), Random: m.o.Random, Sender: &a.sender, Receiver: &a.receiver,
 	}
 	return a
 }
@@ -193,7 +209,7 @@ func (s *Session) openInitiate(q aarq) (plain []byte, how protection, refusal []
 	case err != nil || !a.ciphered:
 		return nil, how, aare(q.context, rejected, diagnosticFailure, nil, []byte{0x0E, 1, 0, 6})
 	}
-	return plain, protection{true, p.IsGeneral(), security.Unicast, p.Control.Policy() | a.receiver.Policy}, nil
+	return plain, protection{protected: true, general: p.IsGeneral(), policy: p.Control.Policy() | a.receiver.Policy}, nil
 }
 
 // What may be wrong with an initiate request, as in a confirmed service error.

@@ -46,8 +46,9 @@ func (o *blocksOut) count() int {
 }
 
 // inBlocks gives an answer as it is, or the first of its blocks where it is
-// too long for the client. theirs is the last block of the client's request.
-func (s *Session) inBlocks(answer []byte, theirs uint16) [][]byte {
+// too long for the client. theirs is the last block of the client's request, 0
+// if it had none, and window how many the client takes in a row.
+func (s *Session) inBlocks(answer []byte, theirs uint16, window int) [][]byte {
 	if s.a == nil || len(answer) <= s.a.pdu || s.a.conformance&conformanceGeneralBlock == 0 || answer[0] == 0x61 {
 		return [][]byte{answer}
 	}
@@ -56,22 +57,16 @@ func (s *Session) inBlocks(answer []byte, theirs uint16) [][]byte {
 		s.out = blocksOut{}
 		return [][]byte{exception(serviceNotAllowed, pduTooLong)}
 	}
-	return s.window(windowUntilTold)
+	return s.window(window)
 }
 
 // window gives the next blocks, as many as the client takes in a row.
 func (s *Session) window(n int) [][]byte {
-	if s.single {
-		n = windowUntilTold
-	}
 	o := &s.out
 	var blocks [][]byte
 	upto := min(o.acked+max(n, 1), o.count())
 	for i := o.acked; i < upto; i++ {
 		control := byte(ourWindow)
-		if s.single {
-			control = windowUntilTold
-		}
 		switch {
 		case i == o.count()-1:
 			control |= lastBlock
@@ -126,7 +121,7 @@ func (s *Session) general(apdu []byte) [][]byte {
 		if answer == nil {
 			return nil
 		}
-		return s.inBlocks(answer, n)
+		return s.inBlocks(answer, n, int(control&generalWindow))
 	case !streaming:
 		return s.acknowledge()
 	}
@@ -135,11 +130,7 @@ func (s *Session) general(apdu []byte) [][]byte {
 
 // acknowledge says which blocks have come.
 func (s *Session) acknowledge() [][]byte {
-	window := byte(ourWindow)
-	if s.single {
-		window = windowUntilTold
-	}
-	return [][]byte{appendGeneral(nil, lastBlock|window, 0, s.in.got, nil)}
+	return [][]byte{appendGeneral(nil, lastBlock|ourWindow, 0, s.in.got, nil)}
 }
 
 // acknowledged sends what comes after the blocks that the client has: new

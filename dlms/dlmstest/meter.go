@@ -43,7 +43,7 @@ const (
 	// Plain is GET with blocks and selection: the least that is of use.
 	Plain = conformanceBlockGet | conformanceGet | conformanceSelective
 	// ShortNames is all that a Meter has for those who ask by short name.
-	ShortNames = conformanceRead | conformanceWrite | conformanceParameters | conformanceLists
+	ShortNames = conformanceRead | conformanceWrite | conformanceUnconfirmed | conformanceParameters | conformanceLists
 )
 
 // Login is how a client is let in, and what it may do then.
@@ -60,6 +60,10 @@ type Login struct {
 	Conformance uint32
 	// ReadOnly refuses every SET and every method that is not the association's.
 	ReadOnly bool
+	// PreEstablished has the client served without an association request. It
+	// cannot be released. Where there is a Policy, Title is the client's.
+	PreEstablished bool
+	Title          security.Title
 }
 
 // Security is the title and the keys of a Meter. All clients use the same. The
@@ -74,6 +78,7 @@ type Security struct {
 	// SigningKey is the meter's and ClientKey the clients', for mechanism 7.
 	SigningKey *ecdsa.PrivateKey
 	ClientKey  *ecdsa.PublicKey
+	Agreement
 }
 
 // Options is what a meter is like. The zero value is a meter with nothing in
@@ -130,7 +135,8 @@ type Meter struct {
 	mu      sync.Mutex // one request at a time
 	keys    Security   // as they are now
 	counter *security.Counter
-	last    uint32 // invocation counter received last
+	last    uint32          // invocation counter received last
+	seen    map[string]bool // transaction ids
 }
 
 // login is a Login as it is now.
@@ -171,11 +177,15 @@ func NewMeter(o Options) *Meter {
 	return m
 }
 
+// maxClients is how many wPorts have a session on a connection; when there are
+// more all are forgotten.
+const maxClients = 64
+
 // Serve serves one connection by the wrapper (IEC 62056-47) until the client
-// hangs up or the stream fails. Frames for other logical devices are not
-// answered.
+// hangs up or the stream fails. Each wPort of a client has an association of
+// its own. Frames for other logical devices are not answered.
 func (m *Meter) Serve(stream io.ReadWriter) error {
-	s := m.NewSession()
+	sessions := map[uint16]*Session{}
 	for {
 		f, err := readFrame(stream)
 		if errors.Is(err, io.EOF) {
@@ -183,6 +193,14 @@ func (m *Meter) Serve(stream io.ReadWriter) error {
 		}
 		if err != nil {
 			return err
+		}
+		s := sessions[f.source]
+		if s == nil {
+			if len(sessions) == maxClients {
+				clear(sessions)
+			}
+			s = m.NewSession()
+			sessions[f.source] = s
 		}
 		for _, out := range s.frame(f) {
 			if len(out) == 0 {
@@ -196,36 +214,35 @@ func (m *Meter) Serve(stream io.ReadWriter) error {
 }
 
 // ServeHDLC serves a stream by HDLC until the client hangs up or the stream
-// fails. station has the link's properties; its Answer is not used. An
-// association ends with the connection of the link.
+// fails. station has the link's properties; its Answer and Ended are not used.
+// Each client has an association of its own, which ends with its connection of
+// the link.
 func (m *Meter) ServeHDLC(stream io.ReadWriter, station Station) error {
-	s := m.NewSession()
-	s.single = true
-	station.Answer = func(client byte, apdu []byte) []byte {
-		out := s.Answer(uint16(client), apdu)
+	station = m.Station(station)
+	return station.Serve(stream)
+}
+
+// Station gives s with the meter behind it: see ServeBus and ServeModeE. It is
+// for one stream.
+func (m *Meter) Station(s Station) Station {
+	sessions := map[byte]*Session{}
+	s.Answers = func(client byte, apdu []byte) [][]byte {
+		session := sessions[client]
+		if session == nil {
+			session = m.NewSession()
+			sessions[client] = session
+		}
+		return session.Answer(uint16(client), apdu)
+	}
+	s.Answer = func(client byte, apdu []byte) []byte {
+		out := s.Answers(client, apdu)
 		if len(out) == 0 {
 			return nil
 		}
 		return out[0]
 	}
-	server := max(len(station.Server), 1)
-	return station.Serve(hangUp{stream, server, s.end})
-}
-
-// hangUp is a stream of HDLC frames, one a write, that tells of each UA: there
-// is a new connection then, or none.
-type hangUp struct {
-	io.ReadWriter
-	server int // octets of the meter's address
-	tell   func()
-}
-
-func (h hangUp) Write(frame []byte) (int, error) {
-	const ua = 0x73
-	if at := 4 + h.server; len(frame) > at && frame[at] == ua {
-		h.tell()
-	}
-	return h.ReadWriter.Write(frame)
+	s.Ended = func(client byte) { delete(sessions, client) }
+	return s
 }
 
 // frame answers a frame of the wrapper.

@@ -47,9 +47,10 @@ func Attributes(class uint16, code obis.Code, values map[int8]func() axdr.Value)
 func Fixed(v axdr.Value) func() axdr.Value { return func() axdr.Value { return v } }
 
 // Cells gives an object whose attributes are what they are set to. Those in
-// settable can be set, to values of the type that they have.
+// settable can be set, to values of the types that they began with.
 func Cells(class uint16, code obis.Code, values map[int8]axdr.Value, settable ...int8) Object {
 	var mu sync.Mutex
+	shapes := maps.Clone(values)
 	values = maps.Clone(values)
 	return Object{
 		Class: class, Code: code, Attributes: slices.Sorted(maps.Keys(values)), Settable: settable,
@@ -65,7 +66,7 @@ func Cells(class uint16, code obis.Code, values map[int8]axdr.Value, settable ..
 			switch {
 			case !slices.Contains(settable, id):
 				return ReadWriteDenied
-			case values[id].Tag != v.Tag:
+			case !sameShape(shapes[id], v):
 				return TypeUnmatched
 			}
 			values[id] = v
@@ -144,6 +145,9 @@ func SettableClock(code obis.Code, now func() time.Time, wrong *Wrong) Object {
 		t, ok := parseTime(v.Str, shown().Location())
 		if !ok || v.Tag != axdr.TagOctetString && v.Tag != axdr.TagDateTime {
 			return TypeUnmatched
+		}
+		if t.Year() < 2000 || t.Year() > 2099 {
+			return OtherReason
 		}
 		wrong.add(t.Sub(shown()))
 		return Success

@@ -1,6 +1,7 @@
 package dlmstest
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,15 @@ type Selection struct {
 	FirstColumn, LastColumn uint16
 	// Columns are the columns by name; none is all.
 	Columns []Column
+
+	// by is the column that is not the clock, if any, and low and high the
+	// values that it must be between.
+	by        *Column
+	low, high int64
 }
+
+// lastTime is the end of a range that has none.
+func lastTime() time.Time { return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) }
 
 // byNumber says whether the rows are selected by number.
 func (s *Selection) byNumber() bool { return s.Last != 0 }
@@ -83,6 +92,8 @@ func selectRows(columns []Column, s *Selection, rows func(*Selection) []axdr.Val
 		found = rows(nil)
 		last := min(int(s.Last), len(found))
 		found = found[min(max(int(s.First), 1)-1, last):last]
+	} else if s.by != nil {
+		found = s.between(columns, rows(nil))
 	} else {
 		found = rows(s)
 	}
@@ -100,6 +111,29 @@ func selectRows(columns []Column, s *Selection, rows func(*Selection) []axdr.Val
 		cut = append(cut, axdr.Structure(some...))
 	}
 	return cut
+}
+
+// between gives the rows whose column by is in the range.
+func (s *Selection) between(columns []Column, rows []axdr.Value) (found []axdr.Value) {
+	at := slices.Index(columns, *s.by)
+	for _, row := range rows {
+		if at < 0 || at >= len(row.Items) {
+			continue
+		}
+		if v, ok := number(row.Items[at]); ok && v >= s.low && v <= s.high {
+			found = append(found, row)
+		}
+	}
+	return found
+}
+
+// number gives an integer of any type.
+func number(v axdr.Value) (int64, bool) {
+	if n, ok := v.Int64(); ok {
+		return n, true
+	}
+	n, ok := v.Uint64()
+	return int64(n), ok && n < 1<<63
 }
 
 // wants says whether the column with that index is in the selection.
@@ -124,11 +158,7 @@ func parseSelection(selector byte, v axdr.Value, zone *time.Location) (*Selectio
 	var s Selection
 	switch selector {
 	case 1:
-		by, ok := parseColumn(v.Items[0])
-		from, ok1 := parseTime(v.Items[1].Str, zone)
-		to, ok2 := parseTime(v.Items[2].Str, zone)
-		s.From, s.To = from, to
-		if !ok || !ok1 || !ok2 || by.Class != classClock || by.ID != 2 || v.Items[3].Tag != axdr.TagArray {
+		if !s.parseRange(v, zone) {
 			return nil, false
 		}
 		for _, item := range v.Items[3].Items {
@@ -153,6 +183,36 @@ func parseSelection(selector byte, v axdr.Value, zone *time.Location) (*Selectio
 		return nil, false
 	}
 	return &s, true
+}
+
+// parseRange takes what a range is of, and its ends. An end of the clock whose
+// date is not specified is open.
+func (s *Selection) parseRange(v axdr.Value, zone *time.Location) bool {
+	by, ok := parseColumn(v.Items[0])
+	if !ok || v.Items[3].Tag != axdr.TagArray {
+		return false
+	}
+	if by.Class != classClock {
+		low, ok1 := number(v.Items[1])
+		high, ok2 := number(v.Items[2])
+		s.by, s.low, s.high = &by, low, high
+		return ok1 && ok2
+	}
+	s.To = lastTime()
+	for i, end := range []*time.Time{&s.From, &s.To} {
+		at := v.Items[1+i]
+		if at.Tag != axdr.TagOctetString && at.Tag != axdr.TagDateTime || len(at.Str) != 12 {
+			return false
+		}
+		if at.Str[:2] == "\xFF\xFF" || at.Str[2] == 0xFF || at.Str[3] == 0xFF {
+			continue
+		}
+		var ok bool
+		if *end, ok = parseTime(at.Str, zone); !ok {
+			return false
+		}
+	}
+	return by.ID == 2
 }
 
 // Log is the rows of a profile that keeps what it is given: an event log, or

@@ -1,9 +1,12 @@
 // Package dlmstest has meters that are not there, to test clients against:
 //
-//	Replay  plays a captured conversation and checks that the client sends
-//	        just what was sent then
-//	Meter   a logical-name server in memory, written from the standard and
-//	        not from this project's client
+//	Replay   plays a captured conversation and checks that the client sends
+//	         just what was sent then
+//	Meter    a server in memory, by logical names and by short ones, written
+//	         from the standard and not from this project's client
+//	Station  the meter's end of HDLC; several on a bus
+//	ModeE    a meter with an optical head: HDLC after a sign-on
+//	Line     a stream as slow as a real line
 package dlmstest
 
 import (

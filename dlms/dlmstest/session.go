@@ -28,10 +28,7 @@ func exception(state, service byte) []byte { return []byte{0xD8, state, service}
 // not safe for concurrent use.
 type Session struct {
 	meter *Meter
-	// single says that an answer is one APDU: the line has no place for
-	// several in a row.
-	single bool
-	depth  int // scripts that run scripts
+	depth int // scripts that run scripts
 
 	a   *association // nil for none
 	in  blocksIn
@@ -43,6 +40,7 @@ type association struct {
 	*login
 	name        byte // last arc of the application context
 	ready       bool // the client has shown who it is
+	standing    bool // it was there before the client came
 	over        bool // it ends with the answer
 	ciphered    bool
 	conformance uint32
@@ -87,6 +85,7 @@ func (s *Session) Answer(client uint16, apdu []byte) [][]byte {
 	if len(apdu) == 0 {
 		return nil
 	}
+	s.establish(client)
 	if s.a != nil && s.a.client == client && len(apdu) > int(s.meter.o.MaxPDU) {
 		return [][]byte{exception(serviceNotAllowed, pduTooLong)}
 	}
@@ -98,7 +97,7 @@ func (s *Session) Answer(client uint16, apdu []byte) [][]byte {
 	if answer == nil {
 		return nil
 	}
-	return s.inBlocks(answer, 0)
+	return s.inBlocks(answer, 0, windowUntilTold)
 }
 
 // end ends the association.
@@ -111,6 +110,8 @@ func (s *Session) answer(client uint16, apdu []byte) []byte {
 		return s.associate(client, apdu)
 	case s.a == nil || s.a.client != client:
 		return exception(serviceNotAllowed, operationNotPossible)
+	case apdu[0] == 0x62 && s.a.standing:
+		return exception(serviceNotAllowed, operationNotPossible)
 	case apdu[0] == 0x62:
 		return s.release(apdu)
 	}
@@ -122,6 +123,9 @@ func (s *Session) answer(client uint16, apdu []byte) []byte {
 		return exception(serviceNotAllowed, operationNotPossible)
 	}
 	answer := s.serve(plain, s.room(how))
+	if isUnconfirmed(plain) {
+		answer = nil
+	}
 	if len(answer) > 0 && how.protected && answer[0] != 0xD8 {
 		answer = s.seal(answer, how)
 	}
@@ -167,25 +171,39 @@ type protection struct {
 	protected, general bool
 	set                security.KeySet
 	policy             security.Policy
+
+	// of general-ciphering and general-signing
+	scheme      security.Scheme
+	signed      bool
+	transaction string
 }
 
 // open gives a request in the clear, or the refusal to read it.
 func (s *Session) open(apdu []byte) (plain []byte, how protection, refusal []byte) {
 	a := s.a
-	if !security.IsProtected(apdu[0]) {
-		if a.receiver.Policy != security.Unprotected {
-			return nil, how, exception(serviceNotAllowed, operationNotPossible)
+	plain = apdu
+	general := a.conformance&conformanceProtection != 0
+	var err error
+	switch {
+	case general && a.ciphered && apdu[0] == generalCiphering:
+		plain, err = s.openExchange(apdu, &how)
+	case security.IsProtected(apdu[0]):
+		p, wrong := security.Parse(apdu)
+		if !a.ciphered || wrong != nil {
+			return nil, how, exception(serviceUnknown, serviceNotSupported)
 		}
-		return apdu, how, nil
+		how = protection{protected: true, general: p.IsGeneral(), set: p.Set, policy: p.Control.Policy() | a.receiver.Policy}
+		plain, err = s.unprotect(apdu)
+	case a.receiver.Policy != security.Unprotected:
+		return nil, how, exception(serviceNotAllowed, operationNotPossible)
 	}
-	p, err := security.Parse(apdu)
-	if !a.ciphered || err != nil {
-		return nil, how, exception(serviceUnknown, serviceNotSupported)
+	if err == nil && general && plain[0] == generalSigning {
+		plain, err = s.verify(plain, &how)
 	}
-	if plain, err = s.unprotect(apdu); err != nil {
+	if err != nil {
 		return nil, how, s.refuse(err)
 	}
-	return plain, protection{true, p.IsGeneral(), p.Set, p.Control.Policy() | a.receiver.Policy}, nil
+	return plain, how, nil
 }
 
 // unprotect opens what the client of s.a protected.
@@ -226,6 +244,16 @@ func (s *Session) refuse(err error) []byte {
 // seal protects an answer as its request was.
 func (s *Session) seal(answer []byte, how protection) []byte {
 	s.a.sender.Policy = how.policy
+	if how.scheme != security.NoScheme || how.signed {
+		signed, done, err := s.sealExchange(answer, how)
+		switch {
+		case err != nil:
+			return exception(serviceNotAllowed, otherReason)
+		case done:
+			return signed
+		}
+		answer = signed
+	}
 	out, err := s.a.sender.Protect(nil, answer, how.set, how.general)
 	if err != nil {
 		return exception(serviceNotAllowed, otherReason)
@@ -238,6 +266,11 @@ func (s *Session) room(how protection) int {
 	room := s.a.pdu
 	if s.a.conformance&conformanceGeneralBlock != 0 {
 		room = maxWhole
+	}
+	if how.scheme != security.NoScheme || how.signed {
+		x := s.a.exchange(s.meter.keys)
+		x.Scheme, x.Sign = how.scheme, how.signed
+		room -= x.Overhead()
 	}
 	if how.protected {
 		room -= security.Overhead(room, how.policy, how.general)
@@ -260,7 +293,7 @@ func (s *Session) release(apdu []byte) []byte {
 			if err != nil {
 				return s.refuse(err)
 			}
-			response = s.seal(response, protection{true, p.IsGeneral(), security.Unicast, p.Control.Policy() | a.receiver.Policy})
+			response = s.seal(response, protection{protected: true, general: p.IsGeneral(), policy: p.Control.Policy() | a.receiver.Policy})
 		}
 		body = appendElement(body, 0xBE, appendElement(nil, 4, response...)...)
 	}

@@ -19,7 +19,7 @@ const (
 // methodsAt gives where the methods of a class begin; 0 is nowhere.
 func methodsAt(class uint16) uint16 {
 	return map[uint16]uint16{
-		3: 0x28, 4: 0x38, 5: 0x48, 6: 0x30, 7: 0x58, 8: 0x60, 9: 0x20, 12: 0x20, 64: 0x30, 70: 0x20,
+		3: 0x28, 4: 0x38, 5: 0x48, 6: 0x30, 7: 0x58, 8: 0x60, 9: 0x20, 12: 0x20, 17: 0x20, 18: 0x40, 20: 0x50, 40: 0x38, 64: 0x30, 70: 0x20,
 	}[class]
 }
 
@@ -86,6 +86,11 @@ func (s *Session) serveShort(r *reader, room int) []byte {
 		answer = s.readShort(r, room)
 	case 6:
 		answer = s.writeShort(r)
+	case unconfirmedWrite:
+		if s.a.conformance&conformanceUnconfirmed != 0 {
+			s.writeShort(r)
+			return nil
+		}
 	}
 	if answer == nil {
 		return exception(serviceUnknown, serviceNotSupported)
@@ -98,7 +103,43 @@ const (
 	shortName      = 2
 	shortParameter = 4
 	shortBlock     = 5
+	shortReadPart  = 6
+	shortWritePart = 7
 )
+
+const (
+	unconfirmedWrite       = 0x16
+	conformanceUnconfirmed = 0x040000
+)
+
+// part takes a block of a long request: last, number, and its octets. all is
+// the request without its tag once the last has come, else answer is what the
+// client is told: more for the next one.
+func (s *Session) part(tag, more byte, last bool, n uint16, octets []byte) (all, answer []byte) {
+	l := &s.a.set
+	if n == 1 {
+		*l = long{on: true}
+	}
+	refuse := func(result Result) []byte {
+		*l = long{}
+		return []byte{tag, 1, 1, byte(result)}
+	}
+	switch {
+	case !l.on:
+		return nil, refuse(NoLongSet)
+	case uint32(n) != l.block+1:
+		return nil, refuse(BlockNumberInvalid)
+	case len(l.octets)+len(octets) > maxWhole:
+		return nil, refuse(LongSetAborted)
+	}
+	l.block, l.octets = uint32(n), append(l.octets, octets...)
+	if !last {
+		return nil, []byte{tag, 1, more, byte(n >> 8), byte(n)}
+	}
+	all = l.octets
+	*l = long{}
+	return all, nil
+}
 
 // readShort answers a read-request; nil for one that is none.
 func (s *Session) readShort(r *reader, room int) []byte {
@@ -110,6 +151,18 @@ func (s *Session) readShort(r *reader, room int) []byte {
 			return []byte{0x0C, 1, 1, byte(max(result, BlockNumberInvalid))}
 		}
 		return s.shortBlock(room)
+	}
+	if n == 1 && bytes.HasPrefix(r.b, []byte{shortReadPart}) {
+		r.u8()
+		last, number, octets := r.u8() != 0, r.u16(), r.counted()
+		if !r.done() {
+			return nil
+		}
+		all, answer := s.part(0x0C, 3, last, number, octets)
+		if answer != nil || bytes.HasPrefix(all, []byte{1, shortReadPart}) {
+			return answer
+		}
+		return s.readShort(&reader{b: all}, room)
 	}
 	b := axdr.AppendLength(nil, n)
 	for range n {
@@ -167,18 +220,37 @@ func (s *Session) readName(name uint16, parameterised bool, selector byte, param
 // writeShort answers a write-request; nil for one that is none.
 func (s *Session) writeShort(r *reader) []byte {
 	n := r.count()
-	names := make([]uint16, 0, min(n, len(r.b)/3+1))
-	for range n {
-		if r.u8() != shortName {
+	if n == 1 && bytes.HasPrefix(r.b, []byte{shortWritePart}) {
+		r.u8()
+		last, number, values := r.u8() != 0, r.u16(), r.count()
+		raw := r.data()
+		if !r.done() || values != 1 || raw.Tag != axdr.TagOctetString {
 			return nil
 		}
+		all, answer := s.part(0x0D, 2, last, number, []byte(raw.Str))
+		if answer != nil || bytes.HasPrefix(all, []byte{1, shortWritePart}) {
+			return answer
+		}
+		return s.writeShort(&reader{b: all})
+	}
+	names := make([]uint16, 0, min(n, len(r.b)/3+1))
+	selected := make([]bool, 0, cap(names))
+	for range n {
+		kind := r.u8()
 		names = append(names, r.u16())
+		if kind == shortParameter {
+			r.u8()
+			r.data()
+		} else if kind != shortName {
+			return nil
+		}
+		selected = append(selected, kind == shortParameter)
 	}
 	if r.count() != n || r.short {
 		return nil
 	}
 	b := axdr.AppendLength([]byte{0x0D}, n)
-	for _, name := range names {
+	for i, name := range names {
 		v := r.data()
 		if r.short {
 			return nil
@@ -186,8 +258,8 @@ func (s *Session) writeShort(r *reader) []byte {
 		t, method, ok := s.named(name)
 		result := ObjectUndefined
 		switch {
-		case name == proofAt:
-			result = ReadWriteDenied // nobody would see the meter's proof
+		case name == proofAt, selected[i]:
+			result = ReadWriteDenied // nobody would see the meter's proof, and no object takes rows
 		case ok && method:
 			_, result = s.run(t, v)
 		case ok:

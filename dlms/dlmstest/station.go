@@ -4,76 +4,78 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
+	"time"
 )
 
-// Station is the meter's end of an HDLC connection: a secondary station in
-// normal response mode, written from IEC 62056-46 and not from this project's
-// client. It serves one client address and one connection at a time.
+// Station is the meter's end of an HDLC line: a secondary station in normal
+// response mode, written from IEC 62056-46 and not from this project's client.
+// Each client address has a connection of its own.
 type Station struct {
 	// Server is the meter's address as it is on the line; nil is 03, the
 	// management logical device in one octet.
 	Server []byte
+	// AnyForm has the station answer to other forms of its address too: in one
+	// octet, two or four; if Server has no lower address, with any; and to all
+	// stations and the calling station in the place of the lower address. It
+	// answers from the address that was called.
+	AnyForm bool
 	// MaxInfo and Window are the most that the station takes and sends; 0 is
 	// 128 octets and 1 frame.
 	MaxInfo, Window int
+	// Inactivity is after how long without a frame all connections are over;
+	// 0 is never.
+	Inactivity time.Duration
 	// Answer gives the answer to an APDU of a client; nil is none.
 	Answer func(client byte, apdu []byte) []byte
+	// Answers goes before Answer for APDUs that come in the connection, if it is
+	// not nil: it gives several in a row, as blocks that are streamed.
+	Answers func(client byte, apdu []byte) [][]byte
+	// Ended, if not nil, is told that the connection of a client is over, or
+	// made anew.
+	Ended func(client byte)
 	// Busy is how often the station says RR, or RNR where NotReady, before it
 	// gives an answer.
 	Busy     int
 	NotReady bool
-	// Reject is the number of the I frame, from 1, that is answered with FRMR;
-	// 0 is none.
-	Reject int
+	// Reject is the number of the I frame of a connection, from 1, that is
+	// answered with FRMR; 0 is none. Rejects, if not nil, is asked of each.
+	Reject  int
+	Rejects func() bool
 	// Push, if not nil, is sent in a UI frame before the first answer.
 	Push []byte
 	// Params, if not nil, is the information of the UA, whatever was proposed.
 	Params []byte
 }
 
-// stationState is one connection.
-type stationState struct {
-	*Station
-	out io.Writer
+// defaultInfo is the information field that holds where nothing else is said.
+const defaultInfo = 128
 
-	client    byte
-	connected bool
-	tx, rx    int // octets of information
-	wtx       int // frames
-	ns, nr    int // to send and to come next
-	acked     int // N(S) of the first segment that the client may not have
-	request   []byte
-	segments  [][]byte // of the answer, from acked on
-	busy      int
-	count     int // I frames that came
-	pushed    bool
+// withDefaults gives s with its zero fields filled in.
+func (s Station) withDefaults() Station {
+	if s.Server == nil {
+		s.Server = []byte{3}
+	}
+	if s.MaxInfo <= 0 {
+		s.MaxInfo = defaultInfo
+	}
+	s.Window = max(s.Window, 1)
+	return s
 }
 
 // Serve serves a stream until the client hangs up.
-func (s *Station) Serve(stream io.ReadWriter) error {
-	c := *s
-	if c.Server == nil {
-		c.Server = []byte{3}
-	}
-	if c.MaxInfo == 0 {
-		c.MaxInfo = 128
-	}
-	c.Window = max(c.Window, 1)
-	state := &stationState{Station: &c, out: stream}
-	var in []byte
+func (s *Station) Serve(stream io.ReadWriter) error { return ServeBus(stream, *s) }
+
+// ServeBus serves a stream to which several stations listen, each at its own
+// address, until the client hangs up.
+func ServeBus(stream io.ReadWriter, stations ...Station) error {
+	b := newBus(stream, stations)
+	defer b.stop()
 	chunk := make([]byte, 512)
 	for {
 		n, err := stream.Read(chunk)
-		in = append(in, chunk[:n]...)
-		for {
-			body, rest, ok := findFrame(in)
-			if !ok {
-				break
-			}
-			in = rest
-			if err := state.frame(body); err != nil {
-				return err
-			}
+		if err := b.feed(chunk[:n]); err != nil {
+			return err
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -81,8 +83,60 @@ func (s *Station) Serve(stream io.ReadWriter) error {
 		if err != nil {
 			return err
 		}
-		in = in[max(0, len(in)-4096):]
 	}
+}
+
+// bus is the stations of a line, and what came that is no whole frame yet.
+type bus struct {
+	stations []*stationState
+	in       []byte
+}
+
+func newBus(out io.Writer, stations []Station) *bus {
+	b := &bus{}
+	for _, s := range stations {
+		state := &stationState{Station: s.withDefaults(), out: out, links: map[byte]*stationLink{}}
+		if s.Inactivity > 0 {
+			state.timer = time.AfterFunc(s.Inactivity, func() { state.expired.Store(true) })
+		}
+		b.stations = append(b.stations, state)
+	}
+	return b
+}
+
+func (b *bus) stop() {
+	for _, s := range b.stations {
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		s.hangUp()
+	}
+}
+
+// maxWaiting is how many octets are kept that may become a frame.
+const maxWaiting = 4096
+
+// feed takes octets that came, and has the stations answer the frames in them.
+func (b *bus) feed(octets []byte) error {
+	b.in = append(b.in, octets...)
+	for {
+		body, rest, ok := findFrame(b.in)
+		if !ok {
+			break
+		}
+		b.in = rest
+		for _, s := range b.stations {
+			if err := s.frame(body); err != nil {
+				return err
+			}
+		}
+	}
+	begins := bytes.IndexByte(b.in, 0x7E)
+	if begins < 0 {
+		begins = len(b.in)
+	}
+	b.in = b.in[max(begins, len(b.in)-maxWaiting):]
+	return nil
 }
 
 // findFrame gives the first whole frame in b with its checks right, without
@@ -119,169 +173,134 @@ func fcs16(b []byte) uint16 {
 	return r
 }
 
+// stationState is a station on a line.
+type stationState struct {
+	Station
+	out     io.Writer
+	links   map[byte]*stationLink // by client address
+	pushed  bool
+	timer   *time.Timer // nil for none
+	expired atomic.Bool
+}
+
+// hangUp ends all connections.
+func (s *stationState) hangUp() {
+	for client := range s.links {
+		s.end(client)
+	}
+}
+
+func (s *stationState) end(client byte) {
+	delete(s.links, client)
+	if s.Ended != nil {
+		s.Ended(client >> 1)
+	}
+}
+
+// The controls of frames without sequence numbers, their P/F bit cleared.
+const (
+	controlUI   = 0x03
+	controlDM   = 0x0F
+	controlDISC = 0x43
+	controlUA   = 0x63
+	controlSNRM = 0x83
+	controlFRMR = 0x87
+	pollFinal   = 0x10
+)
+
+// frame takes a frame: format, destination, source, control, and, if there is
+// information, the check of what is before it.
 func (s *stationState) frame(body []byte) error {
-	// Format, destination, source of one octet, control.
-	if !bytes.HasPrefix(body[2:], s.Server) || len(body) < 2+len(s.Server)+2+2 {
+	to, rest, ok := address(body[2:])
+	if !ok {
 		return nil
 	}
-	rest := body[2+len(s.Server):]
-	client, control, info := rest[0], rest[1], rest[2:len(rest)-2]
-	if client&1 == 0 {
+	own, ok := s.called(to)
+	from, rest, one := address(rest)
+	if !ok || !one || len(from) != 1 || len(rest) < 1+2 {
 		return nil
 	}
+	client, control, info := from[0], rest[0], rest[1:len(rest)-2]
 	if len(info) > 0 {
-		if header := body[:len(body)-len(info)-2+2]; fcs16(header) != fcsGood {
+		if len(info) < 2 || fcs16(body[:len(body)-len(info)]) != fcsGood {
 			return nil
 		}
 		info = info[2:]
 	}
-	more, poll := body[0]&8 != 0, control&0x10 != 0
+	if s.timer != nil {
+		s.timer.Reset(s.Inactivity)
+		if s.expired.Swap(false) {
+			s.hangUp()
+		}
+	}
+	more, poll := body[0]&8 != 0, control&pollFinal != 0
+	answer := func(control byte, info []byte) error {
+		if !poll {
+			return nil
+		}
+		return s.write(own, client, control|pollFinal, false, info)
+	}
+	l := s.links[client]
 	switch {
-	case control == 0x93:
-		*s = stationState{Station: s.Station, out: s.out, client: client, connected: true, pushed: s.pushed}
-		return s.write(0x73, false, s.negotiate(info))
-	case client != s.client || !s.connected:
-		return s.write(0x1F, false, nil, client)
-	case control == 0x53:
-		s.connected = false
-		return s.write(0x73, false, nil)
-	}
-	nr := int(control >> 5)
-	if control&3 == 3 {
-		return nil
-	}
-	n := (nr - s.acked) & 7
-	if n > (s.ns-s.acked)&7 {
-		return s.reject(control, 8)
-	}
-	s.acked = nr
-	s.segments = s.segments[n:]
-	if control&1 == 0 {
-		s.count++
-		if s.count == s.Reject {
-			return s.reject(control, 1)
+	case control&^pollFinal == controlSNRM:
+		if l != nil {
+			s.end(client)
 		}
-		if len(info) > s.rx {
-			return s.reject(control, 4)
-		}
-		if int(control>>1&7) == s.nr {
-			s.nr = (s.nr + 1) & 7
-			s.request = append(s.request, info...)
-			if !more {
-				s.work()
-			}
-		}
+		l = &stationLink{station: s, own: own, client: client}
+		s.links[client] = l
+		return answer(controlUA, l.negotiate(info))
+	case control&^pollFinal == controlUI:
+		return s.unnumbered(own, client, poll, info)
+	case l == nil:
+		return answer(controlDM, nil)
+	case control&^pollFinal == controlDISC:
+		s.end(client)
+		return answer(controlUA, nil)
 	}
-	if !poll {
-		return nil
-	}
-	return s.respond()
+	l.own = own
+	return l.frame(control, more, info)
 }
 
-// negotiate takes the parameters of an SNRM and gives those of the UA.
-func (s *stationState) negotiate(b []byte) []byte {
-	rxOfClient, txOfClient, winRx := 128, 128, 1
-	for i := 3; i+1 < len(b); i += 2 + int(b[i+1]) {
-		v := 0
-		for _, o := range b[i+2 : min(len(b), i+2+int(b[i+1]))] {
-			v = v<<8 | int(o)
-		}
-		switch b[i] {
-		case 5:
-			txOfClient = v
-		case 6:
-			rxOfClient = v
-		case 8:
-			winRx = v
-		}
-	}
-	s.tx, s.rx, s.wtx = min(s.MaxInfo, rxOfClient), min(s.MaxInfo, txOfClient), min(s.Window, winRx)
-	if s.Params != nil {
-		return s.Params
-	}
-	w := byte(s.Window)
-	if s.MaxInfo < 256 {
-		return []byte{0x81, 0x80, 18, 5, 1, byte(s.MaxInfo), 6, 1, byte(s.MaxInfo), 7, 4, 0, 0, 0, w, 8, 4, 0, 0, 0, w}
-	}
-	high, low := byte(s.MaxInfo>>8), byte(s.MaxInfo)
-	return []byte{0x81, 0x80, 20, 5, 2, high, low, 6, 2, high, low, 7, 4, 0, 0, 0, w, 8, 4, 0, 0, 0, w}
-}
-
-// work makes the answer to the request that is whole now.
-func (s *stationState) work() {
-	apdu, ok := bytes.CutPrefix(s.request, []byte{0xE6, 0xE6, 0})
-	s.request = nil
+// unnumbered takes an APDU of a UI frame, connection or not. Its answer, if
+// any, goes in one too, where the client gave permission to send.
+func (s *stationState) unnumbered(own []byte, client byte, poll bool, info []byte) error {
+	apdu, ok := bytes.CutPrefix(info, []byte{0xE6, 0xE6, 0})
 	if !ok || s.Answer == nil {
-		return
+		return nil
 	}
-	answer := s.Answer(s.client>>1, bytes.Clone(apdu))
-	if answer == nil {
-		return
+	answer := s.Answer(client>>1, bytes.Clone(apdu))
+	if !poll || len(answer) == 0 || 3+len(answer) > s.MaxInfo {
+		return nil
 	}
-	s.busy = s.Busy
-	answer = append([]byte{0xE6, 0xE7, 0}, answer...)
-	for len(answer) > s.tx {
-		s.segments = append(s.segments, answer[:s.tx])
-		answer = answer[s.tx:]
-	}
-	s.segments = append(s.segments, answer)
+	return s.write(own, client, controlUI|pollFinal, false, append([]byte{0xE6, 0xE7, 0}, answer...))
 }
 
-// respond uses the permission to send: the segments that the client does not
-// have, or RR.
-func (s *stationState) respond() error {
-	s.ns = s.acked
-	if s.Push != nil && !s.pushed {
-		s.pushed = true
-		if err := s.write(0x03, false, append([]byte{0xE6, 0xE7, 0}, s.Push...)); err != nil {
-			return err
-		}
-	}
-	if len(s.segments) == 0 || s.busy > 0 {
-		kind := 0x11
-		if s.busy > 0 && s.NotReady {
-			kind = 0x15
-		}
-		s.busy = max(0, s.busy-1)
-		return s.write(byte(kind|s.nr<<5), false, nil)
-	}
-	n := min(s.wtx, len(s.segments))
-	for i, segment := range s.segments[:n] {
-		control := s.nr<<5 | s.ns<<1
-		if i == n-1 {
-			control |= 0x10
-		}
-		s.ns = (s.ns + 1) & 7
-		if err := s.write(byte(control), i < len(s.segments)-1, segment); err != nil {
-			return err
-		}
-	}
-	return nil
+func (s *stationState) write(own []byte, client, control byte, more bool, info []byte) error {
+	_, err := s.out.Write(appendFrame(own, client, control, more, info))
+	return err
 }
 
-func (s *stationState) reject(control, why byte) error {
-	s.connected = false
-	return s.write(0x97, false, []byte{control, byte(s.nr<<5 | s.ns<<1), why})
+// Notification gives the UI frame in which the station sends an APDU to a
+// client unasked.
+func (s Station) Notification(client byte, apdu []byte) []byte {
+	own := s.withDefaults().Server
+	return appendFrame(own, client<<1|1, controlUI, false, append([]byte{0xE6, 0xE7, 0}, apdu...))
 }
 
-// write sends a frame to the client, or to another.
-func (s *stationState) write(control byte, more bool, info []byte, to ...byte) error {
-	client := s.client
-	if len(to) > 0 {
-		client = to[0]
-	}
-	body := append([]byte{0, 0, client}, s.Server...)
+// appendFrame gives a frame from the station at own to a client.
+func appendFrame(own []byte, client, control byte, more bool, info []byte) []byte {
+	body := append([]byte{0x7E, 0, 0, client}, own...)
 	body = append(body, control)
-	n := len(body) + 2
+	n := len(body) - 1 + 2
 	if len(info) > 0 {
 		n += len(info) + 2
 	}
-	body[0], body[1] = 0xA0|byte(n>>8), byte(n)
+	body[1], body[2] = 0xA0|byte(n>>8), byte(n)
 	if more {
-		body[0] |= 8
+		body[1] |= 8
 	}
 	seal := func() {
-		c := ^fcs16(body)
+		c := ^fcs16(body[1:])
 		body = append(body, byte(c), byte(c>>8))
 	}
 	if len(info) > 0 {
@@ -289,6 +308,5 @@ func (s *stationState) write(control byte, more bool, info []byte, to ...byte) e
 		body = append(body, info...)
 	}
 	seal()
-	_, err := s.out.Write(append(append([]byte{0x7E}, body...), 0x7E))
-	return err
+	return append(body, 0x7E)
 }

@@ -61,6 +61,7 @@ var (
 	ErrFormat  = errors.New("not a frame of format type 3")
 	ErrCheck   = errors.New("check sequence is wrong")
 	ErrAddress = errors.New("not an address of 1, 2 or 4 octets")
+	ErrControl = errors.New("not the kind of frame that was asked for")
 )
 
 // What stops a conversation. After any error of a Link but ErrTooLong of Send

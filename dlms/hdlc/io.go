@@ -35,6 +35,7 @@ func (l *Link) flush(ctx context.Context) error {
 	if err := l.stream.SetTimeout(l.c.Timeout); err != nil {
 		return err
 	}
+	l.ours = false
 	_, err := l.stream.Write(l.out)
 	return err
 }
@@ -123,25 +124,11 @@ func (l *Link) isForUs(f Frame, raw []byte) bool {
 	return true
 }
 
-// notify takes the information of a UI frame. Some meters send a long APDU in
-// several, segmented as I frames are.
+// notify takes a UI frame.
 func (l *Link) notify(f Frame) {
-	if len(l.notice)+len(f.Info) > l.c.MaxAPDU {
-		l.notice = l.notice[:0]
-		return
+	if apdu, err := l.notices.Add(f); err == nil && apdu != nil && l.c.Notify != nil {
+		l.c.Notify(apdu)
 	}
-	if l.c.Notify == nil {
-		return
-	}
-	l.notice = append(l.notice, f.Info...)
-	if f.Segmented {
-		return
-	}
-	const n = len(llcFromMeter)
-	if len(l.notice) >= n && string(l.notice[:n]) == llcFromMeter {
-		l.c.Notify(l.notice[n:])
-	}
-	l.notice = l.notice[:0]
 }
 
 // echo is a frame that may come back to us. Only where client and meter have

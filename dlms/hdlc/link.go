@@ -54,7 +54,7 @@ func (c Config) normal() Config {
 		c.Retries = 3
 	}
 	if c.MaxAPDU <= 0 {
-		c.MaxAPDU = 64 << 10
+		c.MaxAPDU = maxAPDU
 	}
 	return c
 }
@@ -64,6 +64,9 @@ const (
 	llcToMeter   = "\xE6\xE6\x00"
 	llcFromMeter = "\xE6\xE7\x00"
 )
+
+// maxAPDU is the longest APDU taken unless told, in octets.
+const maxAPDU = 64 << 10
 
 // What is put up with before a meter is given up that sends without end.
 const (
@@ -105,7 +108,10 @@ type Link struct {
 	polled     bool // an RR was sent after the last I frame
 	pausing    bool // the meter is busy: it is asked again after Pause
 
-	notice []byte // information of UI frames so far
+	// ours says that the meter sends nothing until we do: it gave the turn back.
+	ours bool
+
+	notices Notices // UI frames so far
 
 	echo   bool // the line gives back what is written
 	echoes []echo
@@ -114,7 +120,7 @@ type Link struct {
 // NewLink gives a link that is not connected. It sends nothing.
 func NewLink(stream Stream, c Config) *Link {
 	c = c.normal()
-	return &Link{stream: stream, c: c, granted: Default()}
+	return &Link{stream: stream, c: c, granted: Default(), notices: Notices{Max: c.MaxAPDU}}
 }
 
 // SetStream goes on with the conversation on another stream: the same line,
@@ -181,7 +187,8 @@ func (l *Link) reset() {
 	l.connected, l.granted = false, Default()
 	l.in.Reset()
 	l.vs, l.vr, l.va = 0, 0, 0
-	l.apdu, l.base, l.notice = l.apdu[:0], 0, l.notice[:0]
+	l.apdu, l.base, l.ours = l.apdu[:0], 0, false
+	l.notices.Reset()
 	l.begin()
 }
 
@@ -312,13 +319,21 @@ func (l *Link) window(ctx context.Context) (last bool, err error) {
 	}
 }
 
-// Receive waits for the next APDU from the meter and appends it to b.
+// Receive waits for the next APDU from the meter and appends it to b. Several
+// APDUs may come in one turn of the meter, as blocks that it streams do; when
+// its turn is over, Receive gives it another.
 func (l *Link) Receive(ctx context.Context, b []byte) ([]byte, error) {
 	if !l.connected {
 		return nil, ErrNotConnected
 	}
 	l.begin()
 	l.collecting, l.collected, l.began = true, b, len(b)
+	if l.ours { // an APDU came whole, and the next has to be asked for
+		if err := l.poll(ctx); err != nil {
+			l.collected = nil
+			return nil, l.lost(err)
+		}
+	}
 	for !l.complete {
 		if err := l.step(ctx); err != nil {
 			l.collected = nil
@@ -339,155 +354,6 @@ func (l *Link) lost(err error) error {
 		l.doubt = true
 	}
 	return err
-}
-
-// step takes one frame of the meter, or its silence.
-func (l *Link) step(ctx context.Context) error {
-	wait := l.c.Timeout
-	if l.pausing {
-		wait = l.c.Pause
-	}
-	f, err := l.next(ctx, wait)
-	switch {
-	case err == nil:
-		return l.take(ctx, f)
-	case !isTimeout(err):
-		return err
-	case l.pausing:
-		return l.poll(ctx)
-	}
-	if l.tries++; l.tries > l.c.Retries {
-		return l.exhausted(err)
-	}
-	// What got lost? RR asks the meter, and makes it repeat what it sent. A
-	// meter that does not answer to that may answer to the frame.
-	if l.tries%2 == 0 && l.va != l.vs {
-		_, err = l.window(ctx)
-		return err
-	}
-	return l.poll(ctx)
-}
-
-func (l *Link) exhausted(err error) error {
-	return fmt.Errorf("no answer to %d attempts: %w", l.tries, err)
-}
-
-// take does what a frame asks for.
-func (l *Link) take(ctx context.Context, f Frame) error {
-	switch f.Control.kind() {
-	case kindI:
-		return l.information(ctx, f)
-	case kindRR, kindRNR, kindREJ:
-		return l.supervisory(ctx, f.Control)
-	case DM:
-		return ErrDisconnected
-	case FRMR:
-		return parseReject(f.Info)
-	default: // a UA that came late, an unknown frame
-		return l.nothing()
-	}
-}
-
-// nothing counts an answer that brought nothing.
-func (l *Link) nothing() error {
-	if l.busy++; l.busy > maxBusy {
-		return fmt.Errorf("%w: %d answers that bring nothing", ErrSequence, l.busy)
-	}
-	return nil
-}
-
-// acknowledge takes N(R). It is false for one that acknowledges what was not
-// sent, or what was acknowledged before: a frame out of the past.
-func (l *Link) acknowledge(nr uint8) bool {
-	n := (nr - l.va) & 7
-	if n > (l.vs-l.va)&7 {
-		return false
-	}
-	l.va = nr
-	l.base = min(l.base+int(n)*int(l.granted.MaxInfoTx), len(l.apdu))
-	if n > 0 {
-		l.tries, l.busy, l.repeats = 0, 0, 0
-	}
-	return true
-}
-
-func (l *Link) supervisory(ctx context.Context, c Control) error {
-	many := (l.vs-l.va)&7 > 1
-	before := l.va
-	if !l.acknowledge(c.nr()) {
-		return l.nothing()
-	}
-	if err := l.nothing(); err != nil || !c.Final() {
-		return err
-	}
-	switch open := l.va != l.vs; {
-	case c.kind() == kindRNR:
-		l.pausing = true
-	case open && c.kind() == kindRR && !many && !l.polled && l.va == before:
-		// The answer to an RR of before the I frame. The frame has its own.
-	case open:
-		if l.repeats++; l.repeats > maxRepeats {
-			return fmt.Errorf("%w: the meter asked %d times for the same frame", ErrSequence, l.repeats)
-		}
-		_, err := l.window(ctx)
-		return err
-	case l.collecting:
-		l.pausing = true // it has the request, and works on the answer
-	}
-	return nil
-}
-
-// information takes an I frame.
-func (l *Link) information(ctx context.Context, f Frame) error {
-	if !l.acknowledge(f.Control.nr()) {
-		return l.nothing()
-	}
-	if !l.collecting {
-		return l.nothing() // the meter repeats it when Receive asks
-	}
-	if ahead := (f.Control.ns() - l.vr) & 7; ahead != 0 {
-		if err := l.nothing(); err != nil || !f.Control.Final() || ahead >= l.granted.WindowRx {
-			return err // what is not ahead was here before
-		}
-		return l.poll(ctx)
-	}
-	l.vr = (l.vr + 1) & 7
-	l.tries, l.busy, l.pausing = 0, 0, false
-	if err := l.collect(f.Info); err != nil {
-		return err
-	}
-	switch {
-	case !f.Segmented:
-		l.complete = true
-	case f.Control.Final():
-		return l.poll(ctx)
-	}
-	return nil
-}
-
-// collect takes a segment of the APDU.
-func (l *Link) collect(info []byte) error {
-	if !l.headed {
-		if len(info) < len(llcFromMeter) || string(info[:len(llcFromMeter)]) != llcFromMeter {
-			return fmt.Errorf("%w of a meter: the information starts % x", ErrLLC, info[:min(len(info), len(llcFromMeter))])
-		}
-		info, l.headed = info[len(llcFromMeter):], true
-	}
-	if n := len(l.collected) - l.began + len(info); n > l.c.MaxAPDU {
-		return fmt.Errorf("apdu of %d octets so far: %w: at most %d", n, ErrTooLong, l.c.MaxAPDU)
-	}
-	l.collected = append(l.collected, info...)
-	return nil
-}
-
-// poll asks the meter to go on, or to say how far it is.
-func (l *Link) poll(ctx context.Context) error {
-	l.polled, l.pausing = true, false
-	l.out = l.out[:0]
-	if err := l.append(ReceiveReady(l.vr, true), false, nil); err != nil {
-		return err
-	}
-	return l.flush(ctx)
 }
 
 // isTimeout says whether the line was silent. A context that ended has a

@@ -69,6 +69,8 @@ type Config struct {
 	// Switch sets the line to a rate and format. It first waits until what was
 	// written is out. nil is a line that needs none: a serial server.
 	Switch func(baud int, format Format) error
+	// SignOn is the rate of the sign-on, in bit/s; 0 is the 300 of the standard.
+	SignOn int
 	// MaxBaud is the highest rate taken, in bit/s; 0 is any.
 	MaxBaud int
 	// Timeout is how long an answer may take to begin; 0 is 3 s.
@@ -104,6 +106,9 @@ func HandOver(ctx context.Context, s Stream, c Config) (Result, error) {
 	if c.Switch == nil {
 		c.Switch = func(int, Format) error { return nil }
 	}
+	if c.SignOn <= 0 {
+		c.SignOn = 300
+	}
 	c.Timeout = orElse(c.Timeout, 3*time.Second)
 	c.InterOctet = orElse(c.InterOctet, 1500*time.Millisecond)
 	c.Pause = orElse(c.Pause, 200*time.Millisecond)
@@ -131,7 +136,7 @@ func (h *handOver) run(ctx context.Context) (r Result, err error) {
 	if len(h.Address) > maxAddress || !isAddress(h.Address) {
 		return r, ErrAddress
 	}
-	if err := h.change(300, SevenE1); err != nil {
+	if err := h.change(h.SignOn, SevenE1); err != nil {
 		return r, err
 	}
 	request := []byte("/?" + h.Address + "!\r\n")

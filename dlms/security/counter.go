@@ -24,7 +24,8 @@ type Store interface {
 	// Reserve gives away n counters, the first of which it returns, and none of
 	// which it gave away before: 0 to n-1 for a title and key that it does not
 	// know. It returns only when that is on the disk. It is ErrExhausted when
-	// there are no n left.
+	// there are no n left. With n of 0 nothing is given away: first is the next
+	// that would be, or 0 where that is not known.
 	Reserve(title Title, key KeyID, n uint32) (first uint32, err error)
 	// Raise counts all counters below next as given away; it never lowers. It
 	// returns only when that is on the disk.
@@ -93,17 +94,37 @@ func (c *Counter) Fresh() (bool, error) {
 
 // Resync goes on after what a meter says is the last counter it took. It is
 // for after a failure; a counter that is ahead of the meter's stays. Over
-// MaxJump it is a *JumpError, and nothing changes.
+// MaxJump it is a *JumpError, and nothing changes; until somebody raises the
+// counter in the store, which Resync then goes by.
 func (c *Counter) Resync(read uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.fill(); err != nil {
 		return err
 	}
-	if next := uint64(read) + 1; next > c.next+MaxJump {
+	next := uint64(read) + 1
+	if next > c.next+MaxJump {
+		if err := c.lookAgain(); err != nil {
+			return err
+		}
+	}
+	if next > c.next+MaxJump {
 		return &JumpError{Next: uint32(c.next), Read: read}
 	}
 	return c.raise(uint64(read) + 1)
+}
+
+// lookAgain goes on where the store does: somebody who looked at a jump may have
+// raised it there.
+func (c *Counter) lookAgain() error {
+	first, err := c.store.Reserve(c.title, c.key, 0)
+	if err != nil {
+		return fmt.Errorf("reserve invocation counters: %w", err)
+	}
+	if uint64(first) > c.end {
+		c.next, c.end = uint64(first), uint64(first)
+	}
+	return nil
 }
 
 // Anchor goes on with next or higher, however far that is. It is for the first

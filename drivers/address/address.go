@@ -4,6 +4,11 @@
 //	dlms+wrapper://HOST[:4059]?client=16&server=1&auth=lls&password=file:/PATH
 //	dlms+hdlc:///dev/ttyS1?baud=9600&client=16&server=1&physical=17&addrlen=4
 //	dlms+hdlc://HOST:PORT?client=16&server=1
+//	dlms+udp://HOST[:4059]?client=16&server=1
+//	dlms+modee:///dev/ttyUSB1?signon=300&baud=9600&address=12345678&client=16
+//	dlms+modee://HOST:PORT?baud=9600&client=16
+//	iec21:///dev/ttyUSB1?address=12345678&password=file:/PATH
+//	iec21://HOST:PORT?baud=4800
 //	modbus+tcp://HOST[:502]?unit=1&model=NAME
 //	modbus+rtu:///dev/ttyS1?baud=9600&format=8N1&unit=7&model=NAME
 //	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
@@ -13,8 +18,13 @@
 // security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
 // ek and ak (keys), sk and pk (our signing key, the meter's public one), and
 // ic=OBIS|none (where the meter shows its invocation counter). Keys of HDLC:
-// physical, addrlen. Keys of Modbus: unit, model. Keys of serial ports: baud,
-// format. A serial port is an absolute path after three slashes,
+// physical, addrlen. Keys of mode E, beside these: baud (the highest rate taken;
+// else what the meter offers), address (of the device), and on a serial port
+// signon (the rate at which it is called). IEC 62056-21 has these three, too,
+// password (of the programming mode), mode=a|b|c (what the meter has, where it
+// does not say) or mode=p (registers one by one, no readout), and on a serial
+// port format=7E1|8N1. Keys of Modbus: unit, model. Keys of
+// other serial ports: baud, format. A serial port is an absolute path after three slashes,
 // or a path that begins with ./ or ../ after two, relative to the working
 // directory. %XX stands for a byte everywhere behind the scheme; '+' is '+'.
 //
@@ -35,6 +45,9 @@ type Scheme string
 const (
 	DLMSWrapper      Scheme = "dlms+wrapper"      // DLMS over TCP, IEC 62056-47
 	DLMSHDLC         Scheme = "dlms+hdlc"         // DLMS over HDLC, IEC 62056-46, on a serial port or through a serial server
+	DLMSUDP          Scheme = "dlms+udp"          // DLMS over UDP, IEC 62056-47
+	DLMSModeE        Scheme = "dlms+modee"        // DLMS over HDLC, after a sign-on with IEC 62056-21, mode E
+	IEC21            Scheme = "iec21"             // the text protocol of IEC 62056-21: readout and registers
 	ModbusTCP        Scheme = "modbus+tcp"        // Modbus over TCP with MBAP header
 	ModbusRTU        Scheme = "modbus+rtu"        // Modbus RTU on a serial port
 	ModbusRTUOverTCP Scheme = "modbus+rtuovertcp" // Modbus RTU frames through a serial server
@@ -42,28 +55,39 @@ const (
 
 // Schemes lists the schemes that Parse accepts.
 func Schemes() []Scheme {
-	return []Scheme{DLMSWrapper, DLMSHDLC, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
+	return []Scheme{DLMSWrapper, DLMSHDLC, DLMSUDP, DLMSModeE, IEC21, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
 }
 
 // laterSchemes are known and refused with a word of their own.
 func laterSchemes() []Scheme {
 	return []Scheme{
-		"dlms+udp", "dlms+modee", "iec21",
 		"plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
 	}
 }
 
 // IsDLMS says whether a meter of this scheme speaks DLMS/COSEM.
-func (s Scheme) IsDLMS() bool { return s == DLMSWrapper || s == DLMSHDLC }
+func (s Scheme) IsDLMS() bool { return strings.HasPrefix(string(s), "dlms+") }
 
 // IsHDLC says whether frames are those of HDLC.
-func (s Scheme) IsHDLC() bool { return s == DLMSHDLC }
+func (s Scheme) IsHDLC() bool { return s == DLMSHDLC || s == DLMSModeE }
+
+// signsOn says whether a meter is signed on to first, by IEC 62056-21.
+func (s Scheme) signsOn() bool { return s == DLMSModeE || s == IEC21 }
+
+func (s Scheme) isIEC21() bool { return s == IEC21 }
+
+func (s Scheme) hasPassword() bool { return s.IsDLMS() || s.isIEC21() }
 
 // IsModbus says whether a meter of this scheme speaks Modbus.
 func (s Scheme) IsModbus() bool { return strings.HasPrefix(string(s), "modbus+") }
 
-// hasSettings says whether the line may be a serial port of this machine.
+// hasSettings says whether the line may be a serial port of this machine that
+// has one setting for good.
 func (s Scheme) hasSettings() bool { return s == ModbusRTU || s == DLMSHDLC }
+
+func (s Scheme) hasBaud() bool { return s.hasSettings() || s.signsOn() }
+
+func (s Scheme) hasFormat() bool { return s.hasSettings() || s.isIEC21() }
 
 // IsSerial says whether the line is a serial port of this machine.
 func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
@@ -71,18 +95,18 @@ func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
 // isPort says whether where is a serial port. HDLC has both: a port begins
 // with what no host does.
 func isPort(s Scheme, where string) bool {
-	return s == ModbusRTU || s == DLMSHDLC &&
+	return s == ModbusRTU || (s.IsHDLC() || s.isIEC21()) &&
 		(strings.HasPrefix(where, "/") || strings.HasPrefix(where, "./") || strings.HasPrefix(where, "../"))
 }
 
 // defaultPort is the port that a scheme implies, 0 when it implies none.
 func (s Scheme) defaultPort() int {
 	switch s {
-	case DLMSWrapper:
+	case DLMSWrapper, DLMSUDP:
 		return 4059
 	case ModbusTCP:
 		return 502
-	case ModbusRTU, ModbusRTUOverTCP, DLMSHDLC:
+	case ModbusRTU, ModbusRTUOverTCP, DLMSHDLC, DLMSModeE, IEC21:
 	}
 	return 0
 }
@@ -96,8 +120,8 @@ type Address struct {
 	Line string
 
 	// The settings of a serial port; zero on other lines.
-	Baud     int  // bits a second; 9600 unless told
-	DataBits int  // 8
+	Baud     int  // bits a second; 9600 unless told. After a sign-on: the highest taken, 0 is any
+	DataBits int  // 8; 7 or 8 with IEC21
 	Parity   byte // 'N', 'E' or 'O'
 	StopBits int  // 1 or 2
 
@@ -113,6 +137,14 @@ type Address struct {
 	Physical uint16 // address of the device on its line; 0 is none
 	AddrLen  uint8  // octets of the meter's address: 1, 2 or 4; 0 is as few as do
 
+	// Mode is how a meter of IEC21 is read: ModeA, ModeB, ModeC, ModeP, or "" as
+	// it says itself.
+	Mode string
+
+	// Mode E and IEC21; zero elsewhere.
+	SignOn int    // rate of the sign-on on a serial port, in bits a second; 300 unless told
+	Device string // device address; "" is whoever is there
+
 	// Modbus; zero elsewhere.
 	Unit  uint8
 	Model string // name of a register map
@@ -120,6 +152,14 @@ type Address struct {
 	// Timeout is how long to wait for an answer; 0 is the driver's own.
 	Timeout time.Duration
 }
+
+// The values of Mode.
+const (
+	ModeA = "a"
+	ModeB = "b"
+	ModeC = "c"
+	ModeP = "p" // registers one by one, in the programming mode
+)
 
 // The range of Timeout.
 const (
@@ -131,9 +171,12 @@ const (
 // secret is shown as ***; apart from that Parse gives a back.
 func (a Address) String() string {
 	var keys [][2]string
-	if a.IsSerial() {
+	switch {
+	case a.Scheme.signsOn():
+		keys = a.signOnKeys()
+	case a.IsSerial():
 		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)},
-			[2]string{"format", strconv.Itoa(a.DataBits) + string(rune(a.Parity)) + strconv.Itoa(a.StopBits)})
+			[2]string{"format", a.format()})
 	}
 	if a.Scheme.IsDLMS() {
 		keys = append(keys, [2]string{"client", strconv.Itoa(int(a.Client))}, [2]string{"server", strconv.Itoa(int(a.Server))},
@@ -164,6 +207,27 @@ func (a Address) String() string {
 		sep = '&'
 	}
 	return string(b)
+}
+
+func (a Address) signOnKeys() (keys [][2]string) {
+	if a.SignOn != 0 {
+		keys = append(keys, [2]string{"signon", strconv.Itoa(a.SignOn)})
+	}
+	if a.Baud != 0 {
+		keys = append(keys, [2]string{"baud", strconv.Itoa(a.Baud)})
+	}
+	keys = append(keys, [2]string{"address", a.Device})
+	if a.Scheme.isIEC21() {
+		keys = append(keys, [2]string{"mode", a.Mode}, [2]string{"password", a.Password.String()})
+		if a.DataBits != 0 {
+			keys = append(keys, [2]string{"format", a.format()})
+		}
+	}
+	return keys
+}
+
+func (a Address) format() string {
+	return strconv.Itoa(a.DataBits) + string(rune(a.Parity)) + strconv.Itoa(a.StopBits)
 }
 
 // escape appends s with the bytes that have a meaning in an address as %XX.

@@ -50,6 +50,27 @@ func TestParse(t *testing.T) {
 		{"dlms+wrapper://[FE80:0::1%25eth0]:1", Address{
 			Scheme: DLMSWrapper, Line: "[fe80::1%eth0]:1", Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
 		}},
+		{"dlms+udp://[2001:DB8::7]?client=1", Address{
+			Scheme: DLMSUDP, Line: "[2001:db8::7]:4059", Client: 1, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
+		}},
+		{"dlms+modee:///dev/ttyUSB1", Address{
+			Scheme: DLMSModeE, Line: "/dev/ttyUSB1", SignOn: 300, Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
+		}},
+		{"dlms+modee:///dev/ttyUSB1?signon=2400&baud=9600&address=0012%20aB&physical=17", Address{
+			Scheme: DLMSModeE, Line: "/dev/ttyUSB1", SignOn: 2400, Baud: 9600, Device: "0012 aB", Physical: 17,
+			Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
+		}},
+		{"dlms+modee://Serial.Server:4001?baud=300", Address{
+			Scheme: DLMSModeE, Line: "serial.server:4001", Baud: 300, Client: 16, Server: 1, Auth: AuthNone, Ref: "ln", Security: open,
+		}},
+		{"iec21:///dev/ttyUSB1", Address{
+			Scheme: IEC21, Line: "/dev/ttyUSB1", SignOn: 300, DataBits: 7, Parity: 'E', StopBits: 1,
+		}},
+		{"iec21:///dev/ttyUSB1?signon=9600&baud=4800&address=12&mode=p&password=pass&format=8n1&timeout=3s", Address{
+			Scheme: IEC21, Line: "/dev/ttyUSB1", SignOn: 9600, Baud: 4800, Device: "12", Mode: ModeP, Password: secret(t, "pass"),
+			DataBits: 8, Parity: 'N', StopBits: 1, Timeout: 3 * time.Second,
+		}},
+		{"iec21://h:4001?baud=300&mode=c", Address{Scheme: IEC21, Line: "h:4001", Baud: 300, Mode: ModeC}},
 		{"dlms+hdlc:///dev/ttyUSB0", hdlc},
 		{"dlms+hdlc:///dev/ttyUSB0?baud=300&format=8E1&client=17&server=1&physical=17&addrlen=4", Address{
 			Scheme: DLMSHDLC, Line: "/dev/ttyUSB0", Baud: 300, DataBits: 8, Parity: 'E', StopBits: 1,
@@ -96,12 +117,30 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ in, want string }{
-		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, dlms+hdlc, modbus+tcp, modbus+rtu, modbus+rtuovertcp"},
+		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, dlms+hdlc, dlms+udp, dlms+modee, iec21, modbus+tcp, modbus+rtu, modbus+rtuovertcp"},
 		{"127.0.0.1:4059", "want SCHEME://"},
 		{strings.Repeat("x", maxLength+1), "is longer than 4096 bytes"},
 		{"http://h", "unknown scheme"},
-		{"dlms+udp://h", "dlms+udp is not in this version"},
-		{"iec21:///dev/ttyUSB0", "iec21 is not in this version"},
+		{"dlms+udp:///dev/ttyS1", "the host is neither"},
+		{"dlms+udp://h?baud=9600", "baud: does not belong to dlms+udp"},
+		{"dlms+udp://h?physical=1", "physical: does not belong to dlms+udp"},
+		{"dlms+modee://h", "the port: want 1 to 65535, as in dlms+modee://HOST:PORT"},
+		{"dlms+modee://h:1?signon=300", "signon: is of serial ports"},
+		{"dlms+modee:///dev/ttyS1?signon=38400", "signon: want one of 300 600 1200 2400 4800 9600 19200"},
+		{"dlms+modee:///dev/ttyS1?baud=38400", "baud: want one of 300 600 1200 2400 4800 9600 19200"},
+		{"dlms+modee:///dev/ttyS1?format=8N1", "format: does not belong to dlms+modee"},
+		{"dlms+modee:///dev/ttyS1?address=12!", "address: want the meter's device address"},
+		{"dlms+modee:///dev/ttyS1?address=" + strings.Repeat("1", 33), "address: want"},
+		{"dlms+modee:///dev/ttyS1?client=200", "client: want 1 to 127 over HDLC"},
+		{"dlms+hdlc:///dev/ttyS1?address=1", "address: does not belong to dlms+hdlc"},
+		{"iec21:///dev/ttyS1?mode=d", "mode: want a, b or c"},
+		{"iec21:///dev/ttyS1?format=8E1", "format: want 7E1, or 8N1"},
+		{"iec21:///dev/ttyS1?baud=38400", "baud: want one of 300 600 1200 2400 4800 9600 19200"},
+		{"iec21:///dev/ttyS1?client=1", "client: does not belong to iec21"},
+		{"iec21:///dev/ttyS1?mode=a&password=1", "password: is given, but mode=a"},
+		{"iec21://h:1?format=7E1", "format: is of serial ports"},
+		{"iec21://h", "the port: want 1 to 65535"},
+		{"dlms+modee:///dev/ttyS1?mode=c", "mode: does not belong to dlms+modee"},
 		{"plc+prime://h", "plc+prime is not in this version"},
 		{"serial:///dev/ttyS1", "serial is not in this version"},
 		{"dlms+wrapper://h#x", "write it as %23"},
@@ -237,6 +276,10 @@ func TestString(t *testing.T) {
 			"modbus+rtu:///dev/a%3Fb?unit=1&model=m&timeout=2s",
 			"modbus+rtu:///dev/a%3Fb?baud=9600&format=8N1&unit=1&model=m&timeout=2s",
 		},
+		{
+			"dlms+modee:///dev/x?address=7",
+			"dlms+modee:///dev/x?signon=300&address=7&client=16&server=1&auth=none&ref=ln&security=none",
+		},
 	}
 	for _, tt := range tests {
 		a, err := Parse(tt.in)
@@ -259,6 +302,7 @@ func FuzzParse(f *testing.F) {
 		"dlms+wrapper://h?auth=gmac&title=GRG12345&ak=x&ic=none&",
 		"dlms+wrapper://h?auth=ecdsa&suite=2&security=authenc&title=4752470000000001&ak=env:A&sk=x&pk=file:/p&ic=0-0:43.1.1&",
 		"modbus+tcp://h?unit=1&model=sdm630&timeout=2s&",
+		"dlms+modee:///dev/x?signon=600&baud=1200&address=a%20b&", "dlms+modee://h:1?baud=300&", "dlms+udp://h?",
 		"modbus+rtu://./x/../y?unit=1&model=sdm630&format=8E1&",
 		"modbus+rtuovertcp://h:1?unit=1&model=m&",
 		"plc+g3://", "dlms+wrapper://user:", "",

@@ -38,7 +38,14 @@ func Parse(s string) (Address, error) {
 	}
 	where, query, _ := strings.Cut(rest, "?")
 	if isPort(a.Scheme, where) {
-		a.Baud, a.DataBits, a.Parity, a.StopBits = 9600, 8, 'N', 1
+		switch {
+		case a.Scheme.isIEC21():
+			a.SignOn, a.DataBits, a.Parity, a.StopBits = 300, 7, 'E', 1
+		case a.Scheme.signsOn():
+			a.SignOn = 300
+		default:
+			a.Baud, a.DataBits, a.Parity, a.StopBits = 9600, 8, 'N', 1
+		}
 		p.port(&a, where)
 	} else {
 		p.host(&a, where)
@@ -213,6 +220,15 @@ func (p *parser) together(a *Address, seen []string) {
 				p.fail(key, "is of serial ports; a serial server has settings of its own")
 			}
 		}
+	}
+	if !a.IsSerial() && a.Scheme.isIEC21() && has("format") {
+		p.fail("format", "is of serial ports; a serial server has settings of its own")
+	}
+	if has("password") && (a.Mode == ModeA || a.Mode == ModeB) {
+		p.fail("password", "is given, but mode=%s has nothing that wants one", a.Mode)
+	}
+	if !a.IsSerial() && has("signon") {
+		p.fail("signon", "is of serial ports; a serial server has settings of its own")
 	}
 	if a.Scheme.IsHDLC() {
 		p.hdlc(a)

@@ -33,8 +33,13 @@ func keys() []key {
 		{name: "addrlen", fits: Scheme.IsHDLC, set: setAddrLen},
 		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
 		{name: "model", fits: Scheme.IsModbus, set: setModel},
-		{name: "baud", fits: Scheme.hasSettings, set: setBaud},
-		{name: "format", fits: Scheme.hasSettings, set: setFormat},
+		{name: "signon", fits: Scheme.signsOn, set: func(p *parser, a *Address, v string) {
+			a.SignOn = p.baud("signon", v, signOnRates())
+		}},
+		{name: "address", fits: Scheme.signsOn, set: setDevice},
+		{name: "mode", fits: Scheme.isIEC21, set: setMode},
+		{name: "baud", fits: Scheme.hasBaud, set: setBaud},
+		{name: "format", fits: Scheme.hasFormat, set: setFormat},
 		{name: "timeout", fits: anyScheme, set: func(p *parser, a *Address, v string) {
 			a.Timeout = p.duration("timeout", v)
 		}},
@@ -150,19 +155,55 @@ func baudRates() []int {
 	return []int{300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400}
 }
 
+// signOnRates are those of IEC 62056-21.
+func signOnRates() []int { return baudRates()[:7] }
+
 func setBaud(p *parser, a *Address, v string) {
+	rates := baudRates()
+	if a.Scheme.signsOn() {
+		rates = signOnRates()
+	}
+	a.Baud = p.baud("baud", v, rates)
+}
+
+func (p *parser) baud(key, v string, rates []int) int {
 	n, err := strconv.Atoi(v)
-	if err != nil || !digits(v) || !slices.Contains(baudRates(), n) {
-		p.fail("baud", "want one of %s", strings.Trim(fmt.Sprint(baudRates()), "[]"))
+	if err != nil || !digits(v) || !slices.Contains(rates, n) {
+		p.fail(key, "want one of %s", strings.Trim(fmt.Sprint(rates), "[]"))
+		return 0
+	}
+	return n
+}
+
+// setDevice reads a device address (IEC 62056-21, 6.3.1).
+func setDevice(p *parser, a *Address, v string) {
+	if len(v) > 32 || strings.Trim(v, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz ") != "" {
+		p.fail("address", "want the meter's device address: 1 to 32 digits and letters")
 		return
 	}
-	a.Baud = n
+	a.Device = v
+}
+
+func setMode(p *parser, a *Address, v string) {
+	if v != ModeA && v != ModeB && v != ModeC && v != ModeP {
+		p.fail("mode", "want a, b or c, the mode of the meter's readout, or p: no readout, but registers one by one")
+		return
+	}
+	a.Mode = v
 }
 
 // setFormat reads data bits, parity and stop bits. RTU and HDLC frames need
 // eight data bits (Modbus over serial line V1.02, 2.5.1).
 func setFormat(p *parser, a *Address, v string) {
 	v = strings.ToUpper(v)
+	if a.Scheme.isIEC21() {
+		if v != "7E1" && v != "8N1" {
+			p.fail("format", "want 7E1, or 8N1 where the adapter or the head does the parity")
+			return
+		}
+		a.DataBits, a.Parity, a.StopBits = int(v[0]-'0'), v[1], 1
+		return
+	}
 	if len(v) != 3 || v[0] != '8' || strings.IndexByte("NEO", v[1]) < 0 || strings.IndexByte("12", v[2]) < 0 {
 		p.fail("format", "want 8N1, 8E1, 8O1, 8N2, 8E2 or 8O2")
 		return

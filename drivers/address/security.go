@@ -159,7 +159,9 @@ func securityKeys() []key {
 	}
 	return []key{
 		{name: "auth", fits: Scheme.IsDLMS, set: setAuth},
-		secret("password", func(a *Address) *Secret { return &a.Password }),
+		{name: "password", fits: Scheme.hasPassword, secret: true, set: func(p *parser, a *Address, v string) {
+			p.secret("password", v, &a.Password)
+		}},
 		{name: "security", fits: Scheme.IsDLMS, set: setProtection},
 		{name: "suite", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
 			a.Security.Suite = uint8(p.number("suite", v, 0, 2))

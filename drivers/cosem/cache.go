@@ -2,9 +2,11 @@ package cosem
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"gridgate/dlms"
+	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
 )
@@ -18,14 +20,19 @@ type cache struct {
 	serial string
 	opened uint64
 
-	scales  map[object]kept[dlms.ScalerUnit]
-	layouts map[obis.Code]kept[layout]
+	scales  map[dlms.Attribute]kept[dlms.ScalerUnit] // by the attribute that scales
+	layouts map[obis.Code]kept[*layout]
+	ratios  kept[dlms.Ratios]
 	// clockRead says that the meter's clock was read, and localTime that it
 	// does not tell its deviation from UTC.
 	clockRead, localTime bool
-	noRanges             bool // the meter gives all rows of a profile or none
+	// lists says that a list was answered, and listMax how long they may be as
+	// was learnt; 0 is as long as there is room.
+	lists   bool
+	listMax kept[int]
 }
 
+// object names a COSEM object.
 type object struct {
 	class uint16
 	code  obis.Code
@@ -41,40 +48,142 @@ func (k kept[T]) fresh(now meter.Stamp) bool {
 	return k.at.Boot == now.Boot && now.Mono-k.at.Mono < staleAfter.Milliseconds()
 }
 
-// scalerOf gives the attribute that scales a, if there is one.
-func scalerOf(a dlms.Attribute) (id int8, ok bool) {
-	switch {
-	case (a.Class == meter.ClassRegister || a.Class == meter.ClassExtended) && a.ID == 2:
-		return 3, true
-	case a.Class == meter.ClassDemandRegister && (a.ID == 2 || a.ID == 3):
-		return 4, true
+// takeQuirks fills in what is not configured, where the model says it.
+func (c *Config) takeQuirks() {
+	if len(c.CounterObjects) == 0 && c.Quirks.CounterObject != (obis.Code{}) {
+		c.CounterObjects = []obis.Code{c.Quirks.CounterObject}
 	}
-	return 0, false
+	if c.HDLC != nil && c.HDLC.AddrLen == 0 && c.Quirks.AddressLength != 0 {
+		h := *c.HDLC
+		h.AddrLen, c.HDLC = int(c.Quirks.AddressLength), &h
+	}
 }
 
-// scale gives scaler and unit of an attribute; an attribute that has none has
-// the scaler 0 and no unit.
-func (v *visit) scale(ctx context.Context, a dlms.Attribute) (dlms.ScalerUnit, error) {
-	id, ok := scalerOf(a)
+// quirks is what the model does differently, as configured and as learnt.
+func (m *Meter) quirks() dlms.Quirks {
+	q := m.cfg.Quirks
+	if n := m.cache.listMax; n.value > 0 && n.fresh(m.cfg.Now()) {
+		q.ListMax = n.value
+	}
+	return q
+}
+
+// keepListMax remembers over sessions how long lists may be.
+func (v *visit) keepListMax() {
+	if n := v.client.ListMax(); n != v.cfg.Quirks.ListMax && n != v.cache.listMax.value {
+		v.cache.listMax = kept[int]{n, v.cfg.Now()}
+	}
+}
+
+// blameList says, after err to a request for several attributes, that the
+// meter takes no lists, if it never answered one: there are meters that grant
+// them and keep silent.
+func (v *visit) blameList(ctx context.Context, err error) {
+	if isTimeout(err) && ctx.Err() == nil && !v.cache.lists && v.client.ListMax() != 1 && v.client.Granted().Conformance.Has(dlms.MultipleReferences) {
+		v.cache.listMax = kept[int]{1, v.cfg.Now()}
+	}
+}
+
+// question is an attribute to read.
+type question struct {
+	attribute dlms.Attribute
+	// take takes its value, or why there is none.
+	take func(axdr.Value, error)
+	// vain, if not nil, says that it need not be read any more.
+	vain func() bool
+}
+
+// readAll reads attributes, as many in a request as the meter takes. An error
+// of one is that question's; what is returned stops the visit.
+func (v *visit) readAll(ctx context.Context, questions []question) error {
+	var list []dlms.Attribute
+	for {
+		list = list[:0]
+		left := questions[:0]
+		for _, q := range questions {
+			if q.vain == nil || !q.vain() {
+				left, list = append(left, q), append(list, q.attribute)
+			}
+		}
+		if questions = left; len(list) == 0 {
+			return nil
+		}
+		items, err := v.client.ReadFirst(ctx, list)
+		if err != nil && len(list) > 1 {
+			v.blameList(ctx, err)
+		}
+		switch err = v.tried(err); {
+		case err != nil && !isOfOne(err):
+			return err
+		case err != nil:
+			questions[0].take(axdr.Value{}, err)
+			questions = questions[1:]
+			continue
+		}
+		v.cache.lists = v.cache.lists || len(items) > 1
+		for i, item := range items {
+			if item.Err != nil {
+				item.Err = refused(list[i], item.Err)
+			}
+			questions[i].take(item.Value, item.Err)
+		}
+		questions = questions[len(items):]
+	}
+}
+
+// scalerOf gives the attribute that scales a, if there is one.
+func scalerOf(a dlms.Attribute) (id int8, ok bool) {
+	scaler, ok := dlms.ScalerOf(a)
+	return scaler.ID, ok
+}
+
+// scales gives the questions for scaler and unit of a, if they are not known.
+func (v *visit) scales(a dlms.Attribute, vain func() bool) []question {
+	scaler, ok := dlms.ScalerOf(a)
+	if !ok {
+		return nil
+	}
+	if k, ok := v.cache.scales[scaler]; ok && k.fresh(v.cfg.Now()) {
+		return nil
+	}
+	if _, asked := v.unscaled[scaler]; asked {
+		return nil
+	}
+	if v.unscaled == nil {
+		v.unscaled = map[dlms.Attribute]error{}
+	}
+	v.unscaled[scaler] = errUnread
+	return []question{{attribute: scaler, vain: vain, take: func(data axdr.Value, err error) {
+		var scale dlms.ScalerUnit
+		if err == nil {
+			scale, err = dlms.ParseScalerUnit(data)
+		}
+		if v.unscaled[scaler] = err; err != nil {
+			return
+		}
+		if v.cache.scales == nil {
+			v.cache.scales = map[dlms.Attribute]kept[dlms.ScalerUnit]{}
+		}
+		v.cache.scales[scaler] = kept[dlms.ScalerUnit]{scale, v.cfg.Now()}
+	}}}
+}
+
+// errUnread says that what was to be asked was not yet.
+var errUnread = errors.New("not read")
+
+// scale gives scaler and unit of an attribute as they were read; an attribute
+// that has none has the scaler 0 and no unit.
+func (v *visit) scale(a dlms.Attribute) (dlms.ScalerUnit, error) {
+	scaler, ok := dlms.ScalerOf(a)
 	if !ok {
 		return dlms.ScalerUnit{}, nil
 	}
-	now := v.cfg.Now()
-	key := object{a.Class, a.Code}
-	if k, ok := v.cache.scales[key]; ok && k.fresh(now) {
-		return k.value, nil
-	}
-	data, err := v.get(ctx, dlms.Attribute{Class: a.Class, Code: a.Code, ID: id})
-	if err != nil {
+	if err := v.unscaled[scaler]; err != nil {
 		return dlms.ScalerUnit{}, err
 	}
-	scale, err := dlms.ParseScalerUnit(data)
-	if err != nil {
-		return dlms.ScalerUnit{}, err
+	k, ok := v.cache.scales[scaler]
+	if !ok {
+		return dlms.ScalerUnit{}, errUnread
 	}
-	if v.cache.scales == nil {
-		v.cache.scales = map[object]kept[dlms.ScalerUnit]{}
-	}
-	v.cache.scales[key] = kept[dlms.ScalerUnit]{scale, now}
-	return scale, nil
+	return k.value, nil
 }

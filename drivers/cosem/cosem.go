@@ -4,7 +4,8 @@
 //	visit:  connect → associate → who is it? → registers → profiles → clock
 //
 // The association stays open between visits; one that broke meanwhile is
-// opened anew, once a visit. Scalers, units and the columns of profiles are
+// opened anew, once a visit. A visit whose context ends is over at once; the line
+// hears the meter out and ends the conversation before it goes to the next. Scalers, units and the columns of profiles are
 // read once and then daily; they are forgotten when another meter answers.
 package cosem
 
@@ -55,8 +56,13 @@ type Config struct {
 	Timeout  time.Duration // for each answer; 0 is DefaultTimeout
 	Now      meter.Now
 	// HDLC carries the meter's APDUs; nil is the wrapper, over TCP.
-	HDLC     *HDLC
-	Settings line.Settings // of a serial port
+	HDLC *HDLC
+	// ModeE brings the meter to HDLC before each conversation; nil is a meter
+	// that speaks it by itself. Settings are those of the sign-on.
+	ModeE *ModeE
+	// Datagrams says that the wrapper is over UDP, and the line one of datagrams.
+	Datagrams bool
+	Settings  line.Settings // of a serial port
 	// ShortNames has objects found by the directory of short names, which is
 	// read once an association: for old meters that have nothing else.
 	ShortNames bool
@@ -75,6 +81,8 @@ type Config struct {
 	// Release ends the association after every visit, for meters that serve
 	// one client at a time.
 	Release bool
+	// Quirks is what the model does differently.
+	Quirks dlms.Quirks
 }
 
 // Meter reads one meter; it implements meter.Visitor. Make it with New. It is
@@ -84,11 +92,13 @@ type Meter struct {
 	line *line.Line
 
 	// The session: the association and the connection it is on.
-	client *dlms.Client
-	link   *link
-	opened uint64 // which opening of the line the session is on
-	serial string
-	known  bool // the serial number was asked for in this session
+	client  *dlms.Client
+	link    *link
+	opened  uint64 // which opening of the line the session is on
+	serial  string
+	known   bool // the serial number was asked for in this session
+	leaving bool // the line may still end the conversation before
+	wire    *wire
 
 	// The protection, over all sessions.
 	counter    *security.Counter
@@ -118,7 +128,11 @@ func New(cfg Config, l *line.Line) *Meter {
 	if cfg.TimeZone == nil {
 		cfg.TimeZone = time.UTC
 	}
+	cfg.takeQuirks()
 	m := &Meter{cfg: cfg, line: l}
+	if cfg.HDLC != nil {
+		m.wire = &wire{line: l, timeout: cfg.Timeout}
+	}
 	if m.usesKeys() && cfg.Counters != nil {
 		m.counter = security.NewCounter(cfg.Counters, cfg.Security.Title, cfg.Security.Keys.Encryption, counterStep)
 	}
@@ -164,17 +178,17 @@ func (m *Meter) converse(ctx context.Context, do func(context.Context, *visit) e
 func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error, got *meter.Got) error {
 	began := false
 	m.associated = false
-	err := m.line.Do(ctx, m.cfg.Settings, func(ctx context.Context, port line.Port) error {
+	err := m.line.Do(ctx, m.settings(), func(ctx context.Context, port line.Port) error {
 		began = true
 		kept, err := m.session(ctx, port)
+		defer m.link.forget()
 		if err == nil {
 			m.associated, m.doubted = true, m.doubted && kept
 			v := visit{Meter: m, got: got, untried: kept}
 			err = do(ctx, &v)
 		}
 		if err != nil {
-			m.link.hangUp(ctx, err)
-			m.end(port)
+			m.end(ctx, port, err)
 			return m.explain(err)
 		}
 		if m.cfg.Release {
@@ -188,18 +202,23 @@ func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error
 	return err
 }
 
-// Close ends the association.
+// Close ends the association, or waits until the line has.
 func (m *Meter) Close() error {
-	if m.client == nil {
+	if m.client == nil && !m.leaving {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.last), closeTimeout)
 	defer cancel()
 	// What goes wrong does not matter: the meter ends the association itself
 	// when the connection ends.
-	_ = m.line.Do(ctx, m.cfg.Settings, func(ctx context.Context, port line.Port) error {
+	if m.client == nil {
+		_ = m.line.Settle(ctx)
+		return nil
+	}
+	_ = m.line.Do(ctx, m.settings(), func(ctx context.Context, port line.Port) error {
 		if m.opened == m.line.Opened() {
 			m.link.use(port)
+			defer m.link.forget()
 			m.release(ctx, port)
 		}
 		return nil

@@ -24,9 +24,46 @@ func (m *Meter) explain(err error) error {
 	case errors.Is(err, dlms.ErrAuthentication):
 		return m.refused(m.advice(err), err)
 	case errors.As(err, &refusal):
-		return fmt.Errorf("the meter refused client %d (%s): %w", m.cfg.Client, m.whyRefused(refusal), err)
+		e := fmt.Errorf("the meter refused client %d (%s): %w", m.cfg.Client, m.whyRefused(refusal), err)
+		return m.perhapsRefused(e, m.showsSecret() && isWithoutReason(refusal))
+	case errors.Is(err, dlms.ErrDuringProof) && isTimeout(err):
+		return m.perhapsRefused(fmt.Errorf("%w within %s to the proof of auth=%s, and before it client %d was answered (%s Or did the line fail?): %w",
+			meter.ErrNoAnswer, m.waited(err), m.cfg.Auth, m.cfg.Client, m.advice(err), err), true)
+	case errors.Is(err, dlms.ErrDuringProof) && (isHangUp(err) || isForgottenHDLC(err)):
+		return m.perhapsRefused(fmt.Errorf("the meter hung up at the proof of auth=%s, and before it client %d was answered (%s Or did the line fail?): %w",
+			m.cfg.Auth, m.cfg.Client, m.advice(err), err), true)
 	}
 	return m.noAnswer(m.cfg.Client, err)
+}
+
+// doubtful is a failure that may be a refusal of the credentials, and may be
+// another's fault. Who counts refusals asks it, and knows whether the meter took
+// these credentials before.
+type doubtful struct{ error }
+
+// MayBeRefusal says that it may be one.
+func (doubtful) MayBeRefusal() bool { return true }
+
+func (d doubtful) Unwrap() error { return d.error }
+
+func (m *Meter) perhapsRefused(err error, perhaps bool) error {
+	if perhaps {
+		return doubtful{err}
+	}
+	return err
+}
+
+// showsSecret says whether the association request has something in it that is
+// made of a secret: a password, or what is ciphered.
+func (m *Meter) showsSecret() bool {
+	return m.cfg.Auth == AuthLLS || m.cfg.Security.Policy != security.Unprotected
+}
+
+// isWithoutReason says whether a meter refuses for good and does not say why, as
+// some do to a wrong password.
+func isWithoutReason(e *dlms.AssociationError) bool {
+	const noReason = 1
+	return e.Result == dlms.RejectedPermanent && e.Diagnostic <= noReason && e.Service == nil
 }
 
 // refused says that credentials are wrong: after two of these the meter is
@@ -41,19 +78,30 @@ func (m *Meter) noAnswer(client uint16, err error) error {
 	if m.usesKeys() && client == m.cfg.Client {
 		keys = ", are keys and title right"
 	}
+	if e := m.explainModeE(err); e != nil {
+		return e
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w within %v (is the meter on, does it know client %d and server %d%s?): %w",
-			meter.ErrNoAnswer, m.cfg.Timeout, client, m.cfg.Server, keys, err)
+		return fmt.Errorf("%w within %s (is the meter on, does it know %s%s?): %w",
+			meter.ErrNoAnswer, m.waited(err), m.addressed(client), keys, err)
 	case isHangUp(err):
-		return fmt.Errorf("%w: the meter hung up (does it know client %d and server %d%s, or does it serve another client?): %w",
-			meter.ErrNoAnswer, client, m.cfg.Server, keys, err)
+		return fmt.Errorf("%w: the meter hung up (does it know %s%s, or does it serve another client?): %w",
+			meter.ErrNoAnswer, m.addressed(client), keys, err)
 	case errors.Is(err, hdlc.ErrDisconnected):
 		return fmt.Errorf("the meter refused the HDLC connection (does it know client %d, or does it serve another client?): %w", client, err)
 	case isGarbled(err):
 		return fmt.Errorf("%w: %w", meter.ErrGarbled, err)
 	}
-	return err
+	return unreachable(err) // over UDP it shows only here
+}
+
+// addressed says whom the frames go to, as whom.
+func (m *Meter) addressed(client uint16) string {
+	if m.cfg.HDLC != nil && m.cfg.HDLC.Physical != 0 {
+		return fmt.Sprintf("client %d, server %d and physical %d", client, m.cfg.Server, m.cfg.HDLC.Physical)
+	}
+	return fmt.Sprintf("client %d and server %d", client, m.cfg.Server)
 }
 
 // keyAdvice is what to look at when a meter cannot read us or we it.
@@ -64,18 +112,28 @@ const keyAdvice = "wrong ek, ak, suite or title?"
 func (m *Meter) explainSecurity(err error) error {
 	var exception *dlms.ExceptionError
 	var refusal *dlms.AssociationError
+	var jump *security.ReceivedJumpError
 	own := m.cfg.Security
 	switch {
-	case errors.Is(err, security.ErrProof) && !m.usesKeys():
-		return m.refused("it does not prove that it knows the secret: wrong password or signing key?", err)
+	case errors.Is(err, security.ErrProof) && m.cfg.Auth == AuthECDSA:
+		return m.refused("it does not prove that it is the meter of that key: wrong pk or title?", err)
+	case errors.Is(err, security.ErrProof) && m.cfg.Auth != AuthGMAC:
+		return m.refused("it does not prove that it knows the password: wrong password?", err)
 	case errors.Is(err, security.ErrProof), errors.Is(err, security.ErrTag):
 		return m.refused("its answer was not made with our keys: "+keyAdvice, err)
 	case errors.Is(err, security.ErrWeak):
 		return fmt.Errorf("the meter protects less than auth=%s and security=%s ask for; who answers may be anybody (does it have this security for client %d?): %w",
 			m.cfg.Auth, policyName(own.Policy), m.cfg.Client, err)
 	case errors.Is(err, security.ErrReplay):
-		return fmt.Errorf("the meter's invocation counter does not rise (was it reset, or does somebody repeat its answers? "+
-			"A new start of this program takes the meter as it is): %w", err)
+		return fmt.Errorf("the meter's invocation counter does not rise (does somebody repeat its answers? If it was reset, "+
+			"`gridgate counters accept -received` for this meter): %w", err)
+	case errors.As(err, &jump):
+		return fmt.Errorf("the meter's invocation counter is far ahead of the last (does somebody else answer? If all is well with the meter, "+
+			"`gridgate counters accept -received` for this meter): %w", err)
+	case errors.Is(err, security.ErrReceivedStore):
+		return fmt.Errorf("nothing of the meter is taken while it cannot be told what was received before: %w", err)
+	case errors.Is(err, ErrCounter):
+		return err
 	case errors.Is(err, security.ErrReflected):
 		return fmt.Errorf("the answer is made of our own request (does somebody else answer, or do meter and client have the title %v?): %w", own.Title, err)
 	case errors.Is(err, security.ErrSuite):
@@ -121,6 +179,7 @@ const (
 	contextNotSupported = 2
 	titleNotRecognised  = 3
 	mechanismNotKnown   = 11
+	proofRequired       = 14
 )
 
 // whyRefused says what to try when the meter refuses the client.
@@ -137,23 +196,33 @@ func (m *Meter) whyRefused(refusal *dlms.AssociationError) string {
 	if m.usesKeys() {
 		return "does it know this client, are keys and title right?"
 	}
+	if m.cfg.Auth == AuthLLS {
+		return "does it know this client, is the password right?"
+	}
 	return "does it know this client?"
 }
 
 // advice says what to try when the meter refuses the credentials.
 func (m *Meter) advice(err error) string {
 	var refusal *dlms.AssociationError
+	isRefusal := errors.As(err, &refusal)
 	switch {
+	case m.cfg.Auth == AuthNone && m.usesKeys() && isRefusal && refusal.Diagnostic == proofRequired:
+		return "it wants a proof: auth=gmac?"
 	case m.cfg.Auth == AuthNone && m.usesKeys():
 		return "it wants a proof (auth=gmac?), or " + keyAdvice
 	case m.cfg.Auth == AuthNone:
 		return "it wants a password: auth=lls?"
-	case errors.As(err, &refusal) && refusal.Diagnostic == mechanismNotKnown:
+	case isRefusal && refusal.Diagnostic == mechanismNotKnown:
 		return "it does not take auth=" + m.cfg.Auth + " from this client"
 	case m.cfg.Auth == AuthGMAC:
 		return keyAdvice
 	case m.cfg.Auth == AuthECDSA:
-		return "wrong signing keys or title?"
+		return "wrong signing key sk, or title?"
+	case !isRefusal && m.cfg.Auth == AuthSHA256: // it is made of both
+		return "wrong password or title?"
+	case !isRefusal: // where there are keys, it had deciphered the request
+		return "wrong password?"
 	case m.usesKeys():
 		return "wrong password, ek, ak, suite or title?"
 	}

@@ -205,7 +205,7 @@ func TestHDLCFailures(t *testing.T) {
 		words  string
 	}{
 		"another server":  {Config{Server: 2, HDLC: &HDLC{}, Timeout: 20 * time.Millisecond}, meter.ErrNoAnswer, "does it know client 16 and server 2"},
-		"another device":  {Config{HDLC: &HDLC{Physical: 17}, Timeout: 20 * time.Millisecond}, meter.ErrNoAnswer, "connect: no answer to 3 attempts"},
+		"another device":  {Config{HDLC: &HDLC{Physical: 17}, Timeout: 20 * time.Millisecond}, meter.ErrNoAnswer, "no answer within 20ms (is the meter on"},
 		"too high client": {Config{Client: 128, HDLC: &HDLC{}}, hdlc.ErrAddress, "client 128 over HDLC: want 1 to 127"},
 		"too high server": {Config{Server: 200, HDLC: &HDLC{AddrLen: 1}}, hdlc.ErrAddress, "logical device 200"},
 	} {

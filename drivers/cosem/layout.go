@@ -6,94 +6,117 @@ import (
 	"fmt"
 
 	"gridgate/dlms"
+	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
 )
 
-// errNoClock says that the rows of a profile carry no time.
-var errNoClock = errors.New("the profile has no column with the clock")
+var (
+	// errNoClock says that the rows of a profile carry no time.
+	errNoClock = errors.New("the profile has no column with the clock")
+	// errElements says that columns are elements of one attribute: their values
+	// cannot be told from one another by the name of a channel.
+	errElements = errors.New("several elements of the attribute are captured")
+	// errTwice says that a column is there already.
+	errTwice = errors.New("captured twice")
+)
 
 // layout is what the rows of a profile hold.
 type layout struct {
+	*dlms.Layout
 	columns []column
-	clock   int    // the column with the capture time
-	status  int    // the column with the status word, -1 for none
-	period  uint32 // seconds between captures, 0 when they are not regular
+	// selector is how rows are selected, as was learnt, and page how many
+	// captures a request asks for.
+	selector dlms.Selector
+	page     uint32
 }
 
 type column struct {
-	attribute dlms.Attribute
-	channel   meter.Channel
-	scale     dlms.ScalerUnit
-	err       error // why the column's values are not given
+	channel meter.Channel
+	scale   dlms.ScalerUnit
+	wrong   error // with the column
+	err     error // why the column's values are not given
 }
-
-func (l layout) clockAttribute() dlms.Attribute { return l.columns[l.clock].attribute }
 
 // layout gives the layout of a profile, with the scalers as they are now.
-func (v *visit) layout(ctx context.Context, buffer dlms.Attribute) (layout, error) {
+func (v *visit) layout(ctx context.Context, profile obis.Code) (*layout, error) {
 	now := v.cfg.Now()
-	k, ok := v.cache.layouts[buffer.Code]
+	k, ok := v.cache.layouts[profile]
 	if !ok || !k.fresh(now) {
-		l, err := v.readLayout(ctx, buffer)
+		l, err := v.readLayout(ctx, profile)
 		if err != nil {
-			return layout{}, err
+			return nil, err
 		}
 		if v.cache.layouts == nil {
-			v.cache.layouts = map[obis.Code]kept[layout]{}
+			v.cache.layouts = map[obis.Code]kept[*layout]{}
 		}
-		k = kept[layout]{l, now}
-		v.cache.layouts[buffer.Code] = k
+		k = kept[*layout]{l, now}
+		v.cache.layouts[profile] = k
 	}
-	for i := range k.value.columns {
-		c := &k.value.columns[i]
-		if i == k.value.clock || i == k.value.status {
-			continue
-		}
-		c.scale, c.err = v.scale(ctx, c.attribute)
-		if c.err != nil && !isRefusal(c.err) && !errors.Is(c.err, dlms.ErrMalformed) {
-			return layout{}, c.err
+	l := k.value
+	questions := v.clockQuestion()
+	for i := range l.columns {
+		if l.gives(i) {
+			questions = append(questions, v.scales(l.Columns[i].Attribute, nil)...)
 		}
 	}
-	return k.value, nil
-}
-
-func (v *visit) readLayout(ctx context.Context, buffer dlms.Attribute) (layout, error) {
-	attribute := func(id int8) dlms.Attribute {
-		return dlms.Attribute{Class: buffer.Class, Code: buffer.Code, ID: id}
+	if err := v.readAll(ctx, questions); err != nil {
+		return nil, err
 	}
-	data, err := v.get(ctx, attribute(3))
-	if err != nil {
-		return layout{}, err
-	}
-	captured, err := dlms.ParseColumns(data)
-	if err != nil {
-		return layout{}, err
-	}
-	l := layout{clock: -1, status: -1}
-	for i, c := range captured {
-		a := c.Attribute
-		switch {
-		case a.Class == meter.ClassClock && a.ID == 2 && l.clock < 0:
-			l.clock = i
-		case isStatus(a) && l.status < 0:
-			l.status = i
+	for i := range l.columns {
+		c := &l.columns[i]
+		if c.err = c.wrong; c.err == nil && l.gives(i) {
+			c.scale, c.err = v.scale(l.Columns[i].Attribute)
+			if c.err == nil {
+				c.err = v.model.cannot(c.scale.Unit)
+			}
 		}
-		l.columns = append(l.columns, column{attribute: a, channel: meter.ChannelOf(a.Code, a.Class, a.ID)})
-	}
-	if l.clock < 0 {
-		return layout{}, fmt.Errorf("%w: %w", dlms.ErrMalformed, errNoClock)
-	}
-	if data, err = v.get(ctx, attribute(4)); err != nil && !isRefusal(err) {
-		return layout{}, err
-	}
-	if period, ok := data.Uint64(); ok && period <= 1<<32-1 {
-		l.period = uint32(period)
 	}
 	return l, nil
 }
 
-// isStatus says whether a is the status word of a profile, 0-0:96.10.x.
-func isStatus(a dlms.Attribute) bool {
-	return a.Class == meter.ClassData && a.ID == 2 && a.Code[0] == 0 && a.Code[2] == 96 && a.Code[3] == 10
+// gives says whether a column gives readings.
+func (l *layout) gives(i int) bool {
+	return i != l.Clock && i != l.Status && l.columns[i].wrong == nil
+}
+
+func (v *visit) readLayout(ctx context.Context, profile obis.Code) (*layout, error) {
+	read, err := v.client.ReadColumns(ctx, profile)
+	if err = v.tried(err); err != nil {
+		return nil, err
+	}
+	if read.Clock < 0 {
+		return nil, fmt.Errorf("%w: %w", dlms.ErrMalformed, errNoClock)
+	}
+	l := &layout{Layout: read, columns: make([]column, len(read.Columns)), selector: v.cfg.Quirks.Selector, page: captures}
+	for i, c := range read.Columns {
+		a := c.Attribute
+		l.columns[i].channel = meter.ChannelOf(a.Code, a.Class, a.ID)
+		for j, other := range read.Columns[:i] {
+			switch {
+			case other.Attribute != a || j == read.Clock || j == read.Status:
+			case other.Index == c.Index:
+				l.columns[i].wrong = errTwice
+			default:
+				l.columns[i].wrong, l.columns[j].wrong = errElements, errElements
+			}
+		}
+	}
+	return l, nil
+}
+
+// clockQuestion asks for the meter's clock, if it is not known yet whether its
+// times come without their deviation from UTC: then it is asked without, too.
+func (v *visit) clockQuestion() []question {
+	if v.cache.clockRead {
+		return nil
+	}
+	return []question{{attribute: clockTime(), take: func(data axdr.Value, err error) {
+		if err == nil {
+			_, err = v.takeClock(data)
+		}
+		if err != nil {
+			v.cache.clockRead = true // nobody knows: with the deviation
+		}
+	}}}
 }

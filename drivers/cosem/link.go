@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"gridgate/dlms"
@@ -12,7 +13,9 @@ import (
 	"gridgate/drivers/line"
 )
 
-// hdlcRetries is how often a frame is repeated that is not answered.
+// hdlcRetries is how often a frame within a connection is repeated, or asked
+// after, that is not answered. An SNRM is not: a meter that is off costs the
+// line one time-out.
 const hdlcRetries = 2
 
 // HDLC is how frames of HDLC go to a meter (IEC 62056-46). The logical device
@@ -20,58 +23,69 @@ const hdlcRetries = 2
 type HDLC struct {
 	Physical uint16 // address of the device on its line; 0 is none
 	AddrLen  int    // octets of the address: 1, 2 or 4; 0 is as few as do
-	// Propose is what the meter is asked to agree to; zero is 128 octets and
-	// 1 frame, and asks nothing.
-	Propose hdlc.Parameters
+	// Info and Window are the longest information field, in octets, and the
+	// most frames in a row that the meter is asked to agree to, both ways. 0 is
+	// the most that the line carries well. What the meter grants holds.
+	Info, Window int
 }
 
 // link is the line as a dlms.Transport: the wrapper, or HDLC, and a deadline
-// for each answer. A port is good for one visit.
+// for each answer. A port is good for one exchange.
 type link struct {
-	client, server uint16
-	timeout        time.Duration
-	port           line.Port
-	conn           *wrapper.Conn
-	hdlc           *hdlc.Link // nil without HDLC
-	connected      bool       // HDLC is
-	wrong          error      // the addresses are
+	meter  *Meter
+	client uint16
+	port   line.Port
+	probe  bool // the conversation is of an exchange before, and the meter did not answer in this one
+
+	frames *frames // of the wrapper; nil with HDLC
+	conn   *wrapper.Conn
+
+	hdlc      *hdlc.Link // nil without a connection that was begun
+	connected bool       // HDLC is
+	handed    bool       // the meter signed on and went over to HDLC
+	wrong     error      // the addresses are
 }
 
 // connect gives the way from a client to the meter. It sends nothing yet.
 func (m *Meter) connect(port line.Port, client uint16) *link {
-	l := &link{client: client, server: m.cfg.Server, timeout: m.cfg.Timeout}
-	switch old := m.link; {
-	case m.cfg.HDLC == nil:
-	case old != nil && old.hdlc != nil && old.client == client:
-		l.hdlc = old.hdlc // it knows what the meter may still have to say
-	default:
-		var server hdlc.Address
-		if server, l.wrong = hdlc.ServerAddress(m.cfg.Server, m.cfg.HDLC.Physical, m.cfg.HDLC.AddrLen); client > 0x7F {
+	l := &link{meter: m, client: client}
+	if m.cfg.HDLC != nil {
+		if _, l.wrong = l.server(); client > 0x7F {
 			l.wrong = fmt.Errorf("%w: client %d over HDLC: want 1 to 127", hdlc.ErrAddress, client)
 		}
-		l.hdlc = hdlc.NewLink(timed{port}, hdlc.Config{
-			Client: hdlc.ClientAddress(uint8(client)), Server: server, Propose: m.cfg.HDLC.Propose,
-			Timeout: m.cfg.Timeout, Retries: hdlcRetries, MaxAPDU: maxAPDU,
-		})
 	}
 	l.use(port)
 	return l
 }
 
-func (l *link) use(port line.Port) {
-	l.port = port
-	if l.hdlc != nil {
-		l.hdlc.SetStream(timed{port})
-		return
-	}
-	l.conn = wrapper.NewConn(port, l.client, l.server, maxAPDU)
+// server gives the meter's address in HDLC.
+func (l *link) server() (hdlc.Address, error) {
+	return hdlc.ServerAddress(l.meter.cfg.Server, l.meter.cfg.HDLC.Physical, l.meter.cfg.HDLC.AddrLen)
 }
 
-// timed is a port whose deadlines are counted from now, as HDLC wants them.
-type timed struct{ line.Port }
+// use goes on in the next exchange.
+func (l *link) use(port line.Port) {
+	l.port = port
+	if l.meter.cfg.HDLC != nil {
+		l.meter.wire.port = port
+		return
+	}
+	if l.meter.cfg.Datagrams {
+		port = &datagrams{Port: port}
+	}
+	if l.frames == nil {
+		l.frames = &frames{}
+		l.conn = wrapper.NewConn(l.frames, l.client, l.meter.cfg.Server, maxAPDU)
+	}
+	l.frames.Port = port
+}
 
-// SetTimeout makes reads and writes give up d from now.
-func (t timed) SetTimeout(d time.Duration) error { return t.SetDeadline(time.Now().Add(d)) }
+// forget lets go of what is of one exchange.
+func (l *link) forget() {
+	if l.port, l.probe = nil, false; l.frames != nil {
+		l.frames.Port = nil
+	}
+}
 
 // Send sends a request; from now on the time for its answer runs. HDLC
 // connects with the first.
@@ -79,48 +93,94 @@ func (l *link) Send(ctx context.Context, apdu []byte) error {
 	if l.wrong != nil {
 		return l.wrong
 	}
-	if l.hdlc != nil {
-		if !l.connected {
-			if err := l.hdlc.Connect(ctx); err != nil {
-				return err
-			}
-			l.connected = true
+	if l.meter.cfg.HDLC == nil {
+		l.frames.asked(l.patience(apdu))
+		if err := l.port.SetDeadline(l.frames.due); err != nil {
+			return err
 		}
-		return l.hdlc.Send(ctx, apdu)
+		return l.conn.Send(apdu)
 	}
-	if err := l.port.SetDeadline(time.Now().Add(l.timeout)); err != nil {
-		return err
+	if !l.connected {
+		if err := l.signOn(ctx); err != nil {
+			return err
+		}
+		if err := l.dial(ctx); err != nil {
+			return err
+		}
 	}
-	return l.conn.Send(apdu)
+	if l.probe {
+		// A meter that has forgotten the connection is not asked three times.
+		l.meter.wire.once = l.meter.cfg.Timeout
+	}
+	return l.silence(l.hdlc.Send(ctx, apdu))
+}
+
+// patience is how long the answer to a request may take. Of two tries that the
+// client makes where datagrams get lost, each has half the time.
+func (l *link) patience(apdu []byte) time.Duration {
+	const aarq, getRequest = 0x60, 0xC0
+	m := l.meter
+	if m.cfg.Datagrams && len(apdu) > 0 && (apdu[0] == getRequest || apdu[0] == aarq && m.cfg.Auth == AuthNone && !m.usesKeys()) {
+		return m.cfg.Timeout / 2
+	}
+	return m.cfg.Timeout
 }
 
 // Receive waits for an answer. The line interrupts it when ctx ends.
 func (l *link) Receive(ctx context.Context, b []byte) ([]byte, error) {
-	if l.hdlc != nil {
-		return l.hdlc.Receive(ctx, b)
+	if l.meter.cfg.HDLC == nil {
+		b, err := l.conn.Receive(b)
+		if err == nil {
+			l.frames.open = false
+		}
+		return b, err
 	}
-	return l.conn.Receive(b)
+	b, err := l.hdlc.Receive(ctx, b)
+	if err == nil {
+		l.meter.wire.open, l.probe = false, false
+	}
+	l.meter.wire.once = 0
+	return b, l.silence(err)
+}
+
+// silence makes the silence of a meter that was asked once a time-out.
+func (l *link) silence(err error) error {
+	if errors.Is(err, errSilent) {
+		return fmt.Errorf("%w: %w", err, os.ErrDeadlineExceeded)
+	}
+	return err
+}
+
+// waited says for how long a meter was waited for in vain.
+func (m *Meter) waited(err error) string {
+	if m.cfg.HDLC != nil && !errors.Is(err, errSilent) {
+		return fmt.Sprintf("%d times %v", hdlcRetries+1, m.cfg.Timeout)
+	}
+	return m.cfg.Timeout.String()
 }
 
 // release ends an association, and what carries it. HDLC ends it with the
 // connection.
 func (l *link) release(ctx context.Context, c *dlms.Client) error {
-	if l.hdlc == nil {
+	if l.meter.cfg.HDLC == nil {
 		return c.Release(ctx)
 	}
 	if !l.connected {
 		return nil
 	}
 	l.connected = false
-	return l.hdlc.Disconnect(ctx)
+	err := l.hdlc.Disconnect(ctx)
+	if err == nil {
+		l.meter.wire.open = false
+	}
+	return err
 }
 
 // hangUp tells the meter that the conversation is over after err, where the
 // meter is there and the line is ours to tell it: it serves nobody else before.
 func (l *link) hangUp(ctx context.Context, err error) {
-	if l != nil && l.hdlc != nil && l.connected && ctx.Err() == nil && !isTimeout(err) && !isHangUp(err) {
-		l.connected = false
-		_ = l.hdlc.Disconnect(ctx)
+	if l.connected && ctx.Err() == nil && !isTimeout(err) && !isHangUp(err) {
+		_ = l.release(ctx, nil)
 	}
 }
 

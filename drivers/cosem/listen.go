@@ -4,135 +4,291 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"gridgate/dlms"
+	"gridgate/dlms/hdlc"
 	"gridgate/dlms/security"
-	"gridgate/dlms/wrapper"
 	"gridgate/internal/meter"
 )
 
 const (
-	// maxSenders is how many meters may be heard at the same time.
+	// maxSenders is how many meters may be heard at the same time: connections
+	// of one listener, and senders whose blocks have not all come.
 	maxSenders = 64
-	// maxPush is the longest notification that is put together of blocks, in octets.
+	// maxPush is the longest notification that is put together of blocks or
+	// segments, in octets.
 	maxPush = 64 << 10
 	// idleTimeout is how long a connection may be silent, and frameTimeout how
-	// long a frame may take that has begun.
+	// long a frame may take that has begun, or the next block.
 	idleTimeout  = time.Hour
 	frameTimeout = time.Minute
 )
 
-// ErrKeyMissing says that a notification is ciphered, and that there is no key.
-var ErrKeyMissing = errors.New("ciphered, and no key is given")
+// What becomes of notifications that are not handed on, apart from those that
+// are malformed (dlms.ErrMalformed) and those that security refuses.
+var (
+	// ErrKeyMissing says that a notification is ciphered, and that there is no key.
+	ErrKeyMissing = errors.New("ciphered, and no key is given")
+	// ErrTitleMissing says that a notification is ciphered and does not tell
+	// whose it is, and that nobody else does.
+	ErrTitleMissing = errors.New("ciphered without the sender's system title, and none is given")
+	// ErrUnknown says that the sender is none of the meters.
+	ErrUnknown = errors.New("none of the meters")
+	// ErrRepeated says that it came before: the sender repeats what it thinks
+	// was lost. Nothing is.
+	ErrRepeated = errors.New("the same again, passed over")
+	// ErrUnanswered says that the sender waits for an answer that cannot be
+	// given. What it sent was handed on.
+	ErrUnanswered = errors.New("it waits for an answer, and gets none")
+	// ErrLost says that something came that was no notification any more:
+	// blocks of which one is missing, noise on a line, datagrams that the
+	// machine had no room for.
+	ErrLost = errors.New("lost")
+)
 
-// Receiver takes what meters send unasked, by the wrapper (IEC 62056-47): from
-// one meter or many, in blocks, ciphered.
+// Sender is where a notification came from. Senders compare with ==.
+type Sender struct {
+	Net     netip.AddrPort // zero on a line
+	Port    uint16         // wPort of the wrapper
+	Line    string         // name of the line; "" over the network
+	Station hdlc.Address   // its address in HDLC frames; zero in the wrapper
+}
+
+func (s Sender) String() string {
+	at := s.Net.String()
+	if s.Line != "" {
+		at = "line " + s.Line
+	}
+	if s.Station == (hdlc.Address{}) {
+		return at
+	}
+	return at + ", station " + s.Station.String()
+}
+
+// host gives s without what changes from one connection to the next.
+func (s Sender) host() Sender {
+	s.Net = netip.AddrPortFrom(s.Net.Addr().Unmap(), 0)
+	return s
+}
+
+// id names a meter that has no name.
+func (s Sender) id() meter.ID {
+	switch {
+	case s.Net.IsValid():
+		return meter.ID(s.Net.Addr().Unmap().String())
+	case s.Station == (hdlc.Address{}):
+		return "meter"
+	}
+	return meter.ID("hdlc-" + strings.ReplaceAll(s.Station.String(), "/", "-"))
+}
+
+// Protection is how notifications are protected.
+type Protection struct {
+	Suite security.Suite
+	// Keys are the global keys; without them nothing ciphered is taken.
+	Keys security.Keys
+	// Policy is the least that must be done to what is taken.
+	Policy security.Policy
+}
+
+// Known is a meter that is expected to push. A notification is its own by the
+// system title that protects it; else by where it comes from; else, of those in
+// the clear, by the serial number in it.
+type Known struct {
+	ID     meter.ID
+	Serial string         // expected serial number; "" is any
+	Title  security.Title // zero is not known
+	Host   netip.Addr     // the meter's, or its modem's; zero is anywhere
+	Protection
+	TimeZone *time.Location // nil is the Receiver's
+	// Objects are those of its push setup, where it sends values only: see
+	// ParsePushed.
+	Objects []dlms.Column
+}
+
+// Receiver takes what meters send unasked: data-notifications,
+// event-notifications and information-reports, in the wrapper (IEC 62056-47) or
+// in HDLC frames; in blocks, ciphered in any form. It hands them on as rows and
+// confirms what is to be confirmed.
+//
+//	Listen         opens a TCP or UDP port of this machine
+//	Serve          takes the connections of a net.Listener
+//	ServePackets   takes the datagrams of a net.PacketConn
+//	ServeLine      takes the frames of a line
+//
+// Each of them runs until its context ends, closes what it was given, and has
+// no goroutine left when it returns. Any number of them may run on one
+// Receiver. Its fields must not change meanwhile.
+//
+// What a notification was sent twice for is handed on once: the same content
+// with the same invoke id or time. Memory is bounded whatever comes, and what is
+// not handed on is told to Bad, with the reason.
 type Receiver struct {
 	Now meter.Now
 	// TimeZone is the zone of times that do not tell how far they are from
 	// UTC; nil is UTC.
 	TimeZone *time.Location
-	// Keys are the meters' global keys; without them nothing ciphered is taken.
-	// Policy is the least that must be done to what is taken.
-	Suite  security.Suite
-	Keys   security.Keys
-	Policy security.Policy
-	// Got is handed what came, and Bad what is none and why, with who sent it;
-	// one at a time.
-	Got func(from netip.AddrPort, p Pushed)
-	Bad func(from netip.AddrPort, err error)
+	// Meters are the meters that are known, and Protection is that of all
+	// others. Strict refuses the others (ErrUnknown).
+	Meters []Known
+	Strict bool
+	Protection
+	// MeterTitle is the title of others that do not tell theirs: those that
+	// cipher in the form of the service (glo-event-notification-request).
+	MeterTitle security.Title
+	// Objects are those of the push setup of others that send values only: see
+	// ParsePushed.
+	Objects []dlms.Column
+	// Title is ours, and Counters keeps the invocation counters that answers to
+	// ciphered notifications use up (see Counters); without them those are not
+	// answered.
+	Title    security.Title
+	Counters interface {
+		security.Store
+		KnownCounters(title security.Title, key security.KeyID) (bool, error)
+	}
+	// Received remembers what was received, so that nothing is taken twice; nil
+	// remembers as long as the Receiver lives. See security.Window.Keep.
+	Received *security.Window
+	// Got is handed what came. When it returns nil, the notification is
+	// confirmed; with an error it is not, and a sender that waits sends it
+	// again. Bad is told what is not handed on or not answered, and why. Both
+	// are called one at a time, and hold up all senders.
+	Got func(from Sender, p Pushed) error
+	Bad func(from Sender, err error)
 
-	mu     sync.Mutex // of Got and Bad
-	window security.Window
+	mu       sync.Mutex // of all below, and of Got and Bad
+	window   security.Window
+	recent   recent
+	counters map[security.KeyID]*security.Counter
 }
 
-// Listen listens on a network, "tcp" or "udp", at an address of this machine,
-// until ctx ends. listening is told where, once it does.
-func (r *Receiver) Listen(ctx context.Context, network, address string, listening func(net.Addr)) error {
-	if network == "udp" {
-		return r.listenUDP(ctx, address, listening)
+func (r *Receiver) bad(from Sender, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Bad(from, err)
+}
+
+// take takes an APDU that is whole, and gives what is to be answered. There may
+// be an answer and an error.
+func (r *Receiver) take(from Sender, apdu []byte) (answer []byte, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sealed := isSealed(apdu)
+	asSent := digestOf(from.host(), security.Title{}, apdu)
+	if answer, again := r.recent.has(asSent); again && sealed {
+		return answer, ErrRepeated // byte for byte: the answer too
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, network, address)
+	o, err := r.open(from, apdu)
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	defer func() { _ = ln.Close() }()
-	listening(ln.Addr())
-	var senders sync.WaitGroup
-	defer senders.Wait()
-	room := make(chan struct{}, maxSenders)
-	for {
-		conn, err := ln.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				_ = conn.Close()
-			}
-			return nil
+	p, err := r.parse(from, &o)
+	if err != nil {
+		return nil, err
+	}
+	content := digestOf(o.host(from), o.title, o.plain)
+	// A sender that neither counts nor dates may well say the same twice.
+	_, again := r.recent.has(content)
+	if again = again && (p.Dated || p.Invoke != 0); again {
+		err = ErrRepeated
+	} else if err := r.Got(from, p); err != nil {
+		return nil, err
+	}
+	r.recent.note(content, nil)
+	if p.Confirm != nil {
+		var cerr error
+		if answer, cerr = r.confirmation(&o, p.Confirm); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("%w: %w", ErrUnanswered, cerr))
 		}
-		if err != nil {
-			return err
+	}
+	if sealed {
+		r.recent.note(asSent, answer)
+	}
+	return answer, err
+}
+
+// parse makes rows of what was opened, and finds out whose they are.
+func (r *Receiver) parse(from Sender, o *opened) (Pushed, error) {
+	base := meter.Row{Meter: from.id(), Stamp: r.Now(), Lane: meter.Instant}
+	zone := r.TimeZone
+	objects := r.Objects
+	if m := o.known; m != nil {
+		base.Meter, objects = m.ID, m.Objects
+		if m.TimeZone != nil {
+			zone = m.TimeZone
 		}
-		from := addrPort(conn.RemoteAddr())
-		select {
-		case room <- struct{}{}:
-		default:
-			_ = conn.Close()
-			r.bad(from, fmt.Errorf("over %d connections: this one is closed", maxSenders))
+	}
+	if zone == nil {
+		zone = time.UTC
+	}
+	p, err := ParsePushed(o.plain, base, zone, objects)
+	if err != nil {
+		return Pushed{}, err
+	}
+	p.Title, p.Protected = o.title, o.policy
+	if len(p.Rows) > 0 {
+		p.Identity.Found = p.Rows[0].Serial
+	}
+	if o.known == nil && p.Identity.Found != "" {
+		if err := r.recognise(&p, o); err != nil {
+			return Pushed{}, err
+		}
+	}
+	switch {
+	case o.known != nil:
+	case r.Strict:
+		return Pushed{}, fmt.Errorf("%w: system title %q, serial number %q", ErrUnknown, o.title.String(), p.Identity.Found)
+	case !o.policy.Covers(r.Policy):
+		return Pushed{}, fmt.Errorf("%w: %v, want %v", security.ErrWeak, o.policy, r.Policy)
+	}
+	p.identify(o)
+	return p, nil
+}
+
+// recognise looks for a meter by the serial number in what it sent. One that
+// protects what it sends is not known by what anybody can write.
+func (r *Receiver) recognise(p *Pushed, o *opened) error {
+	for i := range r.Meters {
+		m := &r.Meters[i]
+		if m.Serial == "" || !strings.EqualFold(m.Serial, p.Identity.Found) {
 			continue
 		}
-		senders.Go(func() {
-			defer func() { <-room }()
-			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-			defer stop()
-			if err := r.serve(conn, from); err != nil && ctx.Err() == nil {
-				r.bad(from, err)
-			}
-			_ = conn.Close()
-		})
+		if !o.policy.Covers(m.Policy) {
+			return fmt.Errorf("%w: %v, want %v of meter %s", security.ErrWeak, o.policy, m.Policy, m.ID)
+		}
+		o.known = m
+		for j := range p.Rows {
+			p.Rows[j].Meter = m.ID
+		}
+		return nil
 	}
+	return nil
 }
 
-// serve takes the frames of a connection until it ends. After a frame that is
-// none nobody knows where the next is.
-func (r *Receiver) serve(conn net.Conn, from netip.AddrPort) error {
-	blocks := dlms.Assembler{Max: maxPush}
-	for {
-		if err := conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
-			return err
+// identify says how sure it is that the meter sent it: by its key, where that
+// authenticates, or by the serial number.
+func (p *Pushed) identify(o *opened) {
+	serial := p.Identity.Found
+	if m := o.known; m != nil {
+		p.Known, p.Identity.Want = true, m.Serial
+		proven := o.policy.Covers(security.Authenticated) && o.title == m.Title
+		switch {
+		case strings.EqualFold(serial, m.Serial) && serial != "" || serial == "" && proven:
+			serial = m.Serial // hexadecimal digits of either case
+			p.Identity.Found, p.Identity.Proven = serial, true
+		case m.Serial == "" && serial != "":
+			p.Identity.Proven = true
 		}
-		var head [wrapper.HeaderLen]byte
-		_, err := io.ReadFull(conn, head[:1])
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := conn.SetReadDeadline(time.Now().Add(frameTimeout)); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(conn, head[1:]); err != nil {
-			return cutShort(err)
-		}
-		h, err := wrapper.ParseHeader(head[:])
-		if err != nil {
-			return err
-		}
-		apdu := make([]byte, h.Length)
-		if _, err := io.ReadFull(conn, apdu); err != nil {
-			return cutShort(err)
-		}
-		for _, answer := range r.take(from, &blocks, apdu) {
-			if _, err := conn.Write(frame(h, answer)); err != nil {
-				return err
-			}
+	}
+	for i := range p.Rows {
+		p.Rows[i].Serial = serial
+		if serial == "" {
+			p.Rows[i].Quality |= meter.IdentityNotProven
 		}
 	}
 }
@@ -145,149 +301,4 @@ func unlessEnded(ctx context.Context, err error) error {
 	default:
 		return err
 	}
-}
-
-func cutShort(err error) error {
-	return fmt.Errorf("%w: frame cut short: %w", dlms.ErrMalformed, err)
-}
-
-// frame gives the answer to a frame.
-func frame(to wrapper.Header, apdu []byte) []byte {
-	h := wrapper.Header{Source: to.Destination, Destination: to.Source, Length: uint16(len(apdu))}
-	b, _ := h.AppendBinary(nil) // has no error
-	return append(b, apdu...)
-}
-
-// sender is who sends datagrams.
-type sender struct {
-	from  netip.AddrPort
-	wPort uint16
-}
-
-func (r *Receiver) listenUDP(ctx context.Context, address string, listening func(net.Addr)) error {
-	packets, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", address)
-	if err != nil {
-		return unlessEnded(ctx, err)
-	}
-	conn, ok := packets.(*net.UDPConn)
-	if !ok {
-		return errors.Join(fmt.Errorf("%T is no UDP socket", packets), packets.Close())
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	defer func() { _ = conn.Close() }()
-	listening(conn.LocalAddr())
-	begun := map[sender]*dlms.Assembler{} // of those whose blocks have not all come
-	b := make([]byte, wrapper.HeaderLen+wrapper.MaxLength)
-	for {
-		n, from, err := conn.ReadFromUDPAddrPort(b)
-		if err != nil {
-			return unlessEnded(ctx, err)
-		}
-		h, err := wrapper.ParseHeader(b[:n])
-		if err == nil && int(h.Length) != n-wrapper.HeaderLen {
-			err = fmt.Errorf("%w: a header for %d octets before %d", dlms.ErrMalformed, h.Length, n-wrapper.HeaderLen)
-		}
-		if err != nil {
-			r.bad(from, err)
-			continue
-		}
-		who := sender{from, h.Source}
-		blocks, ok := begun[who]
-		if !ok {
-			blocks = &dlms.Assembler{Max: maxPush}
-		}
-		for _, answer := range r.take(from, blocks, b[wrapper.HeaderLen:n]) {
-			if _, err := conn.WriteToUDPAddrPort(frame(h, answer), from); err != nil {
-				r.bad(from, fmt.Errorf("answering: %w", err))
-			}
-		}
-		switch {
-		case !blocks.Started():
-			delete(begun, who)
-		case !ok && len(begun) >= maxSenders:
-			r.bad(from, fmt.Errorf("over %d senders of blocks: these are passed over", maxSenders))
-		default:
-			begun[who] = blocks
-		}
-	}
-}
-
-// take takes an APDU and gives what is to be answered.
-func (r *Receiver) take(from netip.AddrPort, blocks *dlms.Assembler, apdu []byte) (answers [][]byte) {
-	whole, ack, err := blocks.Add(apdu)
-	if err != nil {
-		blocks.Reset()
-		r.bad(from, err)
-		return nil
-	}
-	if ack != nil {
-		answers = append(answers, ack)
-	}
-	if whole == nil {
-		return answers
-	}
-	plain, err := r.open(whole)
-	var p Pushed
-	if err == nil {
-		p, err = r.parse(from, plain)
-	}
-	if err != nil {
-		r.bad(from, err)
-		return answers
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Got(from, p)
-	switch {
-	case p.Confirm == nil:
-	case security.IsProtected(whole[0]):
-		r.Bad(from, errors.New("it waits for an answer, which would have to be ciphered too: none is given"))
-	default:
-		answers = append(answers, p.Confirm)
-	}
-	return answers
-}
-
-func (r *Receiver) bad(from netip.AddrPort, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Bad(from, err)
-}
-
-// open deciphers an APDU that is ciphered.
-func (r *Receiver) open(apdu []byte) ([]byte, error) {
-	if !security.IsProtected(apdu[0]) {
-		if r.Policy != security.Unprotected {
-			return nil, fmt.Errorf("%w: not at all", security.ErrWeak)
-		}
-		return apdu, nil
-	}
-	p, err := security.Parse(apdu)
-	if err != nil {
-		return nil, err
-	}
-	if r.Keys.Encryption.IsZero() {
-		return nil, fmt.Errorf("%w (suite %d, %v, from system title %v)", ErrKeyMissing, uint8(p.Control.Suite()), p.Control.Policy(), p.Title)
-	}
-	opener := security.Receiver{
-		Suite: r.Suite, Policy: r.Policy, Title: p.Title, Keys: r.Keys, Direction: security.FromServer, Window: &r.window,
-	}
-	return opener.Unprotect(nil, apdu)
-}
-
-func (r *Receiver) parse(from netip.AddrPort, apdu []byte) (Pushed, error) {
-	zone := r.TimeZone
-	if zone == nil {
-		zone = time.UTC
-	}
-	base := meter.Row{Meter: meter.ID(from.Addr().Unmap().String()), Stamp: r.Now(), Lane: meter.Instant}
-	return ParsePushed(apdu, base, zone)
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort()
-	}
-	return netip.AddrPort{}
 }

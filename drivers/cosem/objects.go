@@ -39,6 +39,13 @@ func (m *Meter) Objects(ctx context.Context) ([]Object, error) {
 func association() obis.Code { return obis.Code{0, 0, 40, 0, 0, 255} }
 
 func (v *visit) objects(ctx context.Context) ([]Object, error) {
+	if v.cfg.ShortNames {
+		objects, err := v.shortObjects(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list of objects: %w", err)
+		}
+		return objects, nil
+	}
 	data, err := v.get(ctx, dlms.Attribute{Class: dlms.ClassAssociationLN, Code: association(), ID: 2})
 	if isRefusal(err) {
 		old, again := v.shortObjects(ctx)
@@ -51,7 +58,7 @@ func (v *visit) objects(ctx context.Context) ([]Object, error) {
 	}
 	rights, err := dlms.ParseObjects(data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list of objects: %w", err)
 	}
 	version := uint8(1)
 	for _, r := range rights {
@@ -115,7 +122,7 @@ func (m *Meter) Rows(ctx context.Context, p meter.Profile, until int64, take fun
 		for _, c := range got.Cursors {
 			since = c.Time
 		}
-		more := err == nil && len(got.Rows) >= maxRows && since > p.Since && since < until && !m.cache.noRanges
+		more := err == nil && len(got.Rows) >= maxRows && since > p.Since && since < until && !m.givesWhole(p)
 		kept := got.Rows[:0]
 		for _, r := range got.Rows {
 			if r.Stamp.Time <= until {
@@ -127,4 +134,11 @@ func (m *Meter) Rows(ctx context.Context, p meter.Profile, until int64, take fun
 			return err
 		}
 	}
+}
+
+// givesWhole says whether the meter gives all rows of a profile or none.
+func (m *Meter) givesWhole(p meter.Profile) bool {
+	code, _, _, _ := p.Channel.Attribute()
+	k, ok := m.cache.layouts[code]
+	return ok && k.value.selector == dlms.Whole
 }

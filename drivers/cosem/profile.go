@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"gridgate/dlms"
-	"gridgate/dlms/axdr"
+	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
 )
 
@@ -17,13 +17,15 @@ const (
 	maxRows = 4096
 	// captures is how many captures one request asks for, to keep answers small.
 	captures = 384
+	// leastCaptures is that where the time of a visit is short.
+	leastCaptures = 16
+	// maxWhole is how many rows are taken from a meter that gives all of them or
+	// none.
+	maxWhole = 4096
 	// ahead is how far behind the gateway's time is asked, in milliseconds:
 	// the meter's clock may be ahead.
 	ahead = 24 * 60 * 60 * 1000
 )
-
-// errLayout says that rows do not fit the columns that were read before.
-var errLayout = errors.New("rows do not fit the columns")
 
 // errFuture says that rows are dated where no cursor may go: it would never
 // come back.
@@ -37,16 +39,10 @@ func (v *visit) profile(ctx context.Context, p meter.Profile) error {
 		v.got.Failures = append(v.got.Failures, meter.Failure{Channel: p.Channel, Err: err})
 		return nil
 	}
-	a := dlms.Attribute{Class: class, Code: code, ID: id}
-	l, err := v.layout(ctx, a)
-	if err == nil {
-		err = v.follow(ctx, a, p, l)
-	}
-	if errors.Is(err, errLayout) {
+	err := v.follow(ctx, p, code)
+	if errors.Is(err, dlms.ErrLayout) {
 		delete(v.cache.layouts, code) // the meter was set up anew
-		if l, err = v.layout(ctx, a); err == nil {
-			err = v.follow(ctx, a, p, l)
-		}
+		err = v.follow(ctx, p, code)
 	}
 	if err != nil {
 		return v.failed(p.Channel, err)
@@ -54,49 +50,44 @@ func (v *visit) profile(ctx context.Context, p meter.Profile) error {
 	return nil
 }
 
-// follow asks for the rows window by window and takes them, until it has all
-// or enough for one visit. A window without rows makes the next twice as long:
-// the meter was off, or keeps nothing that old.
-func (v *visit) follow(ctx context.Context, buffer dlms.Attribute, p meter.Profile, l layout) error {
-	local, err := v.isLocalTime(ctx)
+// follow asks for the rows page by page and takes them, until it has all or
+// enough for one visit. When the time for the visit ends it keeps the pages
+// that came, and the next visit reads shorter ones.
+func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) error {
+	l, err := v.layout(ctx, profile)
 	if err != nil {
 		return err
 	}
-	t := table{layout: l, zone: v.cfg.TimeZone, since: p.Since, base: meter.Row{
-		Meter: v.cfg.ID, Serial: v.serial, Lane: p.Lane, Period: l.period, Quality: v.quality(),
+	t := table{layout: l, model: v.model, since: p.Since, base: meter.Row{
+		Meter: v.cfg.ID, Serial: v.serial, Lane: p.Lane, Period: uint32(l.Period / time.Second), Quality: v.quality(),
 	}}
-	end := max(v.cfg.Now().Time, p.Since) + ahead
-	t.until = end
+	t.until = max(v.cfg.Now().Time, p.Since) + ahead
+	end := t.until
 	if v.until > 0 {
 		end = min(end, v.until)
 	}
-	span := end - p.Since
-	if l.period > 0 {
-		span = captures * int64(l.period) * 1000
+	if p.Since >= end {
+		return nil
 	}
-	for from := p.Since; from < end && len(t.rows) < maxRows; {
-		to := min(from+span, end)
-		rows, all, err := v.window(ctx, buffer, l, dlms.Range{
-			Clock: l.clockAttribute(), From: v.dateTime(from, local), To: v.dateTime(to, local),
-		})
-		before := len(t.rows)
-		if err == nil {
-			t.base.Stamp = v.cfg.Now()
-			err = t.add(rows)
-		}
-		if err != nil && !errors.Is(err, errLayout) {
-			v.take(p, &t)
-		}
-		if err != nil {
+	pages := v.client.Pages(l.Layout, dlms.Rows{
+		Since: time.UnixMilli(p.Since).Truncate(time.Second), Until: time.UnixMilli(end).Truncate(time.Second),
+		Zone: v.cfg.TimeZone, Local: v.cache.localTime, Page: l.page, Most: maxWhole,
+	})
+	pages.Selector = l.selector
+	for pages.More() && len(t.rows) < maxRows {
+		rows, err := pages.Next(ctx)
+		if err = v.tried(err); err != nil {
+			if ctx.Err() != nil {
+				l.page = max(l.page/2, leastCaptures)
+			}
+			if !errors.Is(err, dlms.ErrLayout) {
+				v.take(p, &t)
+			}
 			return err
 		}
-		if all {
-			break
-		}
-		if len(t.rows) == before {
-			span *= 2
-		}
-		from = max(to, t.since)
+		l.selector = pages.Selector
+		t.base.Stamp = v.cfg.Now()
+		t.add(rows)
 	}
 	v.take(p, &t)
 	return nil
@@ -109,7 +100,7 @@ func (v *visit) take(p meter.Profile, t *table) {
 		v.got.Cursors = append(v.got.Cursors, meter.Cursor{Meter: v.cfg.ID, Serial: v.serial, Profile: p.Channel, Time: t.since})
 	}
 	for _, c := range t.layout.columns {
-		if c.err != nil {
+		if c.err != nil && !errors.Is(c.err, errTwice) {
 			v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c.channel, Err: c.err})
 		}
 	}
@@ -121,44 +112,4 @@ func (v *visit) take(p meter.Profile, t *table) {
 		err := fmt.Errorf("%d rows left out: %w", t.early, errFuture)
 		v.got.Failures = append(v.got.Failures, meter.Failure{Channel: p.Channel, Err: err})
 	}
-}
-
-// window gives the rows in a range; all says that the meter has no more. From
-// a meter that neither grants nor serves selective access it takes all rows.
-func (v *visit) window(ctx context.Context, buffer dlms.Attribute, l layout, r dlms.Range) (rows axdr.Value, all bool, err error) {
-	if !v.cache.noRanges {
-		rows, err = v.getRange(ctx, buffer, r)
-		if err == nil || !isRefusal(err) || v.client.Granted().Conformance.Has(dlms.SelectiveAccess) {
-			return rows, false, err
-		}
-	}
-	rows, err = v.get(ctx, buffer)
-	v.cache.noRanges = err == nil
-	return rows, true, err
-}
-
-// isLocalTime says whether the meter's times come without their deviation
-// from UTC; then it is asked without, too.
-func (v *visit) isLocalTime(ctx context.Context) (bool, error) {
-	if !v.cache.clockRead {
-		_, err := v.readClock(ctx)
-		switch {
-		case err == nil:
-		case isRefusal(err), errors.Is(err, dlms.ErrMalformed):
-			v.cache.clockRead = true // nobody knows: with the deviation
-		default:
-			return false, err
-		}
-	}
-	return v.cache.localTime, nil
-}
-
-// dateTime gives a time in milliseconds since 1970 as the meter is asked for it.
-func (v *visit) dateTime(ms int64, local bool) dlms.DateTime {
-	d := dlms.DateTimeOf(time.UnixMilli(ms).In(v.cfg.TimeZone).Truncate(time.Second))
-	d.Weekday = 0xFF
-	if local {
-		d.Deviation = dlms.NoDeviation
-	}
-	return d
 }

@@ -1,7 +1,6 @@
 package cosem
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,39 +9,54 @@ import (
 	"gridgate/dlms"
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
+	"gridgate/dlms/security"
 	"gridgate/internal/meter"
 )
 
-const (
-	// confirmedBit of a long-invoke-id-and-priority: the sender waits for an answer.
-	confirmedBit               = 1 << 30
-	tagDataNotificationConfirm = 0x10
-)
+// maxPushed is how many values of a notification are taken: far above what
+// meters send, and a bound to what malformed ones cost.
+const maxPushed = 4096
 
 // Pushed is what a meter sent unasked.
 type Pushed struct {
 	Kind dlms.NotificationKind
+	// Rows are on meter.Alarm where they are an event, or an alarm register,
+	// else on meter.Instant.
 	Rows []meter.Row
-	// Confirm is the APDU that the sender waits for, nil for none.
+	// Invoke is the number that the sender gave it; 0 is of those that give none.
+	Invoke uint32
+	// Dated says that the sender told a time, by its own clock.
+	Dated bool
+	// Confirm is the APDU that the sender waits for, in the clear; nil for none.
 	Confirm []byte
+
+	// What a Receiver adds; see there. Known says that the sender is one of its
+	// meters, Title is the system title that protected it, if one did, and
+	// Protected what was done to it.
+	Known     bool
+	Title     security.Title
+	Protected security.Policy
+	Identity  meter.Identity
 }
 
 // ParsePushed decodes a notification, put together and deciphered, into rows.
 // base is what is the same in all of them: the meter, and a stamp with the
 // gateway's time for what carries none of its own. zone is that of times
-// without a deviation.
+// without a deviation. objects, if not nil, are those of the push setup of a
+// meter that sends values only: where there are as many values, they are these.
 //
 // A value that the notification names is on the channel of its attribute: by
 // the push object list in front of the values, by a code right before the
 // value, or because it is an event's. Scaler and unit are used where they come
-// along. Any other value is on push.N.M…, N being its place in the notification
+// along, or where the list is one of those whose scalers are in print: see
+// custom. Any other value is on push.N.M…, N being its place in the notification
 // from 1, M in that, and so on; those of short names are on name.fa00.
-func ParsePushed(apdu []byte, base meter.Row, zone *time.Location) (Pushed, error) {
+func ParsePushed(apdu []byte, base meter.Row, zone *time.Location, objects []dlms.Column) (Pushed, error) {
 	n, err := dlms.ParseNotification(apdu)
 	if err != nil {
 		return Pushed{}, err
 	}
-	p := pushed{base: base}
+	p := pushed{base: base, objects: objects}
 	if n.HasTime {
 		p.clock(n.Time, zone)
 	}
@@ -50,11 +64,13 @@ func ParsePushed(apdu []byte, base meter.Row, zone *time.Location) (Pushed, erro
 	case dlms.DataNotificationKind:
 		p.body(n.Value)
 	case dlms.EventNotificationKind:
+		p.base.Lane = meter.Alarm
 		p.attribute(n.Attribute, n.Value, dlms.ScalerUnit{}, nil)
 	case dlms.InformationReportKind:
-		for i, name := range n.Names {
-			p.raw(meter.Channel(fmt.Sprintf("name.%04x", name)), n.Values[i])
-		}
+		p.report(n, zone)
+	}
+	if len(p.rows) > maxPushed {
+		return Pushed{}, fmt.Errorf("%w: over %d values", dlms.ErrMalformed, maxPushed)
 	}
 	if d, err := dlms.ParseDateTime(p.captured); err == nil && !n.HasTime {
 		p.clock(d, zone)
@@ -63,29 +79,33 @@ func ParsePushed(apdu []byte, base meter.Row, zone *time.Location) (Pushed, erro
 		r := &p.rows[i]
 		r.Stamp, r.Serial, r.Quality = p.base.Stamp, p.base.Serial, r.Quality|p.base.Quality
 	}
-	return Pushed{Kind: n.Kind, Rows: p.rows, Confirm: confirm(n)}, nil
-}
-
-// confirm gives the answer to a notification that waits for one:
-//
-//	10  long-invoke-id 4  length and date-time, 0 for none
-func confirm(n dlms.Notification) []byte {
-	if n.Kind != dlms.DataNotificationKind || n.Invoke&confirmedBit == 0 {
-		return nil
+	out := Pushed{Kind: n.Kind, Rows: p.rows, Invoke: n.Number(), Dated: p.dated}
+	if n.Confirmed() {
+		out.Confirm = n.AppendConfirmation(nil)
 	}
-	b := binary.BigEndian.AppendUint32([]byte{tagDataNotificationConfirm}, n.Invoke)
-	if !n.HasTime {
-		return append(b, 0)
-	}
-	b, _ = n.Time.AppendBinary(append(b, dlms.DateTimeLen)) // has no error
-	return b
+	return out, nil
 }
 
 // pushed makes rows of a notification.
 type pushed struct {
 	base     meter.Row
 	rows     []meter.Row
+	objects  []dlms.Column
+	custom   custom
 	captured string // the meter's clock, where it is among the values
+	dated    bool
+}
+
+// report takes the short names of an information-report: by them old meters
+// tell events.
+func (p *pushed) report(n dlms.Notification, zone *time.Location) {
+	p.base.Lane = meter.Alarm
+	if at, ok := n.TextTime(zone); ok {
+		p.at(at)
+	}
+	for i, name := range n.Names {
+		p.raw(meter.Channel(fmt.Sprintf("name.%04x", name)), n.Values[i])
+	}
 }
 
 // clock dates the rows by the meter's clock.
@@ -94,8 +114,20 @@ func (p *pushed) clock(d dlms.DateTime, zone *time.Location) {
 	if err != nil {
 		return
 	}
-	p.base.Stamp.Time, p.base.Stamp.Source, p.base.Stamp.Bound = at.UnixMilli(), meter.FromMeter, meter.UnknownBound
+	p.at(at)
 	p.base.Quality |= clockQuality(d)
+}
+
+func (p *pushed) at(at time.Time) {
+	s := &p.base.Stamp
+	s.Time, s.Source, s.Bound, p.dated = at.UnixMilli(), meter.FromMeter, meter.UnknownBound, true
+}
+
+// add takes a row; those over the limit are not kept.
+func (p *pushed) add(r meter.Row) {
+	if len(p.rows) <= maxPushed {
+		p.rows = append(p.rows, r)
+	}
 }
 
 // body takes the data of a data-notification.
@@ -110,6 +142,15 @@ func (p *pushed) body(v axdr.Value) {
 			p.listed(columns, v.Items[1:], 1)
 			return
 		}
+	}
+	switch columns := unnamedList(v); {
+	case !isNested(v):
+	case len(p.objects) > 0 && len(v.Items) == len(p.objects):
+		p.listed(p.objects, v.Items, 0)
+		return
+	case columns != nil:
+		p.listed(columns, v.Items, 0)
+		return
 	}
 	p.walk(v, nil)
 }
@@ -166,6 +207,9 @@ func (p *pushed) listed(columns []dlms.Column, values []axdr.Value, before int) 
 // attribute takes the value of an attribute; one that is not a single value is
 // taken apart.
 func (p *pushed) attribute(a dlms.Attribute, v axdr.Value, scale dlms.ScalerUnit, path []int) {
+	if scale == (dlms.ScalerUnit{}) {
+		scale = p.custom.scale(a, v)
+	}
 	value, quality, err := toValue(v, a, scale.Scaler)
 	if err != nil {
 		p.walk(v, path)
@@ -177,10 +221,18 @@ func (p *pushed) attribute(a dlms.Attribute, v axdr.Value, scale dlms.ScalerUnit
 	if p.base.Serial == "" && slices.Contains(serialNumbers(), a) {
 		p.base.Serial = serialText(v)
 	}
+	p.custom.heard(v)
 	r := p.base
 	r.Channel, r.Value, r.Unit, r.Quality = meter.ChannelOf(a.Code, a.Class, a.ID), value, meter.Unit(scale.Unit), quality
-	p.rows = append(p.rows, r)
+	if isAlarm(a.Code) {
+		r.Lane = meter.Alarm
+	}
+	p.add(r)
 }
+
+// isAlarm says whether a code is one of alarm registers and what describes them
+// (IEC 62056-6-1, 0-b:97.98.e).
+func isAlarm(c obis.Code) bool { return c[0] == 0 && c[2] == 97 && c[3] == 98 }
 
 // walk takes data that nobody describes. Some makes put the code before each
 // value, and scaler and unit behind it.
@@ -247,6 +299,7 @@ func (p *pushed) raw(c meter.Channel, v axdr.Value) {
 		}
 		return
 	}
+	p.custom.heard(v)
 	value, quality, err := toValue(v, dlms.Attribute{}, 0)
 	if n, ok := v.Delta(); ok {
 		value, quality, err = meter.IntValue(n, 0), 0, nil
@@ -256,5 +309,5 @@ func (p *pushed) raw(c meter.Channel, v axdr.Value) {
 	}
 	r := p.base
 	r.Channel, r.Value, r.Unit, r.Quality = c, value, meter.NoUnit, quality
-	p.rows = append(p.rows, r)
+	p.add(r)
 }

@@ -127,12 +127,12 @@ func TestParsePushed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, err := ParsePushed(c.apdu, pushBase(), time.UTC)
+			p, err := ParsePushed(c.apdu, pushBase(), time.UTC, nil)
 			if got := printPushed(p.Rows); err != nil || got != c.want || p.Confirm != nil {
 				t.Errorf("%v, answer %x, got\n%swant\n%s", err, p.Confirm, got, c.want)
 			}
 			for n := range c.apdu {
-				if _, err := ParsePushed(c.apdu[:n], pushBase(), time.UTC); !errors.Is(err, dlms.ErrMalformed) {
+				if _, err := ParsePushed(c.apdu[:n], pushBase(), time.UTC, nil); !errors.Is(err, dlms.ErrMalformed) {
 					t.Errorf("cut at %d: %v", n, err)
 				}
 			}
@@ -143,12 +143,12 @@ func TestParsePushed(t *testing.T) {
 func TestAConfirmedPushIsAnswered(t *testing.T) {
 	t.Parallel()
 	n := dlms.Notification{Kind: dlms.DataNotificationKind, Invoke: 1<<30 | 0xABCDEF, Value: axdr.Unsigned(5)}
-	p, err := ParsePushed(notification(t, n), pushBase(), time.UTC)
+	p, err := ParsePushed(notification(t, n), pushBase(), time.UTC, nil)
 	if err != nil || string(p.Confirm) != "\x10\x40\xAB\xCD\xEF\x00" {
 		t.Errorf("%x, %v", p.Confirm, err)
 	}
 	n.HasTime, n.Time = true, dlms.DateTimeOf(start())
-	p, err = ParsePushed(notification(t, n), pushBase(), time.UTC)
+	p, err = ParsePushed(notification(t, n), pushBase(), time.UTC, nil)
 	if want := "\x10\x40\xAB\xCD\xEF\x0C" + dlmstest.DateTime(start()); err != nil || string(p.Confirm) != want {
 		t.Errorf("%x, %v; want %x", p.Confirm, err, want)
 	}
@@ -162,7 +162,7 @@ func FuzzParsePushed(f *testing.F) {
 	f.Add([]byte("\xC2\x00\x00\x03\x01\x00\x01\x08\x00\xFF\x02\x06\x00\x00\x04\xD2"))
 	f.Add([]byte("\x18\x00\x02\x02\x2B\xC8\x02\xFA\x08\x02\x11\x05\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := ParsePushed(b, pushBase(), time.UTC)
+		p, err := ParsePushed(b, pushBase(), time.UTC, nil)
 		if err != nil {
 			if !errors.Is(err, dlms.ErrMalformed) {
 				t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"gridgate/dlms"
 	"gridgate/dlms/security"
@@ -25,10 +24,20 @@ const counterStep = 1024
 // did not take.
 const counterMargin = 1 << 16
 
-// Counters keeps which invocation counters were used, over crashes and power
-// cuts. It is shared by all that use the same key and title.
+// receivedLoss is how many counters of a meter's answers a crash may forget:
+// about half a day's reading. What it forgets, somebody on the line can send
+// again once after it. With a high-level authentication, that is of no use to
+// him: the meter's proof is made of a challenge of ours that is new, and raises
+// the counter above all that is old before a value is taken. With auth=none and
+// auth=lls beside security he can have readings of the last hours taken for new
+// ones. Writing each counter would cost a commit a visit.
+const receivedLoss = 256
+
+// Counters keeps which invocation counters were used and received, over crashes
+// and power cuts. It is shared by all that use the same key and title.
 type Counters interface {
 	security.Store
+	security.Received
 	// KnownCounters says whether counters of that title and key were ever
 	// reserved here.
 	KnownCounters(title security.Title, key security.KeyID) (bool, error)
@@ -66,7 +75,7 @@ func (m *Meter) usesKeys() bool {
 
 // options are what the association is asked for.
 func (m *Meter) options() dlms.Options {
-	o := dlms.Options{Mechanism: mechanism(m.cfg.Auth), Security: m.cfg.Security, ShortNames: m.cfg.ShortNames}
+	o := dlms.Options{Mechanism: mechanism(m.cfg.Auth), Security: m.cfg.Security, ShortNames: m.cfg.ShortNames, Repeat: m.cfg.Datagrams, Quirks: m.quirks()}
 	if o.Mechanism != dlms.NoAuthentication {
 		o.Password = m.cfg.Password
 	}
@@ -85,6 +94,10 @@ func (m *Meter) anchor(ctx context.Context) error {
 		return fmt.Errorf("%w: no place is given to keep it", ErrCounter)
 	}
 	title, key := m.cfg.Security.Title, m.cfg.Security.Keys.Encryption.ID()
+	m.received.Keep(m.cfg.Counters, receivedLoss, key)
+	if m.counter = security.NewCounter(m.cfg.Counters, title, m.cfg.Security.Keys.Encryption, counterStep); m.countsByClock() {
+		m.counter = security.NewCounter(clocked{m.cfg.Counters, m.cfg.Now}, title, m.cfg.Security.Keys.Encryption, clockStep)
+	}
 	known, err := m.cfg.Counters.KnownCounters(title, key)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCounter, err)
@@ -95,8 +108,9 @@ func (m *Meter) anchor(ctx context.Context) error {
 			return err
 		}
 		next := uint64(last) + 1 + counterMargin
-		if next > 1<<31 {
-			return fmt.Errorf("alarm: %w: the meter says that %d were used of this key, over half of all there are: change the key", ErrCounter, last)
+		if !m.countsByClock() && next > 1<<31 {
+			return fmt.Errorf("alarm: %w: the meter says that %d were used of this key, over half of all there are: change the key "+
+				"(or, if that is true and well, `gridgate counters accept -sent %d` for this meter)", ErrCounter, last, last)
 		}
 		if err := m.cfg.Counters.Raise(title, key, uint32(next)); err != nil {
 			return fmt.Errorf("%w: %w", ErrCounter, err)
@@ -108,23 +122,17 @@ func (m *Meter) anchor(ctx context.Context) error {
 
 // firstCounter gives a counter that none that was used before is above.
 func (m *Meter) firstCounter(ctx context.Context) (uint32, error) {
-	if len(m.cfg.CounterObjects) > 0 {
+	if !m.countsByClock() {
 		return m.readCounter(ctx)
 	}
-	// One counter for every second: more than are used.
-	now := time.UnixMilli(m.cfg.Now().Time)
-	if now.Before(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
-		return 0, fmt.Errorf("%w: the meter shows none, so that it begins by the time, and the clock of this machine is at %s",
-			ErrCounter, now.UTC().Format(time.DateOnly))
-	}
-	return uint32(now.Sub(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) / time.Second), nil
+	return clockCounter(m.cfg.Now())
 }
 
 // readCounter reads, as the public client, the last invocation counter that
 // the meter took.
 func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
 	began := false
-	err = m.line.Do(ctx, m.cfg.Settings, func(ctx context.Context, port line.Port) error {
+	err = m.line.Do(ctx, m.settings(), func(ctx context.Context, port line.Port) error {
 		began = true
 		if last, err = m.askCounter(ctx, port); err != nil {
 			port.Drop()
@@ -135,15 +143,24 @@ func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
 		return 0, unreachable(err)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: reading what the meter took last, as client %d (is it in another object, ic=OBIS, or in none, ic=none?): %w",
-			ErrCounter, publicClient, m.noAnswer(publicClient, err))
+		return 0, m.noCounter(err)
 	}
 	return last, nil
 }
 
+// noCounter explains why the counter cannot be read.
+func (m *Meter) noCounter(err error) error {
+	why := m.noAnswer(publicClient, err)
+	if errors.Is(why, meter.ErrNoAnswer) {
+		return fmt.Errorf("%w: asking for it as the public client (has the meter no such client? ic=none): %w", ErrCounter, why)
+	}
+	return fmt.Errorf("%w: reading what the meter took last, as client %d (is it in another object, ic=OBIS, or in none, ic=none?): %w",
+		ErrCounter, publicClient, why)
+}
+
 func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) {
 	way := m.connect(port, publicClient)
-	c := dlms.NewClient(way, dlms.Options{ShortNames: m.cfg.ShortNames})
+	c := dlms.NewClient(way, dlms.Options{ShortNames: m.cfg.ShortNames, Repeat: m.cfg.Datagrams})
 	if _, err := c.Associate(ctx); err != nil {
 		return 0, err
 	}
@@ -232,7 +249,13 @@ func (m *Meter) catchUp(ctx context.Context, cause error) (bool, error) {
 	if last < ours {
 		return false, nil
 	}
-	if err := m.counter.Resync(last); err != nil {
+	err = m.counter.Resync(last)
+	var jump *security.JumpError
+	if errors.As(err, &jump) {
+		return false, fmt.Errorf("%w: %w; look who else has the key, and what `gridgate counters` shows; if all is well, "+
+			"`gridgate counters accept -sent %d` for this meter", ErrCounter, err, last)
+	}
+	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCounter, err)
 	}
 	return true, nil

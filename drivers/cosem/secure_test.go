@@ -2,6 +2,7 @@ package cosem
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,26 @@ type store struct {
 	known  bool
 	raised []uint32
 	err    error
+
+	received map[string]uint32
+}
+
+func (s *store) LastReceived(title security.Title, key security.KeyID, d security.Direction) (uint32, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.received[fmt.Sprint(title, key, d)]
+	return n, ok, s.err
+}
+
+func (s *store) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, _ uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.received == nil {
+		s.received = map[string]uint32{}
+	}
+	name := fmt.Sprint(title, key, d)
+	s.received[name] = max(counter, s.received[name])
+	return s.err
 }
 
 func (s *store) KnownCounters(security.Title, security.KeyID) (bool, error) {
@@ -159,14 +180,14 @@ func TestWhyASecuredVisitStops(t *testing.T) {
 		"public client":  {func(c *Config) { c.Client = 16 }, meter.ErrAuthentication, "client 16: authentication failed (it does not take auth=gmac from this client)"},
 		"no protection":  {func(c *Config) { c.Security.Policy = security.Unprotected }, nil, "the meter refused client 1 (does it want security=auth, enc or authenc from this client?)"},
 		"another proof":  {func(c *Config) { c.Auth, c.Password = AuthMD5, []byte("x") }, meter.ErrAuthentication, "it does not take auth=md5 from this client"},
-		"no proof":       {func(c *Config) { c.Auth = AuthNone }, meter.ErrAuthentication, "it wants a proof (auth=gmac?)"},
+		"no proof":       {func(c *Config) { c.Auth = AuthNone }, meter.ErrAuthentication, "it wants a proof: auth=gmac?"},
 		"wrong password, MD5": {
 			func(c *Config) { *c = Config{Client: 2, Auth: AuthMD5, Password: []byte("wrong-one")} },
 			meter.ErrAuthentication, "the meter refused client 2: authentication failed (wrong password?)",
 		},
 		"wrong password, SHA-256": {
 			func(c *Config) { c.Client, c.Auth, c.Password = 3, AuthSHA256, []byte("wrong-one") },
-			meter.ErrAuthentication, "the meter refused client 3: authentication failed (wrong password, ek, ak, suite or title?)",
+			meter.ErrAuthentication, "the meter refused client 3: authentication failed (wrong password or title?)",
 		},
 		"no store":       {func(c *Config) { c.Counters = nil }, ErrCounter, "no place is given to keep it"},
 		"store broken":   {func(c *Config) { c.Counters = &store{err: errors.New("disk on fire")} }, ErrCounter, "disk on fire"},

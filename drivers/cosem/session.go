@@ -18,8 +18,10 @@ var errStale = errors.New("the association was gone")
 // session takes up the association that is open on the line, or opens one.
 // kept says that it was open already.
 func (m *Meter) session(ctx context.Context, port line.Port) (kept bool, err error) {
-	if m.client != nil && m.opened == m.line.Opened() {
+	m.leaving = false
+	if m.client != nil && m.opened == m.line.Opened() && !m.sleeps() {
 		m.link.use(port)
+		m.link.probe = true
 		return true, nil
 	}
 	m.client, m.known, m.serial = nil, false, ""
@@ -34,17 +36,28 @@ func (m *Meter) session(ctx context.Context, port line.Port) (kept bool, err err
 
 // release ends the association in good order, or with the connection.
 func (m *Meter) release(ctx context.Context, port line.Port) {
-	err := m.link.release(ctx, m.client)
+	client := m.client
 	m.client = nil
-	if err != nil {
+	switch err := m.link.release(ctx, client); {
+	case err == nil:
+	case ctx.Err() != nil && m.cfg.HDLC != nil:
+		m.link.leave(nil)
+	default:
 		port.Drop()
 	}
 }
 
-// end gives up the association and the connection: what may still come on it
-// cannot be told from an answer to what is asked next.
-func (m *Meter) end(port line.Port) {
+// end gives up the association and the connection after err: what may still
+// come on it cannot be told from an answer to what is asked next. Where it was
+// our side that had enough, the line ends the conversation in good order.
+func (m *Meter) end(ctx context.Context, port line.Port, err error) {
+	client := m.client
 	m.client = nil
+	if ctx.Err() != nil {
+		m.link.leave(client)
+		return
+	}
+	m.link.hangUp(ctx, err)
 	port.Drop()
 }
 

@@ -27,18 +27,21 @@ type visit struct {
 	// until is how far profiles are asked for, in milliseconds since 1970; 0
 	// is to their end.
 	until int64
+	// unscaled has the scalers that were asked for in this visit, nil where the
+	// meter gave them.
+	unscaled map[dlms.Attribute]error
+	model    model
 }
 
 func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 	if err := v.identify(ctx); err != nil {
 		return err
 	}
-	for _, g := range ask.Groups {
-		for _, c := range g.Channels {
-			if err := v.channel(ctx, g.Lane, c); err != nil {
-				return err
-			}
-		}
+	if err := v.readModel(ctx); err != nil {
+		return err
+	}
+	if err := v.registers(ctx, ask.Groups); err != nil {
+		return err
 	}
 	for _, p := range ask.Profiles {
 		if err := v.profile(ctx, p); err != nil {
@@ -46,20 +49,17 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 		}
 	}
 	if ask.Clock {
-		return v.clock(ctx)
+		if err := v.clock(ctx); err != nil {
+			return err
+		}
 	}
+	v.keepListMax()
 	return nil
 }
 
 // get reads an attribute.
 func (v *visit) get(ctx context.Context, a dlms.Attribute) (axdr.Value, error) {
 	value, err := v.client.Get(ctx, a)
-	return value, v.tried(err)
-}
-
-// getRange reads rows of a profile.
-func (v *visit) getRange(ctx context.Context, a dlms.Attribute, r dlms.Range) (axdr.Value, error) {
-	value, err := v.client.GetRange(ctx, a, r)
 	return value, v.tried(err)
 }
 
@@ -83,11 +83,20 @@ func isRefusal(err error) bool {
 		errors.As(err, &service) || errors.Is(err, dlms.ErrNotGranted))
 }
 
+// isOfOne says whether err is about what was asked for, and the next question
+// makes sense.
+func isOfOne(err error) bool {
+	return isRefusal(err) || !errors.Is(err, errStale) && (errors.Is(err, dlms.ErrMalformed) || errors.Is(err, dlms.ErrTooLarge))
+}
+
+// refused says which attribute it was.
+func refused(a dlms.Attribute, err error) error { return fmt.Errorf("get %v: %w", a, err) }
+
 // failed notes what went wrong with a channel, and gives what stops the visit.
 func (v *visit) failed(c meter.Channel, err error) error {
 	switch {
 	case errors.Is(err, errNotScalar), errors.Is(err, dlms.ErrNoMoment), isRefusal(err):
-	case errors.Is(err, dlms.ErrMalformed), errors.Is(err, dlms.ErrTooLarge):
+	case isOfOne(err):
 		err = fmt.Errorf("%w: %w", meter.ErrGarbled, err)
 	default:
 		return err
@@ -149,30 +158,69 @@ func serialText(v axdr.Value) string {
 	return ""
 }
 
-// channel reads one channel into a lane. A channel that fails does not stop
-// the visit.
-func (v *visit) channel(ctx context.Context, lane meter.Lane, c meter.Channel) error {
-	code, class, id, ok := c.Attribute()
-	if !ok {
-		v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c, Err: ErrNotCOSEM})
-		return nil
+// reading is a channel that is read into a lane.
+type reading struct {
+	lane      meter.Lane
+	channel   meter.Channel
+	attribute dlms.Attribute
+	read      bool // or failed
+	stamp     meter.Stamp
+	data      axdr.Value
+	err       error
+}
+
+// registers reads channels. One that fails does not stop the visit; what was
+// read before an error is kept.
+func (v *visit) registers(ctx context.Context, groups []meter.Group) error {
+	var readings []*reading
+	var questions []question
+	for _, g := range groups {
+		for _, c := range g.Channels {
+			r := &reading{lane: g.Lane, channel: c}
+			readings = append(readings, r)
+			code, class, id, ok := c.Attribute()
+			if !ok {
+				continue
+			}
+			r.attribute = dlms.Attribute{Class: class, Code: code, ID: id}
+			questions = append(questions, question{attribute: r.attribute, take: func(data axdr.Value, err error) {
+				r.read, r.data, r.err, r.stamp = true, data, err, v.cfg.Now()
+			}})
+			questions = append(questions, v.scales(r.attribute, func() bool { return r.err != nil })...)
+		}
 	}
-	a := dlms.Attribute{Class: class, Code: code, ID: id}
-	data, err := v.get(ctx, a)
-	if err != nil {
-		return v.failed(c, err)
+	stopped := v.readAll(ctx, questions)
+	for _, r := range readings {
+		switch {
+		case r.attribute == (dlms.Attribute{}):
+			v.got.Failures = append(v.got.Failures, meter.Failure{Channel: r.channel, Err: ErrNotCOSEM})
+		case r.read:
+			if err := v.register(r); err != nil {
+				return errors.Join(stopped, err)
+			}
+		}
 	}
-	stamp := v.cfg.Now()
-	scale, err := v.scale(ctx, a)
-	if err != nil {
-		return v.failed(c, err)
+	return stopped
+}
+
+// register makes a row of a channel that was read.
+func (v *visit) register(r *reading) error {
+	if r.err != nil {
+		return v.failed(r.channel, r.err)
 	}
-	value, quality, err := toValue(data, a, scale.Scaler)
+	scale, err := v.scale(r.attribute)
+	if errors.Is(err, errUnread) {
+		return nil // the visit stopped
+	}
 	if err != nil {
-		return v.failed(c, err)
+		return v.failed(r.channel, err)
+	}
+	value, quality, err := v.model.value(r.data, r.attribute, scale)
+	if err != nil {
+		return v.failed(r.channel, err)
 	}
 	v.got.Rows = append(v.got.Rows, meter.Row{
-		Meter: v.cfg.ID, Serial: v.serial, Channel: c, Stamp: stamp, Lane: lane,
+		Meter: v.cfg.ID, Serial: v.serial, Channel: r.channel, Stamp: r.stamp, Lane: r.lane,
 		Value: value, Unit: meter.Unit(scale.Unit), Quality: quality | v.quality(),
 	})
 	return nil
@@ -200,7 +248,7 @@ func (v *visit) clock(ctx context.Context) error {
 		return v.failed(c, err)
 	}
 	after := v.cfg.Now()
-	at, err := d.Time(v.cfg.TimeZone)
+	at, err := v.cfg.Quirks.Time(d, v.cfg.TimeZone)
 	if err != nil {
 		return v.failed(c, err)
 	}
@@ -221,6 +269,11 @@ func (v *visit) readClock(ctx context.Context) (dlms.DateTime, error) {
 	if err != nil {
 		return dlms.DateTime{}, err
 	}
+	return v.takeClock(data)
+}
+
+// takeClock learns from the meter's clock how it tells the time.
+func (v *visit) takeClock(data axdr.Value) (dlms.DateTime, error) {
 	d, err := dlms.ParseDateTime(data.Str)
 	if err != nil {
 		return dlms.DateTime{}, err

@@ -1,13 +1,15 @@
-// Package line is one physical medium that meters hang on: a serial port or a
-// TCP connection. A line is half-duplex and has one exchange at a time; who
-// wants the line waits for it, and a cancelled context interrupts both the
-// waiting and the I/O.
+// Package line is one physical medium that meters hang on: a serial port, a
+// TCP connection or a UDP port. A line is half-duplex and has one exchange at a
+// time; who wants the line waits for it, and a cancelled context interrupts
+// both the waiting and the I/O.
 //
-//	Do     open when needed → apply settings → run the exchange → keep open
-//	Drop   what an exchange calls when the medium cannot be trusted any more;
-//	       the next Do opens it anew
-//	Lend   closes the port for another process (a technician's tool) until it
-//	       is given back
+//	Do        open when needed → apply settings → run the exchange → keep open
+//	Farewell  what an exchange that was cut short leaves to the line: Do
+//	          returns, and the line keeps its turn until it is over
+//	Drop      what an exchange calls when the medium cannot be trusted any
+//	          more; the next Do opens it anew
+//	Lend      closes the port for another process (a technician's tool) until
+//	          it is given back
 //
 // A Line may be shared by any number of goroutines. It opens nothing until the
 // first Do, and opens again by itself after an unplugged adapter or a lost
@@ -18,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -37,7 +40,7 @@ type Options struct {
 	Program string
 }
 
-// Line is one medium. Make it with Serial, TCP or Of.
+// Line is one medium. Make it with Serial, TCP, UDP or Of.
 type Line struct {
 	name   string
 	open   func(context.Context, Settings) (Medium, error)
@@ -46,7 +49,9 @@ type Line struct {
 
 	mu       sync.Mutex
 	isClosed bool
-	cancel   context.CancelCauseFunc // ends the holder's exchange; nil without one
+	cancel   context.CancelCauseFunc // ends the holder's exchange or farewell; nil without one
+
+	farewells sync.WaitGroup
 
 	// The holder's.
 	medium   Medium
@@ -82,8 +87,9 @@ func (l *Line) String() string { return l.name }
 // Do takes the line, opens it when it is not open, applies s and runs
 // exchange. One exchange runs at a time; the others wait, or give up when
 // their ctx ends. When ctx ends during the exchange, its reads and writes
-// return at once with the cause, whatever deadline is set. The Port is void
-// when exchange returns. Errors carry the line's name.
+// return at once with the cause, whatever deadline is set; what is left to say
+// then is said after Do has returned: see Port.Farewell. The Port is void when
+// exchange returns. Errors carry the line's name.
 func (l *Line) Do(ctx context.Context, s Settings, exchange func(context.Context, Port) error) error {
 	if err := l.do(ctx, s, exchange); err != nil {
 		return fmt.Errorf("line %s: %w", l.name, err)
@@ -99,22 +105,68 @@ func (l *Line) do(ctx context.Context, s Settings, exchange func(context.Context
 	if err := l.take(ctx); err != nil {
 		return err
 	}
-	defer l.release()
+	last, err := l.run(ctx, s, exchange)
+	if last == nil {
+		l.release()
+		return err
+	}
+	l.farewells.Go(func() {
+		defer l.release()
+		l.leave(context.WithoutCancel(ctx), last)
+	})
+	return err
+}
+
+// run runs an exchange, and gives the farewell that is to follow it.
+func (l *Line) run(ctx context.Context, s Settings, exchange func(context.Context, Port) error) (*farewell, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := l.hold(cancel); err != nil {
 		l.drop() // closed while we waited
-		return err
+		return nil, err
+	}
+	var h *held
+	defer func() {
+		if h == nil || h.last == nil {
+			l.unhold() // else the farewell takes over
+		}
+	}()
+	if err := l.ready(ctx, s); err != nil {
+		return nil, err
+	}
+	h = l.lay(ctx)
+	defer h.end()
+	err := exchange(ctx, h)
+	return h.last, err
+}
+
+// leave runs a farewell. One that fails leaves a line that cannot be trusted.
+func (l *Line) leave(ctx context.Context, last *farewell) {
+	ctx, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	if l.hold(interrupt) != nil {
+		l.drop()
+		return
 	}
 	defer l.unhold()
-	if err := l.ready(ctx, s); err != nil {
-		return err
+	if l.medium == nil || l.medium.SetDeadline(time.Time{}) != nil {
+		l.drop()
+		return
 	}
-	h := &held{line: l, medium: l.medium, ctx: ctx}
-	stop := context.AfterFunc(ctx, h.interrupt)
-	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, last.limit, os.ErrDeadlineExceeded)
+	defer cancel()
+	h := l.lay(ctx)
 	defer h.end()
-	return exchange(ctx, h)
+	if last.say(ctx, h) != nil {
+		h.Drop()
+	}
+}
+
+// lay lays the line into the hands of an exchange, until its end.
+func (l *Line) lay(ctx context.Context) *held {
+	h := &held{line: l, medium: l.medium, ctx: ctx}
+	h.stop = context.AfterFunc(ctx, h.interrupt)
+	return h
 }
 
 // take waits for the line's turn.
@@ -195,6 +247,19 @@ func (l *Line) Opened() uint64 { return l.opened }
 // their way. Only for the holder, within Do.
 func (l *Line) Idle() time.Duration { return time.Since(l.quiet) }
 
+// CharTime is how long a character takes on the wire, by the settings that
+// hold now; a line that has none says 9600 8N1. Only for the holder, within Do.
+func (l *Line) CharTime() time.Duration { return l.settings.CharTime() }
+
+// Settle waits until nobody has the line, a farewell neither.
+func (l *Line) Settle(ctx context.Context) error {
+	if err := l.take(ctx); err != nil {
+		return fmt.Errorf("line %s: %w", l.name, err)
+	}
+	l.release()
+	return nil
+}
+
 // Lend waits for the holder, closes the port and keeps the line until giveBack
 // is called, so that another process can use the device meanwhile.
 func (l *Line) Lend(ctx context.Context) (giveBack func(), err error) {
@@ -205,8 +270,8 @@ func (l *Line) Lend(ctx context.Context) (giveBack func(), err error) {
 	return sync.OnceFunc(l.release), nil
 }
 
-// Close interrupts the exchange in progress, waits for its end and closes the
-// port. A line that is lent is closed without waiting. Closing twice is no
+// Close interrupts the exchange or the farewell in progress, waits for its end
+// and closes the port. A line that is lent is closed without waiting. Closing twice is no
 // error.
 func (l *Line) Close() error {
 	l.mu.Lock()
@@ -220,6 +285,7 @@ func (l *Line) Close() error {
 	if interrupt != nil {
 		interrupt(ErrClosed)
 		l.turn <- struct{}{}
+		l.farewells.Wait()
 	} else {
 		select {
 		case l.turn <- struct{}{}:

@@ -3,6 +3,7 @@ package line
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -21,8 +22,17 @@ type Port interface {
 	// SetDeadline limits reads and writes from now on; the zero time lifts
 	// the limit.
 	SetDeadline(t time.Time) error
+	// Apply changes the settings for the rest of the exchange, once what was
+	// written is out. The next Do applies its own.
+	Apply(s Settings) error
 	// Discard drops input that has arrived and was not read.
 	Discard() error
+	// Farewell has the line say something after the exchange, before it goes
+	// to the next one: to the meter that an end of ctx left in the middle of a
+	// conversation. Do does not wait for it. say has the line for limit at
+	// most, and nothing but that and Close interrupts it; when it fails, the
+	// medium is dropped. It is the last word: only the last counts.
+	Farewell(limit time.Duration, say func(context.Context, Port) error)
 	// Drop closes the medium, since what may still arrive on it cannot be
 	// trusted. The next Do opens it anew.
 	Drop()
@@ -33,10 +43,24 @@ type held struct {
 	line   *Line
 	medium Medium
 	ctx    context.Context // the exchange's, for the cause of an interruption
+	stop   func() bool     // no interruption any more
+	last   *farewell       // nil for none
 
 	mu          sync.Mutex
 	interrupted bool
 	over        bool // the exchange has ended or dropped the medium
+}
+
+// farewell is what is said after an exchange.
+type farewell struct {
+	limit time.Duration
+	say   func(context.Context, Port) error
+}
+
+func (h *held) Farewell(limit time.Duration, say func(context.Context, Port) error) {
+	if !h.isOver() {
+		h.last = &farewell{limit: limit, say: say}
+	}
 }
 
 // interrupt makes all I/O return, now and later.
@@ -50,6 +74,7 @@ func (h *held) interrupt() {
 }
 
 func (h *held) end() {
+	h.stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.over = true
@@ -102,6 +127,36 @@ func (h *held) Discard() error {
 		return ErrClosed
 	}
 	return h.judge(h.medium.Discard())
+}
+
+// applyMargin is for what an adapter keeps back when it counts as sent.
+const applyMargin = 20 * time.Millisecond
+
+func (h *held) Apply(s Settings) error {
+	s, err := s.normal()
+	switch {
+	case err != nil:
+		return err
+	case h.isOver():
+		return ErrClosed
+	case s == h.line.settings:
+		return nil
+	}
+	if rest := time.Until(h.line.quiet); rest > 0 {
+		wait := time.NewTimer(rest + applyMargin)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-h.ctx.Done():
+			return context.Cause(h.ctx)
+		}
+	}
+	if err := h.medium.Apply(s); err != nil {
+		h.Drop()
+		return fmt.Errorf("set %v: %w", s, err)
+	}
+	h.line.settings = s
+	return nil
 }
 
 // judge tells time-outs and cancellations from a medium that is gone, and

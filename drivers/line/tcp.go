@@ -36,10 +36,15 @@ func TCP(hostport string, o Options) *Line {
 
 // dialError says what to do about a connection that did not come about.
 func dialError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return advise(err)
+}
+
+func advise(err error) error {
 	var dns *net.DNSError
 	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
 	case errors.As(err, &dns):
 		return fmt.Errorf("%w: is the host name right, and does the gateway have a name server?", err)
 	case errors.Is(err, syscall.ECONNREFUSED):

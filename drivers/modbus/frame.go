@@ -63,6 +63,10 @@ func newMatcher(request []byte) *matcher {
 	}
 }
 
+// newListener gives a matcher for when nothing was asked: it only notes what
+// comes late.
+func newListener(unit uint8) *matcher { return &matcher{unit: unit} }
+
 // feed takes what has arrived and looks for the answer. An answer that lies
 // within what may yet become a longer frame is not believed until missing more
 // bytes have come, or have not: final says that nothing more will come.
@@ -96,7 +100,7 @@ func (m *matcher) feed(b []byte, final bool) (answer []byte, missing int) {
 // frame is wholeFrame, and knows our own request, by a transceiver that hears
 // itself.
 func (m *matcher) frame(b []byte) (n, missing int) {
-	if bytes.HasPrefix(b, m.request) {
+	if m.request != nil && bytes.HasPrefix(b, m.request) {
 		return requestLen, 0
 	}
 	n, missing = wholeFrame(b)
@@ -108,7 +112,7 @@ func (m *matcher) frame(b []byte) (n, missing int) {
 
 // answers gives the length of the answer that b begins with, or 0.
 func (m *matcher) answers(b []byte) int {
-	if len(b) < exceptionLen || b[0] != m.unit {
+	if m.request == nil || len(b) < exceptionLen || b[0] != m.unit {
 		return 0
 	}
 	n := 0

@@ -58,12 +58,13 @@ type Meter struct {
 	rtu    *rtu          // nil with TCP
 	mbap   *mbap         // nil with RTU
 	client modbus.Client // makes requests, takes answers apart
-	cuts   map[cut]bool  // where requests must not reach across, as the meter showed
+	learnt
+	fits string // the serial number whose meter has shown the identity of the map
 }
 
 // New gives a meter on a line. It sends nothing. The model must not be nil.
 func New(cfg Config, l *line.Line) *Meter {
-	m := &Meter{cfg: cfg, line: l, cuts: map[cut]bool{}}
+	m := &Meter{cfg: cfg, line: l, learnt: learnt{cuts: map[cut]bool{}, refused: map[*Register]error{}}}
 	if cfg.Timeout <= 0 {
 		m.cfg.Timeout = defaultTimeoutTCP
 		if cfg.Transport == RTU {

@@ -19,6 +19,8 @@ const maxRegs = 125
 // use, and may be shared by all meters of the kind.
 type Model struct {
 	Name string
+	// File is where the map was read from, for messages; "" is nowhere.
+	File string
 	// MaxRegs is how many registers the meter gives in one answer; 0 is 125.
 	MaxRegs int
 	// Holes allows reading across registers that the map does not name.
@@ -28,7 +30,11 @@ type Model struct {
 	Turnaround time.Duration
 	// Serial is where the meter shows its serial number; nil when nowhere.
 	// Its Channel is not used.
-	Serial    *Register
+	Serial *Register
+	// Identity is what tells this kind of meter from others: all of it must
+	// fit before a value is believed. A meter that refuses to show one of them
+	// is not judged by that one.
+	Identity  []Identity
 	Registers []Register
 	Checks    []Check
 }
@@ -49,6 +55,35 @@ type Register struct {
 	// 3 for a register in kWh and the unit Wh.
 	Scale int8
 	Unit  meter.Unit
+	// NaN are the register's bits, the high word first, that say that there is
+	// no value; HasNaN says that there are such.
+	NaN    uint64
+	HasNaN bool
+	// Limits is what a value lies between that is plausible; nil for any.
+	Limits *Limits
+	Line   int // in the map's file; 0 when it is from no file
+}
+
+// Limits are the bounds of a plausible value in the register's Unit.
+type Limits struct{ Min, Max float64 }
+
+// Identity is a register that shows the vendor or the kind of a meter.
+type Identity struct {
+	Register // its Channel, Scale and Unit are not used
+	// Want are the values that the kind has, as meter.Value prints them; a text
+	// that ends in '*' stands for all that begin so. Empty for any but Not.
+	Want []string
+	// Not are the values of kinds that are easily taken for this one.
+	Not []string
+}
+
+// fits says whether the map is for a meter that shows value.
+func (i *Identity) fits(value string) bool {
+	is := func(want string) bool {
+		head, isPrefix := strings.CutSuffix(want, "*")
+		return value == want || isPrefix && strings.HasPrefix(value, head)
+	}
+	return !slices.ContainsFunc(i.Not, is) && (len(i.Want) == 0 || slices.ContainsFunc(i.Want, is))
 }
 
 // Check says what a value must lie between when the map and the meter match.
@@ -72,10 +107,14 @@ const (
 	F32 // IEEE 754
 	F64
 	ASCII // two characters a register
+	BCD16 // four decimal digits a register, the first one in the high bits
+	BCD32
+	BCD64
 )
 
 var typeNames = [...]string{ //nolint:gochecknoglobals // a constant table
 	U16: "u16", S16: "s16", U32: "u32", S32: "s32", U64: "u64", S64: "s64", F32: "f32", F64: "f64", ASCII: "ascii",
+	BCD16: "bcd16", BCD32: "bcd32", BCD64: "bcd64",
 }
 
 // String gives the type as model files name it.
@@ -97,11 +136,11 @@ func ParseType(s string) (Type, error) {
 // Len is how many registers the value takes; 0 for a type that is none.
 func (r *Register) Len() uint16 {
 	switch r.Type {
-	case U16, S16:
+	case U16, S16, BCD16:
 		return 1
-	case U32, S32, F32:
+	case U32, S32, F32, BCD32:
 		return 2
-	case U64, S64, F64:
+	case U64, S64, F64, BCD64:
 		return 4
 	case ASCII:
 		return r.Words
@@ -112,13 +151,17 @@ func (r *Register) Len() uint16 {
 // end is the address behind the register; it does not wrap.
 func (r *Register) end() int { return int(r.Address) + int(r.Len()) }
 
-// value reads r from its registers' bytes. A float that is not a number is how
-// meters say that they have no value.
+// value reads r from its registers' bytes. It is no number but OutOfRange where
+// the meter has none: by the map's NaN, a float that is not a number, a digit
+// that is none.
 func (r *Register) value(b []byte) (meter.Value, meter.Quality) {
 	if r.Type == ASCII {
 		return text(b), 0
 	}
 	bits, size := r.bits(b), len(b)*8
+	if r.HasNaN && bits == r.NaN {
+		return meter.Value{}, meter.OutOfRange
+	}
 	switch r.Type {
 	case F32:
 		if f := float64(math.Float32frombits(uint32(bits))); math.IsNaN(f) || math.IsInf(f, 0) {
@@ -132,6 +175,12 @@ func (r *Register) value(b []byte) (meter.Value, meter.Quality) {
 		return meter.Float64Value(bits, r.Scale), 0
 	case S16, S32, S64:
 		return meter.IntValue(int64(bits<<(64-size))>>(64-size), r.Scale), 0
+	case BCD16, BCD32, BCD64:
+		number, ok := decimal(bits)
+		if !ok {
+			return meter.Value{}, meter.OutOfRange
+		}
+		return meter.UintValue(number, r.Scale), 0
 	case U16, U32, U64, ASCII:
 	}
 	return meter.UintValue(bits, r.Scale), 0
@@ -148,6 +197,18 @@ func (r *Register) bits(b []byte) uint64 {
 		bits = bits<<16 | uint64(binary.BigEndian.Uint16(b[at:]))
 	}
 	return bits
+}
+
+// decimal reads sixteen digits of four bits each.
+func decimal(bits uint64) (number uint64, ok bool) {
+	for shift := 60; shift >= 0; shift -= 4 {
+		digit := bits >> shift & 0xF
+		if digit > 9 {
+			return 0, false
+		}
+		number = number*10 + digit
+	}
+	return number, true
 }
 
 // text reads characters up to the first NUL, without the spaces around them.

@@ -28,6 +28,14 @@ func TestRegisterValues(t *testing.T) {
 		{"f32", Register{Type: F32, Scale: 3}, "43663334", meter.Float32Value(0x43663334, 3), 0},
 		{"f32, low word first", Register{Type: F32, LittleEndianWords: true}, "33344366", meter.Float32Value(0x43663334, 0), 0},
 		{"f64", Register{Type: F64}, "400921FB54442D18", meter.Float64Value(math.Float64bits(math.Pi), 0), 0},
+		{"bcd16", Register{Type: BCD16}, "1234", meter.UintValue(1234, 0), 0},
+		{"bcd32, low word first", Register{Type: BCD32, LittleEndianWords: true, Scale: -2}, "56781234", meter.UintValue(12345678, -2), 0},
+		{"bcd64", Register{Type: BCD64}, "1234567890123456", meter.UintValue(1234567890123456, 0), 0},
+		{"bcd that is none", Register{Type: BCD32}, "1234A678", meter.Value{}, meter.OutOfRange},
+		{"u16 that the map says is none", Register{Type: U16, HasNaN: true, NaN: 0xFFFF}, "FFFF", meter.Value{}, meter.OutOfRange},
+		{"s32 likewise, low word first", Register{Type: S32, LittleEndianWords: true, HasNaN: true, NaN: 0x7FFFFFFF}, "FFFF7FFF", meter.Value{}, meter.OutOfRange},
+		{"s32 that is not that", Register{Type: S32, HasNaN: true, NaN: 0x7FFFFFFF}, "7FFFFFFE", meter.IntValue(0x7FFFFFFE, 0), 0},
+		{"u64 that the map says is none", Register{Type: U64, HasNaN: true, NaN: 1<<64 - 1}, "FFFFFFFFFFFFFFFF", meter.Value{}, meter.OutOfRange},
 		{"f32 that is none", Register{Type: F32}, "7FC00000", meter.Value{}, meter.OutOfRange},
 		{"f32 infinite", Register{Type: F32}, "FF800000", meter.Value{}, meter.OutOfRange},
 		{"f64 that is none", Register{Type: F64}, "FFF8000000000001", meter.Value{}, meter.OutOfRange},
@@ -46,7 +54,7 @@ func TestRegisterValues(t *testing.T) {
 
 func TestTypeNames(t *testing.T) {
 	t.Parallel()
-	for typ := U16; typ <= ASCII; typ++ {
+	for typ := U16; typ <= BCD64; typ++ {
 		if got, err := ParseType(typ.String()); err != nil || got != typ {
 			t.Errorf("%v: got %v, %v", typ, got, err)
 		}

@@ -128,30 +128,57 @@ func TestPymodbus(t *testing.T) {
 				port := strings.TrimPrefix(start(t, "ready", "/usr/bin/python3", "testdata/peer.py", c.kind), "ready ")
 				l = closing(t, line.TCP("127.0.0.1:"+port, line.Options{}))
 			}
-			model, want := sdm630()
-			m := New(Config{
-				ID: "m", Serial: "19451234", Unit: 7, Transport: c.transport, Settings: settings, Model: model,
-				Timeout: 10 * time.Second, Now: clock(),
-			}, l)
-			for range 2 {
-				got, err := m.Visit(t.Context(), ask())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !got.Identity.Proven || got.Identity.Found != "19451234" {
-					t.Errorf("identity %+v", got.Identity)
-				}
-				if len(got.Rows) != len(want)-1 || len(got.Failures) != 1 || got.Failures[0].Channel != "1-0:99.7.0*255/3:2" {
-					t.Errorf("%d rows, failures %v", len(got.Rows), got.Failures)
-				}
-				for _, row := range got.Rows {
-					if row.Value != meter.Float32Value(math.Float32bits(want[row.Channel]), 0) || row.Quality != 0 {
-						t.Errorf("%s: %v %v, want %v", row.Channel, row.Value, row.Quality, want[row.Channel])
-					}
-				}
-			}
+			readPeer(t, l, c.transport)
 		})
 	}
+}
+
+// readPeer reads all that a peer has, twice.
+func readPeer(t *testing.T, l *line.Line, transport Transport) {
+	t.Helper()
+	model, want := sdm630()
+	m := New(Config{
+		ID: "m", Serial: "19451234", Unit: 7, Transport: transport, Settings: settings, Model: model,
+		Timeout: 10 * time.Second, Now: clock(),
+	}, l)
+	for range 2 {
+		got, err := m.Visit(t.Context(), ask())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.Identity.Proven || got.Identity.Found != "19451234" {
+			t.Errorf("identity %+v", got.Identity)
+		}
+		if len(got.Rows) != len(want)-1 || len(got.Failures) != 1 || got.Failures[0].Channel != "1-0:99.7.0*255/3:2" {
+			t.Errorf("%d rows, failures %v", len(got.Rows), got.Failures)
+		}
+		t.Logf("%d rows of %s, refused: %v", len(got.Rows), got.Identity.Found, got.Failures)
+		for _, row := range got.Rows {
+			if row.Value != meter.Float32Value(math.Float32bits(want[row.Channel]), 0) || row.Quality != 0 {
+				t.Errorf("%s: %v %v, want %v", row.Channel, row.Value, row.Quality, want[row.Channel])
+			}
+		}
+	}
+}
+
+// The driver reads a server of libmodbus, which has no holes but an end.
+func TestLibmodbus(t *testing.T) {
+	t.Parallel()
+	peer := filepath.Join(t.TempDir(), "peer")
+	if out, err := exec.CommandContext(t.Context(), "gcc", "-O1", "-Wall", "-I/usr/include/modbus", "-o", peer, "testdata/peer.c", "-lmodbus").CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v: %s(scripts/setup.sh installs libmodbus-dev)", err, out)
+	}
+	t.Run("tcp", func(t *testing.T) {
+		t.Parallel()
+		port := strings.TrimPrefix(start(t, "ready", peer, "tcp"), "ready ")
+		readPeer(t, closing(t, line.TCP("127.0.0.1:"+port, line.Options{})), TCP)
+	})
+	t.Run("rtu", func(t *testing.T) {
+		t.Parallel()
+		ours, theirs := terminals(t)
+		start(t, "ready", peer, "rtu", theirs)
+		readPeer(t, serialLine(t, ours), RTU)
+	})
 }
 
 // Another unit on the same line is silent, and says so.

@@ -11,9 +11,10 @@ type block struct {
 	address  uint16
 	count    uint16
 	regs     []*Register // by address
+	cause    cut         // where the request was cut that this one is a part of; zero for none
 }
 
-// cut is a border that requests do not reach across: before this register.
+// cut is a border that requests do not reach across: before this address.
 type cut struct {
 	function uint8
 	address  uint16
@@ -33,7 +34,7 @@ func plan(regs []*Register, m *Model, cuts map[cut]bool) []block {
 	})
 	var blocks []block
 	for _, r := range regs {
-		if n := len(blocks) - 1; n >= 0 && blocks[n].takes(r, most, m.Holes) && !cuts[cut{r.Function, r.Address}] {
+		if n := len(blocks) - 1; n >= 0 && blocks[n].takes(r, most, m.Holes) && !blocks[n].crosses(r, cuts) {
 			blocks[n].add(r)
 			continue
 		}
@@ -48,30 +49,58 @@ func (b *block) takes(r *Register, most int, holes bool) bool {
 	return b.function == r.Function && max(r.end(), b.end())-int(b.address) <= most && (holes || int(r.Address) <= b.end())
 }
 
+// crosses says that b with r would reach across a cut.
+func (b *block) crosses(r *Register, cuts map[cut]bool) bool {
+	end := max(r.end(), b.end())
+	for c := range cuts {
+		if c.function == b.function && b.address < c.address && int(c.address) < end {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *block) add(r *Register) {
 	b.count = uint16(max(r.end(), b.end()) - int(b.address))
 	b.regs = append(b.regs, r)
 }
 
-// split halves a block that the meter refused, and remembers where. ok is
-// false for a block of one register, or of registers that share an address.
-func (b *block) split(m *Model, cuts map[cut]bool) (halves []block, ok bool) {
-	for _, at := range nearest(len(b.regs)) {
-		if r := b.regs[at]; r.Address != b.regs[at-1].Address {
-			cuts[cut{r.Function, r.Address}] = true
-			return plan(b.regs, m, cuts), true
-		}
+// split parts a block that the meter refused, at a hole rather than within a
+// row of registers, and remembers where. ok is false for a block of one
+// register, or of registers that share an address.
+func (b *block) split(m *Model, cuts map[cut]bool) (parts []block, ok bool) {
+	borders := b.borders()
+	if len(borders) == 0 {
+		return nil, false
 	}
-	return nil, false
+	c := cut{b.function, b.regs[borders[0]].Address}
+	cuts[c] = true
+	parts = plan(b.regs, m, cuts)
+	for i := range parts {
+		parts[i].cause = c
+	}
+	return parts, true
 }
 
-// nearest lists 1 to n-1, those in the middle first.
-func nearest(n int) []int {
+// borders lists the registers before which the block can be parted: those
+// behind a hole first, and of these the one nearest to the middle.
+func (b *block) borders() []int {
 	var order []int
-	for i := 1; i < n; i++ {
-		order = append(order, i)
+	behindHole := map[int]int{}
+	end := b.regs[0].end()
+	for i, r := range b.regs {
+		if i > 0 && r.Address != b.regs[i-1].Address {
+			order = append(order, i)
+		}
+		if int(r.Address) > end {
+			behindHole[i] = -1
+		}
+		end = max(end, r.end())
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(max(2*a-n, n-2*a), max(2*b-n, n-2*b)) })
+	n := len(b.regs)
+	slices.SortStableFunc(order, func(x, y int) int {
+		return cmp.Or(cmp.Compare(behindHole[x], behindHole[y]), cmp.Compare(max(2*x-n, n-2*x), max(2*y-n, n-2*y)))
+	})
 	return order
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"gridgate/drivers/line"
@@ -15,6 +16,8 @@ import (
 const (
 	// lateFor is how long a request that was not answered may still be.
 	lateFor = 2 * time.Minute
+	// maxLatest bounds how long a line is held off for a late meter.
+	maxLatest = 5 * time.Second
 	// maxGarbage is how much is listened to before a line counts as garbled.
 	maxGarbage = 2048
 	// maxProbes is how many quantities are tried before the line is held off.
@@ -35,8 +38,8 @@ const (
 // to the next request of the same function and quantity. After a request whose
 // answer was not seen, the unit is therefore asked for another quantity first.
 // Meters answer in order: when that answer comes, the late one came before it
-// or never will. Where no other quantity gets an answer, the line is held off
-// until it is silent for a whole time-out.
+// or never will. Where other quantities are refused, the line is held off until
+// it is silent for a whole time-out.
 type rtu struct {
 	unit    uint8
 	timeout time.Duration
@@ -45,7 +48,8 @@ type rtu struct {
 	where   string        // what the technician is to check: unit and settings
 	isTCP   bool
 
-	open []late // requests whose answer may still come
+	open   []late        // requests whose answer may still come
+	latest time.Duration // how late an answer was that came at all
 
 	// Of the exchange in progress.
 	ctx    context.Context // the library's interface has none
@@ -93,8 +97,10 @@ func (r *rtu) send(request []byte) ([]byte, error) {
 	return r.roundTrip(request)
 }
 
-// settle asks for other quantities at the same place until one is answered,
-// or else holds the line off. Afterwards no answer is open.
+// settle asks for other quantities at the same place until one is answered.
+// Afterwards no answer is open. Where the meter refuses them the line is held
+// off instead; where all are open already nothing is asked, and what comes late
+// is waited for.
 func (r *rtu) settle(request []byte) error {
 	tried := 0
 	for _, count := range r.others {
@@ -116,13 +122,23 @@ func (r *rtu) settle(request []byte) error {
 		}
 		r.remember(want)
 	}
-	return r.holdOff()
+	if tried > 0 {
+		return r.holdOff()
+	}
+	if err := r.quiet(r.timeout, 3*r.timeout); err != nil {
+		return err
+	}
+	if r.isOpen(newMatcher(request).want) {
+		return fmt.Errorf("%w: not asked again, since %d requests of the last %v may still be answered: is it %s?", meter.ErrNoAnswer, len(r.open), lateFor, r.where)
+	}
+	return nil
 }
 
-// holdOff waits until the line is silent for a time-out. What comes meanwhile
-// is nobody's.
+// holdOff waits until the line is silent for a time-out, or longer where the
+// meter was seen to be later than that. What comes meanwhile is nobody's.
 func (r *rtu) holdOff() error {
-	if err := r.quiet(r.timeout, 3*r.timeout); err != nil {
+	silence := max(r.timeout, 2*r.latest)
+	if err := r.quiet(silence, 3*silence); err != nil {
 		return err
 	}
 	r.open = nil
@@ -137,9 +153,7 @@ func (r *rtu) roundTrip(request []byte) ([]byte, error) {
 	}
 	m := newMatcher(request)
 	answer, err := r.transfer(m)
-	for _, s := range m.late {
-		r.forget(s)
-	}
+	r.forget(m.late)
 	if err != nil {
 		r.remember(m.want)
 		return nil, err
@@ -203,6 +217,8 @@ func (r *rtu) quiet(gap, most time.Duration) error {
 		return context.Cause(r.ctx)
 	}
 	end := time.Now().Add(most)
+	m := newListener(r.unit)
+	defer func() { r.forget(m.late) }()
 	var buf [512]byte
 	for wait := gap; ; {
 		if err := r.port.SetDeadline(time.Now().Add(wait)); err != nil {
@@ -215,19 +231,11 @@ func (r *rtu) quiet(gap, most time.Duration) error {
 		if err != nil {
 			return fmt.Errorf("receive: %w", lost(r.ctx, err))
 		}
-		r.overheard(buf[:n])
+		m.feed(buf[:n], false)
 		wait = max(gap, r.silence)
 		if time.Now().After(end) {
 			return fmt.Errorf("%w: the line does not fall silent: does another master, or a broken meter, talk on it?", meter.ErrGarbled)
 		}
-	}
-}
-
-// overheard is for answers that come whole between two exchanges: they are
-// open no more.
-func (r *rtu) overheard(b []byte) {
-	if s, ok := readAnswer(b); ok && b[0] == r.unit && checked(b) {
-		r.forget(s)
 	}
 }
 
@@ -242,12 +250,12 @@ func (r *rtu) isOpen(s shape) bool {
 
 func (r *rtu) remember(s shape) { r.open = append(r.open, late{s, time.Now()}) }
 
-// forget takes one open request of that shape away: each is answered once.
-func (r *rtu) forget(s shape) {
-	for i, l := range r.open {
-		if l.shape == s {
-			r.open = append(r.open[:i], r.open[i+1:]...)
-			return
+// forget takes the open requests of those shapes away: each is answered once.
+func (r *rtu) forget(answered []shape) {
+	for _, s := range answered {
+		if i := slices.IndexFunc(r.open, func(l late) bool { return l.shape == s }); i >= 0 {
+			r.latest = max(r.latest, min(time.Since(r.open[i].asked), maxLatest))
+			r.open = slices.Delete(r.open, i, i+1)
 		}
 	}
 }

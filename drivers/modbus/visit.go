@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
+	"time"
 
 	"gridgate/internal/meter"
 )
@@ -21,28 +22,30 @@ var (
 // answered at all.
 const maxRetries = 2
 
-// reading is what was read of one register.
-type reading struct {
-	value   meter.Value
-	quality meter.Quality
-	stamp   meter.Stamp
-	ok      bool // there is a value and a stamp
-	err     error
-}
-
 // visit is one turn with the meter.
 type visit struct {
 	*Meter
 	found    map[*Register]*reading
+	billed   map[*Register]*reading // as found, and seen twice
+	refusals []refused
+	isKind   bool // the meter showed that it is of the model
+	gave     bool // the meter has given a register
 	answered bool // the meter has answered in this visit
 	retries  int
 }
 
 // Visit reads the registers of the groups; a group without channels is all of
-// the model. A meter that does not answer at all costs one time-out. Profiles
-// are failures, clocks are none: Modbus has neither.
+// the model. Registers of the billing lane are read twice, see confirm. A meter
+// that does not answer at all costs one time-out. Profiles are failures, clocks
+// are none: Modbus has neither.
+//
+// A meter that shows itself to be of another kind than the map gives nothing
+// but ErrOtherModel. One that shows neither serial number nor kind gives rows
+// with IdentityNotProven, and OutOfRange where not one of the model's checks
+// holds.
 func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
 	v := &visit{Meter: m, found: map[*Register]*reading{}}
+	v.expire(time.Now())
 	got := meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
 	for _, p := range ask.Profiles {
 		got.Failures = append(got.Failures, meter.Failure{Channel: p.Channel, Err: ErrNoProfile})
@@ -51,36 +54,17 @@ func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
 		return got, err
 	}
 	wanted := v.wanted(ask.Groups)
-	if len(wanted) > 0 && got.Identity.Found == "" {
+	if len(wanted) > 0 && got.Identity.Found == "" && !v.isKind {
 		wanted = append(wanted, v.checked()...)
 	}
 	err := v.readAll(ctx, wanted)
+	if err == nil {
+		err = v.confirm(ctx, ask.Groups)
+	}
+	v.remember()
 	v.judge()
 	v.report(ask.Groups, &got)
 	return got, err
-}
-
-// identify reads the serial number. A meter that refuses it stays unproven.
-func (v *visit) identify(ctx context.Context, id *meter.Identity) error {
-	r := v.cfg.Model.Serial
-	if r == nil {
-		return nil
-	}
-	answer, err := v.request(ctx, block{function: r.Function, address: r.Address, count: r.Len(), regs: []*Register{r}})
-	var no refusal
-	if errors.As(err, &no) && no.missing() {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("serial number: %w", err)
-	}
-	value, _ := r.value(answer)
-	id.Found = value.String()
-	if r.Type != ASCII && id.Want != "" && strings.TrimLeft(id.Want, "0") == strings.TrimLeft(id.Found, "0") {
-		id.Found = id.Want // a number has no leading zeros, the plate may
-	}
-	id.Proven = id.Found != "" && (id.Want == "" || id.Want == id.Found)
-	return nil
 }
 
 // wanted lists the registers that the groups ask for, each once.
@@ -139,8 +123,13 @@ func (m *Model) register(c meter.Channel) *Register {
 }
 
 // readAll reads regs. What the meter refuses in one piece is asked for in
-// smaller ones, now and in later visits.
+// smaller ones, now and in later visits; what it has refused by itself is not
+// asked for again for a day.
 func (v *visit) readAll(ctx context.Context, regs []*Register) error {
+	regs = slices.DeleteFunc(slices.Clone(regs), func(r *Register) bool {
+		v.found[r].err = v.refused[r]
+		return v.refused[r] != nil
+	})
 	todo := plan(regs, v.cfg.Model, v.cuts)
 	for len(todo) > 0 {
 		b := todo[0]
@@ -153,13 +142,7 @@ func (v *visit) readAll(ctx context.Context, regs []*Register) error {
 		case !errors.As(err, &no) || errors.Is(err, meter.ErrNoAnswer):
 			return err
 		default:
-			if halves, ok := b.split(v.cfg.Model, v.cuts); ok && no.missing() {
-				todo = append(halves, todo...)
-				continue
-			}
-			for _, r := range b.regs {
-				v.found[r].err = err
-			}
+			todo = append(v.refusedBlock(b, no, err), todo...)
 		}
 	}
 	return nil
@@ -185,10 +168,11 @@ func (v *visit) request(ctx context.Context, b block) ([]byte, error) {
 }
 
 func (v *visit) take(b block, answer []byte) {
-	now := v.cfg.Now()
+	now, at := v.cfg.Now(), time.Now()
+	v.gave = true
 	for _, r := range b.regs {
 		value, quality := r.value(b.bytes(r, answer))
-		*v.found[r] = reading{value: value, quality: quality, stamp: now, ok: true}
+		*v.found[r] = reading{value: value, quality: quality, stamp: now, at: at, ok: true}
 	}
 }
 
@@ -202,24 +186,39 @@ func (v *visit) judge() {
 				continue
 			}
 			checked++
-			if f := got.value.Float64(); !(f >= c.Min && f <= c.Max) {
+			if got.bound(c.Min, c.Max) {
 				failed++
-				got.quality |= meter.OutOfRange
+			}
+			if billed := v.billed[r]; billed != nil && billed != got {
+				billed.bound(c.Min, c.Max)
 			}
 		}
 	}
-	if checked < 2 || failed < checked {
-		return
+	all := checked >= 2 && failed == checked
+	for _, found := range []map[*Register]*reading{v.found, v.billed} {
+		for r, got := range found {
+			if all {
+				got.quality |= meter.OutOfRange
+			} else if r.Limits != nil {
+				got.bound(r.Limits.Min, r.Limits.Max)
+			}
+		}
 	}
-	for _, got := range v.found {
-		got.quality |= meter.OutOfRange
+}
+
+// bound flags a number outside of the bounds, and says so.
+func (r *reading) bound(low, high float64) (outside bool) {
+	f := r.value.Float64()
+	if outside = r.value.IsNumber() && (f < low || f > high); outside {
+		r.quality |= meter.OutOfRange
 	}
+	return outside
 }
 
 // report puts what was read into the groups' lanes, in their order.
 func (v *visit) report(groups []meter.Group, got *meter.Got) {
 	var quality meter.Quality
-	if got.Identity.Found == "" {
+	if got.Identity.Found == "" && (got.Identity.Want != "" || !v.isKind) {
 		quality = meter.IdentityNotProven
 	}
 	for _, g := range groups {
@@ -229,8 +228,13 @@ func (v *visit) report(groups []meter.Group, got *meter.Got) {
 				got.Failures = append(got.Failures, meter.Failure{Channel: c, Err: err})
 			}
 		}
+		found := v.found
+		if g.Lane == meter.Billing {
+			found = v.billed
+		}
 		for _, r := range v.registers(g) {
-			switch f := v.found[r]; {
+			switch f := found[r]; {
+			case f == nil: // for a bill, and not read twice: the visit's error says why
 			case f.err != nil:
 				got.Failures = append(got.Failures, meter.Failure{Channel: r.Channel, Err: f.err})
 			case f.ok:

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"gridgate/dlms/security"
+	"gridgate/drivers/address"
+)
+
+// listenAddress is where to listen.
+type listenAddress struct {
+	network, host string          // for net
+	line          address.Address // of a line: settings and where it is
+	confirm       bool            // on a line: senders hear
+	secrets       address.Address // the keys of the meters, and our title: nothing else in it counts
+	meter         security.Title  // of a meter that does not tell it
+}
+
+func (a *listenAddress) isLine() bool { return a.network == "" }
+
+// parseListen reads an address of this machine, or a line:
+//
+//	tcp://[HOST][:4059], dlms+wrapper://… the same, dlms+udp://…
+//	serial:///dev/ttyUSB0?baud=2400&format=8E1, dlms+hdlc://… the same
+//	dlms+hdlc://HOST:PORT   a serial server
+//
+// with the keys ek, ak, suite, title (ours) and meter (its title). No host is
+// every address of the machine. Errors quote nothing that may be a secret.
+func parseListen(text string) (listenAddress, error) {
+	const want = "want tcp://[HOST][:4059], dlms+wrapper://…, dlms+udp://…, serial:///dev/ttyUSB0 or dlms+hdlc://…"
+	var at listenAddress
+	scheme, rest, ok := strings.Cut(text, "://")
+	where, query, _ := strings.Cut(rest, "?")
+	switch scheme = strings.ToLower(scheme); scheme {
+	case "tcp", "dlms+wrapper":
+		at.network = "tcp"
+	case "udp", "dlms+udp":
+		at.network = "udp"
+	case "serial", "dlms+hdlc":
+		return at.onLine(scheme, where, query)
+	default:
+		ok = false
+	}
+	if !ok {
+		return at, errors.New("unknown scheme: " + want)
+	}
+	where = strings.TrimSuffix(where, "/")
+	if strings.Contains(where, "@") {
+		return at, errors.New("credentials do not stand before the host")
+	}
+	if strings.LastIndexByte(where, ':') <= strings.LastIndexByte(where, ']') {
+		where += ":4059"
+	}
+	host, port, err := net.SplitHostPort(where)
+	_, perr := strconv.ParseUint(port, 10, 16)
+	if err != nil || perr != nil || strings.ContainsAny(host, "/ %") {
+		return at, errors.New("neither host nor port: " + want)
+	}
+	at.host = net.JoinHostPort(host, port)
+	_, err = at.query(query)
+	return at, err
+}
+
+// onLine reads the address of a line. What is of the line, its own parser reads.
+func (a listenAddress) onLine(scheme, where, query string) (listenAddress, error) {
+	own, err := a.query(query)
+	if err != nil {
+		return a, err
+	}
+	if scheme == "serial" && !strings.HasPrefix(where, "/") && !strings.HasPrefix(where, ".") {
+		return a, errors.New("a serial port is an absolute path after three slashes: want serial:///dev/ttyUSB0")
+	}
+	text := string(address.DLMSHDLC) + "://" + where
+	if len(own) > 0 {
+		text += "?" + strings.Join(own, "&")
+	}
+	a.line, err = address.Parse(text)
+	return a, err
+}
+
+// query reads the keys; it gives those of a line as they are.
+func (a *listenAddress) query(query string) (own []string, err error) {
+	if query == "" {
+		return nil, nil
+	}
+	s := &a.secrets.Security
+	for i, part := range strings.Split(query, "&") {
+		name, value, _ := strings.Cut(part, "=")
+		value, err := url.PathUnescape(value)
+		if err != nil || value == "" {
+			return nil, fmt.Errorf("part %d of the query: want KEY=VALUE, with %%26 for '&'", i+1)
+		}
+		switch {
+		case name == "ek":
+			s.EK, err = address.ParseSecret(value)
+		case name == "ak":
+			s.AK, err = address.ParseSecret(value)
+		case name == "suite":
+			var n uint64
+			if n, err = strconv.ParseUint(value, 10, 8); err != nil || n > 2 {
+				err = errors.New("want 0, 1 or 2")
+			}
+			s.Suite = uint8(n)
+		case name == "title":
+			s.Title, err = parseTitle(value)
+		case name == "meter":
+			var t address.Title
+			t, err = parseTitle(value)
+			a.meter = security.Title(t)
+		case a.isLine() && (name == "baud" || name == "format"):
+			own = append(own, part)
+		case a.isLine() && name == "confirm":
+			if a.confirm = value == "yes"; !a.confirm && value != "no" {
+				err = errors.New("want yes or no")
+			}
+		case a.isLine():
+			return nil, fmt.Errorf("part %d of the query: unknown key: want baud, format, confirm, ek, ak, suite, title or meter", i+1)
+		default:
+			return nil, fmt.Errorf("part %d of the query: unknown key: want ek, ak, suite, title or meter", i+1)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if s.EK.IsZero() && (!s.AK.IsZero() || s.Suite != 0) {
+		return nil, errors.New("ek: missing: ak and suite need the encryption key beside them")
+	}
+	return own, nil
+}
+
+func parseTitle(text string) (t address.Title, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(t) {
+		return t, fmt.Errorf("want %d hexadecimal digits", 2*len(t))
+	}
+	return address.Title(b), nil
+}

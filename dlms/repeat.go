@@ -1,0 +1,28 @@
+package dlms
+
+import (
+	"context"
+	"fmt"
+
+	"gridgate/dlms/security"
+)
+
+// again says whether a request that ended with err is sent once more. What may
+// be is for the caller to say: not what shows a password or a proof, since
+// each try counts, and not what changes anything.
+func (c *Client) again(ctx context.Context, err error) bool {
+	return err != nil && c.options.Repeat && isTimeout(ctx, err)
+}
+
+// repeat is exchange for a request that was sent before. Its answer must not
+// come in general blocks, unless it is authenticated as a whole: they have no
+// number of the request, and those of two answers would pass for one.
+func (c *Client) repeat(ctx context.Context, isAnswer func([]byte) bool) ([]byte, error) {
+	c.repeated = !c.secure.on || !c.options.Security.Policy.Covers(security.Authenticated)
+	apdu, err := c.exchange(ctx, isAnswer)
+	c.repeated = false
+	if err != nil {
+		return nil, fmt.Errorf("sent twice: %w", err)
+	}
+	return apdu, nil
+}
