@@ -48,7 +48,10 @@ type saying struct {
 }
 
 func nameFrame(b []byte) string {
-	if b[0] != 0x7E {
+	switch {
+	case b[0] == '/' || b[0] == 6:
+		return "mode E"
+	case b[0] != 0x7E:
 		return fmt.Sprintf("%02x", b[8])
 	}
 	f, err := hdlc.ParseFrame(b)
