@@ -215,7 +215,7 @@ func (b *busyMeter) next(t *testing.T) (at time.Time) {
 	return at
 }
 
-var errEnough = errors.New("enough") //nolint:gochecknoglobals // a constant
+var errEnough = errors.New("enough")
 
 // cancelled visits, and has enough after a second.
 func cancelled(t *testing.T, m *Meter, ask meter.Ask) {

@@ -138,14 +138,34 @@ func TestTerms(t *testing.T) {
 		took  []time.Duration
 		grant hdlc.Parameters
 	}{
-		"agrees": {HDLC{}, func(f hdlc.Frame) *hdlc.Frame { return likes(true, f) },
-			[]string{"told", "told"}, []time.Duration{0, 0}, hdlc.Parameters{MaxInfoTx: 256, MaxInfoRx: 512, WindowTx: 2, WindowRx: 3}},
-		"less is asked for": {HDLC{Info: 200, Window: 1}, func(f hdlc.Frame) *hdlc.Frame { return likes(true, f) },
-			[]string{"told"}, []time.Duration{0}, hdlc.Parameters{MaxInfoTx: 200, MaxInfoRx: 200, WindowTx: 1, WindowRx: 1}},
-		"nothing is asked for": {HDLC{Info: 128, Window: 1}, func(f hdlc.Frame) *hdlc.Frame { return likes(false, f) },
-			[]string{"plain", "plain"}, []time.Duration{0, 0}, hdlc.Default()},
-		"silent": {HDLC{}, func(f hdlc.Frame) *hdlc.Frame { return likes(false, f) },
-			[]string{"told plain", "told plain", "plain", "plain"}, []time.Duration{half, half, 0, 0}, hdlc.Default()},
+		"agrees": {
+			HDLC{},
+			func(f hdlc.Frame) *hdlc.Frame { return likes(true, f) },
+			[]string{"told", "told"},
+			[]time.Duration{0, 0},
+			hdlc.Parameters{MaxInfoTx: 256, MaxInfoRx: 512, WindowTx: 2, WindowRx: 3},
+		},
+		"less is asked for": {
+			HDLC{Info: 200, Window: 1},
+			func(f hdlc.Frame) *hdlc.Frame { return likes(true, f) },
+			[]string{"told"},
+			[]time.Duration{0},
+			hdlc.Parameters{MaxInfoTx: 200, MaxInfoRx: 200, WindowTx: 1, WindowRx: 1},
+		},
+		"nothing is asked for": {
+			HDLC{Info: 128, Window: 1},
+			func(f hdlc.Frame) *hdlc.Frame { return likes(false, f) },
+			[]string{"plain", "plain"},
+			[]time.Duration{0, 0},
+			hdlc.Default(),
+		},
+		"silent": {
+			HDLC{},
+			func(f hdlc.Frame) *hdlc.Frame { return likes(false, f) },
+			[]string{"told plain", "told plain", "plain", "plain"},
+			[]time.Duration{half, half, 0, 0},
+			hdlc.Default(),
+		},
 		"DM": {HDLC{}, func(f hdlc.Frame) *hdlc.Frame {
 			if a := likes(false, f); a != nil {
 				return a
