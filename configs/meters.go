@@ -113,11 +113,13 @@ func (r *reader) place(m rawMeter, places, lines map[string]rawMeter) {
 	switch {
 	case a.Scheme.IsDLMS():
 		who = fmt.Sprintf("server %d", a.Server)
+	case a.Scheme == address.IEC21 && a.Device == "":
+		who = "without a device address"
 	case a.Scheme == address.IEC21:
-		who = "whoever answers"
+		who = "device address " + a.Device
 	}
-	if a.Device != "" {
-		who += ", address " + a.Device
+	if a.Scheme == address.DLMSModeE && a.Device != "" {
+		who += ", device address " + a.Device
 	}
 	if a.Physical != 0 {
 		who += fmt.Sprintf(", physical %d", a.Physical)

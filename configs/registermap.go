@@ -8,7 +8,6 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"gridgate/dlms/obis"
 	"gridgate/drivers/modbus"
 	"gridgate/internal/meter"
 )
@@ -287,7 +286,7 @@ func (r *reader) fits(x rawRegister, maxRegs int) {
 // suits checks that the unit of x is that of its OBIS code.
 func (r *reader) suits(x rawRegister) {
 	code, _, _, isCode := x.Channel.Attribute()
-	want, known := unitOf(code)
+	want, known := unitOf(code[0], code[2], code[3])
 	if x.sound && isCode && known && x.Type != modbus.ASCII && x.Unit != want {
 		symbol := "a plain number, without a unit"
 		if want != meter.NoUnit {
@@ -297,12 +296,11 @@ func (r *reader) suits(x rawRegister) {
 	}
 }
 
-// unitOf gives the unit of an electricity register (IEC 62056-6-1, 5.4 and 5.5:
-// groups C and D).
-func unitOf(code obis.Code) (meter.Unit, bool) {
-	quantity, processing := int(code[2]), code[3]
+// unitOf gives the unit of an electricity register by the groups A, C and D of
+// its code (IEC 62056-6-1, 5.4 and 5.5).
+func unitOf(medium, quantity, processing byte) (meter.Unit, bool) {
 	isEnergy := processing == 8 || processing == 9
-	if code[0] != 1 || !isEnergy && processing != 7 && processing != 4 && processing != 6 {
+	if medium != 1 || !isEnergy && processing != 7 && processing != 4 && processing != 6 {
 		return 0, false
 	}
 	pick := func(energy, power meter.Unit) (meter.Unit, bool) {
@@ -311,7 +309,7 @@ func unitOf(code obis.Code) (meter.Unit, bool) {
 		}
 		return power, true
 	}
-	if slices.Contains([]int{131, 151, 171, 191}, quantity) {
+	if slices.Contains([]byte{131, 151, 171, 191}, quantity) {
 		return pick(meter.VarHour, meter.Var)
 	}
 	if quantity == 0 || quantity > 80 {

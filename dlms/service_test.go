@@ -417,7 +417,7 @@ func FuzzServices(f *testing.F) {
 		s.answers = [][]byte{first, second}
 		var items []Item
 		var err error
-		switch which % 6 {
+		switch which % 7 {
 		case 0:
 			err = c.Set(t.Context(), energy(), zero)
 		case 1:
@@ -434,6 +434,8 @@ func FuzzServices(f *testing.F) {
 			items, err = c.ActionList(t.Context(), []Call{{breaker(1), nil}, {breaker(2), &zero}})
 		case 4:
 			items, err = c.GetList(t.Context(), list)
+		case 6:
+			items, err = c.AccessWith(t.Context(), []AccessItem{{Kind: AccessGet, Attribute: energy(), Entries: &Entries{From: 1}}}, AccessOptions{SelfDescriptive: true})
 		case 5:
 			items, err = c.Access(t.Context(), []AccessItem{{Kind: AccessGet, Attribute: energy()}, {Kind: AccessSet, Attribute: energy(), Value: axdr.Unsigned(1)}})
 		}

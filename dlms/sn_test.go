@@ -277,3 +277,19 @@ func TestUnconfirmedWrite(t *testing.T) {
 	}
 	same(t, "unconfirmed", s, "16 02 02 1234 04 5678 01 00 02 1101 1602")
 }
+
+// FuzzWriteNames feeds two answers to a write in three blocks, and to the last
+// that it is done: nothing but what asks for more has it done.
+func FuzzWriteNames(f *testing.F) {
+	f.Add(unhex(f, "0D01020001"), unhex(f, "0D01020002"))
+	f.Add(unhex(f, "0D01020001"), unhex(f, "0D010111"))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		c, s := short(t, 22)
+		s.answers = [][]byte{first, second, {tagWriteResponse, 1, 0}}
+		results, err := c.WriteNames(t.Context(), []NamedValue{{Name: 1, Value: axdr.OctetString("ABCDEFGHIJKLMNO")}})
+		if err == nil && (len(results) != 1 || results[0] != nil || len(s.sent) != 3 ||
+			!bytes.Equal(first, []byte{tagWriteResponse, 1, writeNext, 0, 1}) || !bytes.Equal(second, []byte{tagWriteResponse, 1, writeNext, 0, 2})) {
+			t.Fatalf("%x, %x gave %v", first, second, results)
+		}
+	})
+}

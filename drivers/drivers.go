@@ -55,7 +55,7 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 			return nil, err
 		}
 		if cfg.Settings = settings; c.Address.Scheme.IsHDLC() {
-			cfg.HDLC = &cosem.HDLC{Physical: c.Address.Physical, AddrLen: int(c.Address.AddrLen)}
+			cfg.HDLC = &cosem.HDLC{Physical: c.Address.Physical, AddrLen: int(c.Address.AddrLen), Info: int(c.Address.Info), Window: int(c.Address.Window)}
 		}
 		if c.Address.Scheme == address.DLMSModeE {
 			cfg.ModeE = &cosem.ModeE{Address: c.Address.Device, SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud}

@@ -7,17 +7,14 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"time"
 
-	"gridgate/dlms"
 	"gridgate/dlms/security"
 	"gridgate/drivers"
 	"gridgate/drivers/address"
 	"gridgate/drivers/cosem"
 	"gridgate/drivers/line"
 	"gridgate/internal/cli"
-	"gridgate/internal/meter"
 )
 
 // listenFlags are the flags of listen.
@@ -70,7 +67,7 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 	if f.last < 0 {
 		return cli.Usagef("listen: -for %v: want a duration above zero", f.last)
 	}
-	objects, err := parseObjects(f.objects)
+	objects, err := cosem.ParseObjects(f.objects)
 	if err != nil {
 		return cli.Usagef("listen: -objects: %v", err)
 	}
@@ -233,23 +230,4 @@ func (h *hearing) onLine(ctx context.Context, control string, at listenAddress) 
 	return h.ServeLine(ctx, l, o, func() {
 		fmt.Fprintf(h.env.Stderr, "gridgate: listening on line %v\n", l)
 	})
-}
-
-// parseObjects reads the objects of a push setup.
-func parseObjects(text string) (objects []dlms.Column, err error) {
-	if text == "" {
-		return nil, nil
-	}
-	for _, name := range strings.Split(text, ",") {
-		c, err := meter.ParseChannel(strings.TrimSpace(name))
-		if err != nil {
-			return nil, err
-		}
-		code, class, attribute, ok := c.Attribute()
-		if !ok {
-			return nil, fmt.Errorf("%s: want an OBIS code", name)
-		}
-		objects = append(objects, dlms.Column{Attribute: dlms.Attribute{Class: class, Code: code, ID: attribute}})
-	}
-	return objects, nil
 }

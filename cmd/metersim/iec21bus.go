@@ -33,7 +33,7 @@ var errQuiet = errors.New("silence")
 
 const (
 	reactionTime = 200 * time.Millisecond // IEC 62056-21, 6.3.14: tr
-	hearing     = 1500 * time.Millisecond
+	hearing      = 1500 * time.Millisecond
 	inactivity   = 60 * time.Second // of the programming mode
 )
 

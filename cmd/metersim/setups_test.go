@@ -178,6 +178,16 @@ func TestMethods(t *testing.T) {
 	if rows() == before {
 		t.Errorf("still %s rows", before)
 	}
+	for method, want := range map[int8]byte{1: 0, 2: 0, 3: 0} {
+		run("the clock", at(8, "0-0:1.0.0", method), "\x0F\x00", want)
+	}
+	run("a time that is not preset", at(8, "0-0:1.0.0", 4), "\x0F\x00", byte(dlmstest.OtherReason))
+	preset := "\x09\x0C\x07\xEF\x02\x03\xFF\x04\x05\x06\x00\x80\x00\x00"
+	run("preset", at(8, "0-0:1.0.0", 5), "\x02\x03"+preset+preset+preset, 0)
+	run("the preset time", at(8, "0-0:1.0.0", 4), "\x0F\x00", 0)
+	if got, _ := a.get(at(8, "0-0:1.0.0", 2)); len(got) != 14 || string(got[2:6]) != "\x07\xEF\x02\x03" {
+		t.Errorf("the clock is %x", got)
+	}
 	run("push", at(40, "0-0:25.9.0", 1), "\x0F\x00", 0)
 	for i, step := range []struct {
 		method    int8

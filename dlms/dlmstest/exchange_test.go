@@ -5,8 +5,10 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"gridgate/dlms"
@@ -319,4 +321,39 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// FuzzSession has a meter take any two APDUs: it answers each, if at all, with
+// something, by logical and by short names.
+func FuzzSession(f *testing.F) {
+	for _, seed := range []string{
+		"C001C1000701006301 00FF02 0102 0204 0600000001 0600000002 120001 120000", "06 01 07 00 0001 01 09 03 010212", "16 01 02 0108 01 1105",
+		"05 01 06 01 0001 04 01020108", "D9 F0000001 00 01 01 0003 0100010800FF 02 01 00", "E0 83 0001 0000 0D C001C100030100010800FF0200", "05 01 05 0001",
+		"DD 01 07 08 4142434445464748 08 4142434445464748 00 00 00 12 30 00000001 00000000000000000000000000", "DF 01 07 00 00 00 00 01 C0 01 00",
+	} {
+		b, err := hex.DecodeString(strings.ReplaceAll(seed, " ", ""))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(true, b, b)
+		f.Add(false, b, b)
+	}
+	f.Fuzz(func(t *testing.T, short bool, first, second []byte) {
+		o := dlms.Options{ShortNames: short}
+		grants := uint32(dlmstest.Everything)
+		if short {
+			grants = dlmstest.ShortNames
+		}
+		line := &meddler{client: 16, session: full(dlmstest.Options{Clients: map[uint16]dlmstest.Login{16: {Conformance: grants}}}).NewSession()}
+		if _, err := dlms.NewClient(line, o).Associate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, apdu := range [][]byte{first, second} {
+			for _, answer := range line.session.Answer(16, apdu) {
+				if len(answer) == 0 {
+					t.Fatalf("%x is answered with nothing", apdu)
+				}
+			}
+		}
+	})
 }

@@ -132,45 +132,81 @@ func Clock(code obis.Code, now func() time.Time) Object {
 	})
 }
 
-// SettableClock gives a Clock whose time can be set and shifted. now is the
-// right time; what it is set to goes into wrong.
+// SettableClock gives a Clock whose time can be set and shifted, and when its
+// daylight saving begins and ends. now is the right time; what it is set to
+// goes into wrong.
 func SettableClock(code obis.Code, now func() time.Time, wrong *Wrong) Object {
-	shown := func() time.Time { return now().Add(wrong.By()) }
-	o := Clock(code, shown)
-	o.Settable, o.Methods = []int8{2}, []int8{1, 3, 6}
+	c := clock{now: func() time.Time { return now().Add(wrong.By()) }, wrong: wrong}
+	o := Clock(code, c.now)
+	initial := map[int8]axdr.Value{}
+	for id := int8(5); id <= 8; id++ {
+		initial[id], _ = o.Read(id, nil)
+	}
+	saving, read := Cells(classClock, code, initial, 5, 6, 7, 8), o.Read
+	o.Settable, o.Methods = []int8{2, 5, 6, 7, 8}, []int8{1, 2, 3, 4, 5, 6}
+	o.Read = func(id int8, rows *Selection) (axdr.Value, bool) {
+		if v, ok := saving.Read(id, rows); ok {
+			return v, true
+		}
+		return read(id, rows)
+	}
 	o.Write = func(id int8, v axdr.Value) Result {
 		if id != 2 {
-			return ReadWriteDenied
+			return saving.Write(id, v)
 		}
-		t, ok := parseTime(v.Str, shown().Location())
-		if !ok || v.Tag != axdr.TagOctetString && v.Tag != axdr.TagDateTime {
-			return TypeUnmatched
-		}
-		if t.Year() < 2000 || t.Year() > 2099 {
+		return c.set(v)
+	}
+	o.Act = func(id int8, argument axdr.Value) (axdr.Value, Result) { return axdr.Value{}, c.act(id, argument) }
+	return o
+}
+
+// clock is what a SettableClock does.
+type clock struct {
+	now    func() time.Time // as it shows it
+	wrong  *Wrong
+	preset axdr.Value // the time of method 5, null for none
+}
+
+func (c *clock) set(v axdr.Value) Result {
+	shown := c.now()
+	t, ok := parseTime(v.Str, shown.Location())
+	switch {
+	case !ok || v.Tag != axdr.TagOctetString && v.Tag != axdr.TagDateTime:
+		return TypeUnmatched
+	case t.Year() < 2000 || t.Year() > 2099:
+		return OtherReason
+	}
+	c.wrong.add(t.Sub(shown))
+	return Success
+}
+
+func (c *clock) act(id int8, argument axdr.Value) Result {
+	t := c.now()
+	switch id {
+	case 1, 2: // to the quarter of an hour, to the measuring period
+		c.wrong.add(t.Round(15 * time.Minute).Sub(t))
+	case 3: // to the minute
+		c.wrong.add(t.Round(time.Minute).Sub(t))
+	case 4: // to the preset time
+		if c.preset.Tag == axdr.TagNull {
 			return OtherReason
 		}
-		wrong.add(t.Sub(shown()))
-		return Success
-	}
-	o.Act = func(id int8, argument axdr.Value) (axdr.Value, Result) {
-		t := shown()
-		switch id {
-		case 1: // to the quarter of an hour
-			wrong.add(t.Round(15 * time.Minute).Sub(t))
-		case 3: // to the minute
-			wrong.add(t.Round(time.Minute).Sub(t))
-		case 6: // by so many seconds
-			by, ok := argument.Int64()
-			if !ok || by < -900 || by > 900 {
-				return axdr.Value{}, TypeUnmatched
-			}
-			wrong.add(time.Duration(by) * time.Second)
-		default:
-			return axdr.Value{}, ReadWriteDenied
+		return c.set(c.preset)
+	case 5: // preset: the time, and from when to when it may be taken
+		if argument.Tag != axdr.TagStructure || len(argument.Items) != 3 || argument.Items[0].Tag != axdr.TagOctetString {
+			return TypeUnmatched
 		}
-		return axdr.Value{}, Success
+		c.preset = argument.Items[0]
+	case 6: // by so many seconds
+		by, ok := argument.Int64()
+		if !ok || by < -900 || by > 900 {
+			return TypeUnmatched
+		}
+		c.wrong.add(time.Duration(by) * time.Second)
+	default:
+		return ReadWriteDenied
 	}
-	return o
+	return Success
 }
 
 // parseTime reads a date-time; without a deviation it is in zone. What is not

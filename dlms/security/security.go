@@ -21,7 +21,7 @@
 // Sender and Receiver are one direction each of one side, and a Handshake is
 // one side of the authentication: meters use them as clients do.
 //
-// Key agreement and general-ciphering (agree.go, general.go) are experimental:
+// Key agreement and general-ciphering (agree.go, general.go, exchange.go) are experimental:
 // there are no published vectors, and no foreign peer has confirmed them.
 //
 // The package keeps no time, logs nothing and opens nothing.

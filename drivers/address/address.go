@@ -18,7 +18,10 @@
 // security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
 // ek and ak (keys), sk and pk (our signing key, the meter's public one), and
 // ic=OBIS|none (where the meter shows its invocation counter). Keys of HDLC:
-// physical, addrlen. Keys of mode E, beside these: baud (the highest rate taken;
+// physical, addrlen, info and window (the maximum information field length and
+// the window size that the SNRM proposes, 32 to 2030 octets and 1 to 7 frames;
+// unless told, what the line carries well. info=128&window=1 proposes nothing,
+// for meters that do not like to be told). Keys of mode E, beside these: baud (the highest rate taken;
 // else what the meter offers), address (of the device), and on a serial port
 // signon (the rate at which it is called). IEC 62056-21 has these three, too,
 // password (of the programming mode), mode=a|b|c (what the meter has, where it
@@ -136,6 +139,8 @@ type Address struct {
 	// HDLC; zero elsewhere.
 	Physical uint16 // address of the device on its line; 0 is none
 	AddrLen  uint8  // octets of the meter's address: 1, 2 or 4; 0 is as few as do
+	Info     uint16 // the longest information field that is proposed, in octets; 0 is the driver's own
+	Window   uint8  // the window size that is proposed, in frames; 0 is the driver's own
 
 	// Mode is how a meter of IEC21 is read: ModeA, ModeB, ModeC, ModeP, or "" as
 	// it says itself.
@@ -188,6 +193,12 @@ func (a Address) String() string {
 	}
 	if a.AddrLen != 0 {
 		keys = append(keys, [2]string{"addrlen", strconv.Itoa(int(a.AddrLen))})
+	}
+	if a.Info != 0 {
+		keys = append(keys, [2]string{"info", strconv.Itoa(int(a.Info))})
+	}
+	if a.Window != 0 {
+		keys = append(keys, [2]string{"window", strconv.Itoa(int(a.Window))})
 	}
 	if a.Scheme.IsModbus() {
 		keys = append(keys, [2]string{"unit", strconv.Itoa(int(a.Unit))}, [2]string{"model", a.Model})

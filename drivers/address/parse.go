@@ -230,6 +230,9 @@ func (p *parser) together(a *Address, seen []string) {
 	if !a.IsSerial() && has("signon") {
 		p.fail("signon", "is of serial ports; a serial server has settings of its own")
 	}
+	if a.Scheme == DLMSUDP && a.Ref == "sn" {
+		p.fail("ref", "sn is not for UDP: short names do not number their requests, and a late answer would be taken for another's")
+	}
 	if a.Scheme.IsHDLC() {
 		p.hdlc(a)
 	}

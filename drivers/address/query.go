@@ -31,6 +31,12 @@ func keys() []key {
 			a.Physical = uint16(p.number("physical", v, 1, 1<<14-1))
 		}},
 		{name: "addrlen", fits: Scheme.IsHDLC, set: setAddrLen},
+		{name: "info", fits: Scheme.IsHDLC, set: func(p *parser, a *Address, v string) {
+			a.Info = uint16(p.number("info", v, 32, 2030))
+		}},
+		{name: "window", fits: Scheme.IsHDLC, set: func(p *parser, a *Address, v string) {
+			a.Window = uint8(p.number("window", v, 1, 7))
+		}},
 		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
 		{name: "model", fits: Scheme.IsModbus, set: setModel},
 		{name: "signon", fits: Scheme.signsOn, set: func(p *parser, a *Address, v string) {

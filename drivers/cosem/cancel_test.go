@@ -48,7 +48,10 @@ type saying struct {
 }
 
 func nameFrame(b []byte) string {
-	if b[0] != 0x7E {
+	switch {
+	case b[0] == '/' || b[0] == 6:
+		return "mode E"
+	case b[0] != 0x7E:
 		return fmt.Sprintf("%02x", b[8])
 	}
 	f, err := hdlc.ParseFrame(b)
@@ -212,7 +215,7 @@ func (b *busyMeter) next(t *testing.T) (at time.Time) {
 	return at
 }
 
-var errEnough = errors.New("enough") //nolint:gochecknoglobals // a constant
+var errEnough = errors.New("enough")
 
 // cancelled visits, and has enough after a second.
 func cancelled(t *testing.T, m *Meter, ask meter.Ask) {

@@ -2,22 +2,16 @@ package cosem
 
 import (
 	"bytes"
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"gridgate/dlms"
 	"gridgate/dlms/axdr"
-	"gridgate/dlms/hdlc"
 	"gridgate/dlms/security"
-	"gridgate/dlms/wrapper"
 	"gridgate/internal/meter"
 )
 
@@ -415,84 +409,6 @@ func TestAStormOfBlocks(t *testing.T) {
 	}
 	if b := in.begun[at("10.1.1.1:1")]; b == nil || !b.lost || len(h.errs) != 2 || !errors.Is(h.errs[1], dlms.ErrTooLarge) {
 		t.Errorf("%v", h.errs)
-	}
-}
-
-// TestServe takes connections of both framings on a listener of the caller's,
-// and leaves nothing behind.
-func TestServe(t *testing.T) {
-	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	got, told := make(chan Sender, 8), make(chan error, 8*maxSenders)
-	r := &Receiver{
-		Now: newHeard().Now,
-		Got: func(from Sender, _ Pushed) error { got <- from; return nil },
-		Bad: func(_ Sender, err error) { told <- err },
-	}
-	served := make(chan error, 1)
-	go func() { served <- r.Serve(ctx, ln) }()
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		return conn
-	}
-	apdu := data(t, axdr.Unsigned(5))
-	inWrapper, err := wrapper.Header{Source: 1, Destination: 16, Length: uint16(len(apdu))}.AppendBinary(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	inHDLC, err := hdlc.Frame{Destination: hdlc.ClientAddress(16), Source: hdlc.ClientAddress(1), Control: hdlc.UI, Info: append([]byte("\xE6\xE7\x00"), apdu...)}.AppendBinary(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, b := dial(), dial()
-	for _, conn := range []net.Conn{a, b} {
-		frame := append(slices.Clone(inWrapper), apdu...)
-		if conn == b {
-			frame = inHDLC
-		}
-		for _, octet := range frame { // in the smallest pieces
-			if _, err := conn.Write([]byte{octet}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		from := <-got
-		if from.Net.String() != conn.LocalAddr().String() || (conn == b) != (from.Station.Size > 0) {
-			t.Errorf("from %+v", from)
-		}
-	}
-	// More connections than there is room for: the one that was silent for
-	// longest makes room, and that is told.
-	conns := []net.Conn{a}
-	for range maxSenders {
-		conns = append(conns, dial())
-	}
-	if err := <-told; !strings.Contains(err.Error(), "over 64 connections") {
-		t.Error(err)
-	}
-	last := conns[len(conns)-1]
-	other := data(t, axdr.Unsigned(6))
-	if _, err := last.Write(append(slices.Clone(inWrapper), other...)); err != nil {
-		t.Fatal(err)
-	}
-	if from := <-got; from.Net.String() != last.LocalAddr().String() {
-		t.Errorf("from %v", from)
-	}
-	cancel()
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-	_ = last.SetReadDeadline(time.Now().Add(20 * time.Second)) // of a test that fails
-	if _, err := last.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the connection is open: %v", err)
 	}
 }
 

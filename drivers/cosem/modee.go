@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"gridgate/dlms/hdlc"
@@ -121,7 +120,7 @@ func (l *link) wake(ctx context.Context, rate int) {
 // something else.
 func (m *Meter) explainModeE(err error) error {
 	if m.cfg.ModeE == nil || !errors.Is(err, errSignOn) {
-		return nil
+		return m.explainHandedOver(err)
 	}
 	own, baud := *m.cfg.ModeE, 300
 	if own.SignOn > 0 {
@@ -133,7 +132,7 @@ func (m *Meter) explainModeE(err error) error {
 	}
 	switch {
 	case errors.Is(err, modee.ErrReadout):
-		return fmt.Errorf("the meter sends its registers as text and does not go over to HDLC (has it DLMS at this port, "+
+		return fmt.Errorf("the meter offers mode C, not E: it sends its registers as text and does not go over to HDLC (has it DLMS at this port, "+
 			"and mode E switched on? One that speaks HDLC from the start is dlms+hdlc): %w", err)
 	case errors.Is(err, modee.ErrRefused):
 		return fmt.Errorf("the meter refused to go over to HDLC (is mode E switched on at this port, is a lower rate better, baud=2400?): %w", err)
@@ -142,9 +141,19 @@ func (m *Meter) explainModeE(err error) error {
 	case errors.Is(err, modee.ErrIdentification), errors.Is(err, modee.ErrGarbled):
 		return fmt.Errorf("%w: what answers the sign-on is no meter's identification (does the head sit well, is %d bit/s right (signon=), "+
 			"do two meters answer? %s): %w", meter.ErrGarbled, baud, who, err)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w to the sign-on at %d bit/s (does the head sit well and the right way up, is the meter on, %s "+
-			"After a conversation that was cut off some need two minutes): %w", meter.ErrNoAnswer, baud, who, err)
+	case isTimeout(err):
+		return fmt.Errorf("%w to the sign-on at %d baud 7E1: is the head on the meter, the right way up, is the meter on, %s "+
+			"After a conversation that was cut off some need two minutes: %w", meter.ErrNoAnswer, baud, who, err)
 	}
 	return nil
+}
+
+// explainHandedOver says why a meter that signed on is silent in HDLC, nil when
+// it is something else.
+func (m *Meter) explainHandedOver(err error) error {
+	if m.cfg.ModeE == nil || m.link == nil || !m.link.handed || m.link.connected || !errors.Is(err, errSilent) {
+		return nil
+	}
+	return fmt.Errorf("%w in HDLC at %d baud 8N1, after the meter had signed on (does the head do that rate, baud=2400? "+
+		"Does the meter know client %d and server %d?): %w", meter.ErrNoAnswer, m.wire.rate, m.cfg.Client, m.cfg.Server, err)
 }

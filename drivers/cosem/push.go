@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"gridgate/dlms"
@@ -153,6 +154,26 @@ func (p *pushed) body(v axdr.Value) {
 		return
 	}
 	p.walk(v, nil)
+}
+
+// ParseObjects reads the objects of a push setup as people write them: channels
+// with commas between. "" is none.
+func ParseObjects(text string) (objects []dlms.Column, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	for name := range strings.SplitSeq(text, ",") {
+		c, err := meter.ParseChannel(strings.TrimSpace(name))
+		if err != nil {
+			return nil, err
+		}
+		code, class, id, ok := c.Attribute()
+		if !ok {
+			return nil, fmt.Errorf("%s: want an OBIS code", name)
+		}
+		objects = append(objects, dlms.Column{Attribute: dlms.Attribute{Class: class, Code: code, ID: id}})
+	}
+	return objects, nil
 }
 
 // pushList takes a push object list (IEC 62056-6-2, 4.4.8): an array of

@@ -201,6 +201,8 @@ func (l *link) snrm(ctx context.Context, p hdlc.Parameters, wait time.Duration) 
 	err := l.hdlc.Connect(ctx)
 	w.once = 0
 	if err != nil {
+		// Where an UA comes later all the same, it says what the next would say.
+		w.open = w.open && !errors.Is(err, errSilent)
 		return l.silence(err)
 	}
 	l.connected, w.open, w.terms.unheard = true, false, 0

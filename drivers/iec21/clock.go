@@ -46,7 +46,7 @@ func nearMidnight(m moment, after, before meter.Stamp) bool {
 func joined(date, clock string) (moment, bool) {
 	d, okDate := parseDate(date)
 	t, okTime := parseClock(clock)
-	d.hour, d.minute, d.second, d.hasTime, d.hasSeconds = t.hour, t.minute, t.second, true, t.hasSeconds
+	d.hour, d.minute, d.second, d.hasSeconds = t.hour, t.minute, t.second, t.hasSeconds
 	if d.season == noSeason {
 		d.season = t.season
 	}

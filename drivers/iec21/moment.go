@@ -19,9 +19,8 @@ const (
 
 // moment is a time as meters write it, or a part of one.
 type moment struct {
-	year, month, day     int // year is 0 where there is no date
+	year, month, day     int
 	hour, minute, second int
-	hasDate, hasTime     bool
 	hasSeconds           bool
 	season               season
 }
@@ -39,7 +38,7 @@ func parseTime(s string) (moment, bool) {
 		if !ok || !okTime || !strings.Contains(date, "-") || !strings.Contains(clock, ":") {
 			return moment{}, false
 		}
-		d.hour, d.minute, d.second, d.hasTime, d.hasSeconds = t.hour, t.minute, t.second, true, t.hasSeconds
+		d.hour, d.minute, d.second, d.hasSeconds = t.hour, t.minute, t.second, t.hasSeconds
 		return d, true
 	}
 	var at season
@@ -56,7 +55,7 @@ func parseTime(s string) (moment, bool) {
 	if !ok || !okTime {
 		return moment{}, false
 	}
-	d.hour, d.minute, d.second, d.hasTime, d.hasSeconds, d.season = t.hour, t.minute, t.second, true, t.hasSeconds, at
+	d.hour, d.minute, d.second, d.hasSeconds, d.season = t.hour, t.minute, t.second, t.hasSeconds, at
 	return d, true
 }
 
@@ -86,7 +85,7 @@ func parseDate(s string) (moment, bool) {
 	if s == "" {
 		return moment{}, false
 	}
-	m := moment{year: 2000 + two(s), month: two(s[2:]), day: two(s[4:]), hasDate: true, season: at}
+	m := moment{year: 2000 + two(s), month: two(s[2:]), day: two(s[4:]), season: at}
 	d := time.Date(m.year, time.Month(m.month), m.day, 0, 0, 0, 0, time.UTC)
 	return m, m.month >= 1 && m.month <= 12 && m.day >= 1 && d.Day() == m.day
 }
@@ -104,7 +103,7 @@ func parseClock(s string) (moment, bool) {
 	if s == "" {
 		return moment{}, false
 	}
-	m := moment{hour: two(s), minute: two(s[2:]), hasTime: true, season: at}
+	m := moment{hour: two(s), minute: two(s[2:]), season: at}
 	if len(s) == 6 {
 		m.second, m.hasSeconds = two(s[4:]), true
 	}

@@ -229,20 +229,21 @@ func answered(f *frame, address string) (entry, error) {
 		return entry{}, err
 	}
 	all, _ := lines(f.body)
-	for _, l := range all {
-		sets, err := parseLine(l.text)
-		if err != nil {
-			return entry{}, fmt.Errorf("%w: %w", errGarbled, err)
-		}
-		if isRefusal(sets[0].values[0]) {
-			return entry{}, &refusalError{sets[0].values[0]}
-		}
-		if got, err := parseAddress(sets[0].address); sets[0].address != "" && (err != nil || got != want) {
-			return entry{}, fmt.Errorf("%w: asked for %s, the answer is of %s", errGarbled, address, sets[0].address)
-		}
-		return entry{code: want, address: address, values: sets[0].values, stamp: f.at(0)}, nil
+	if len(all) == 0 {
+		return entry{}, fmt.Errorf("%w: an empty answer", errGarbled)
 	}
-	return entry{}, fmt.Errorf("%w: an empty answer", errGarbled)
+	sets, err := parseLine(all[0].text)
+	if err != nil {
+		return entry{}, fmt.Errorf("%w: %w", errGarbled, err)
+	}
+	first := sets[0]
+	if isRefusal(first.values[0]) {
+		return entry{}, &refusalError{first.values[0]}
+	}
+	if got, err := parseAddress(first.address); first.address != "" && (err != nil || got != want) {
+		return entry{}, fmt.Errorf("%w: asked for %s, the answer is of %s", errGarbled, address, first.address)
+	}
+	return entry{code: want, address: address, values: first.values, stamp: f.at(0)}, nil
 }
 
 // prove reads the serial number and compares it, also with the one of the

@@ -343,7 +343,7 @@ func TestProfilesThatAreNone(t *testing.T) {
 			if err != nil || len(got.Failures) != 2 || !errors.Is(got.Failures[0].Err, want) || !errors.Is(got.Failures[1].Err, ErrNoProfile) {
 				t.Errorf("%s: %v %v", head, err, got.Failures)
 			}
-			if n := len(got.Rows); n > 0 != (want == errUnit || want == errAddress) {
+			if n := len(got.Rows); n > 0 == errors.Is(want, errLayout) {
 				t.Errorf("%s: %d rows", head, n)
 			}
 		})

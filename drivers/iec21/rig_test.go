@@ -125,11 +125,14 @@ func withSum(b []byte) []byte {
 // serve plays the meter until the line is closed.
 func (r *rig) serve() {
 	for {
-		c, ok := r.next()
+		c, ok := r.held, true
+		if r.held = 0; c == 0 {
+			c, ok = <-r.toMeter
+		}
 		if !ok {
 			return
 		}
-		if c != '/' {
+		if c&0x7F != '/' {
 			continue
 		}
 		var b strings.Builder

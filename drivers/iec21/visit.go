@@ -126,8 +126,11 @@ func (v *visit) failed(c meter.Channel, err error) {
 // serialCodes are where the serial number may be, the maker's first.
 func serialCodes() []obis.Code {
 	return []obis.Code{
-		{0, 0, groupGeneral, 1, 0, 255}, {1, 0, 0, 0, 0, 255}, {0, 0, groupGeneral, 1, 1, 255},
-		{1, 0, 0, 0, 2, 255}, {1, 0, 0, 0, 1, 255},
+		{0, 0, groupGeneral, 1, 0, 255},
+		{1, 0, 0, 0, 0, 255},
+		{0, 0, groupGeneral, 1, 1, 255},
+		{1, 0, 0, 0, 2, 255},
+		{1, 0, 0, 0, 1, 255},
 	}
 }
 

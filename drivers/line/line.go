@@ -171,6 +171,11 @@ func (l *Line) lay(ctx context.Context) *held {
 
 // take waits for the line's turn.
 func (l *Line) take(ctx context.Context) error {
+	select {
+	case <-l.closed:
+		return ErrClosed
+	default:
+	}
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ const drawing = `
 cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus internal/cli internal/meter internal/sys
 cmd/gridfog:         cmd/gridfog/track agent/batch internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
-cmd/metersim:        dlms/... drivers/drivertest internal/cli internal/meter
+cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
 
 agent:               agent/... buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
 configs:             drivers/address drivers/modbus internal/meter
