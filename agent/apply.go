@@ -92,6 +92,10 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		a.uplink.stop()
 		a.startUplink(ctx, next)
 	}
+	if diff.Push {
+		a.push.stop()
+		a.startPush(ctx, next)
+	}
 	a.cfg = next
 	a.log.Info("configuration applied", "lines_added", len(diff.LinesAdded), "lines_removed", len(diff.LinesRemoved),
 		"lines_changed", len(gone)-len(diff.LinesRemoved), "uplink_changed", diff.Uplink)

@@ -29,6 +29,10 @@ import (
 	"gridgate/internal/sys"
 )
 
+// gather is how long an alarm waits for others: of 500 meters that a feeder
+// leaves behind, each commit takes what came since the one before.
+const gather = 200 * time.Millisecond
+
 // Options are what an agent gets from its process.
 type Options struct {
 	Version string
@@ -60,6 +64,7 @@ type Agent struct {
 	running bool // Run has started the lines and the uplink
 	lines   map[string]*runningLine
 	uplink  *runningUplink
+	push    *runningPush
 	notes   []string // what to tell an operator, beside meters and uplink
 }
 
@@ -111,7 +116,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	a.intake = intake.New(intake.Config{
 		Store: a.store, Validator: v, Log: o.Log,
 		Report: func() []meter.Row { return v.Complete(a.started, a.now()) },
-		Window: cfg.Intake.Window, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
+		Gather: gather, Window: cfg.Intake.Window, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
 	})
 	return a, nil
 }
@@ -143,6 +148,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, l := range cfg.Lines() {
 		a.startLine(ctx, cfg, l)
 	}
+	a.startPush(ctx, cfg)
 	a.keepHash(cfg)
 	a.mu.Unlock()
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
@@ -158,10 +164,11 @@ func (a *Agent) Run(ctx context.Context) error {
 // shutdown stops the stages in the order that loses nothing.
 func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	a.mu.Lock()
-	lines, up := a.lines, a.uplink
+	lines, up, push := a.lines, a.uplink, a.push
 	a.lines = nil // nothing is lent or changed from here on
 	a.mu.Unlock()
 	keeper.stop()
+	push.stop()
 	stopLines(lines)
 	taker.stop()
 	a.drain(up)

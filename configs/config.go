@@ -37,6 +37,7 @@ type Config struct {
 	Intake   Intake
 	Poll     Poll
 	Mains    Mains
+	Push     Push
 	Uplink   Uplink
 	Control  Control
 	Groups   []Group // in the order of the document
@@ -66,6 +67,18 @@ type Poll struct {
 type Mains struct {
 	Voltage   float64 // nominal, between a phase and neutral, in volts; 0 is not told
 	Frequency float64 // nominal, in hertz; 0 is not told
+}
+
+// Push says where meters are heard that send unasked.
+type Push struct {
+	Listen []Listen
+	Title  address.Title // ours: confirmations of ciphered pushes carry it
+}
+
+// Listen is one place where to listen.
+type Listen struct {
+	Text string // as the document has it; it holds no secret
+	address.Listen
 }
 
 // Fuse is what is before a meter. The zero value is not told.

@@ -58,6 +58,7 @@ buffer: {path: /b}
 intake: {window: 1m30s, max_waiting: 1MB}
 poll: {parallel: 3}
 mains: {voltage: 120, frequency: 60}
+push: {listen: ["udp://"], title: "0102030405060708"}
 uplink:
   broker: ssl://fog.example
   client_id: me
@@ -92,6 +93,10 @@ meters:
 		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},
 		Mains:  Mains{Voltage: 120, Frequency: 60},
+		Push: Push{
+			Listen: []Listen{{Text: "udp://", Listen: address.Listen{Network: "udp", Host: ":4059"}}},
+			Title:  address.Title{1, 2, 3, 4, 5, 6, 7, 8},
+		},
 		Uplink: Uplink{
 			Broker: "ssl://fog.example:8883", ClientID: "me", Username: "u", Password: password,
 			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 20 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 1024,

@@ -56,6 +56,10 @@ func (c *Config) modelSum(m Meter) string {
 	return fmt.Sprintf("model %x\n", c.models[m.Address.Model].sum)
 }
 
+func (p Push) equal(q Push) bool {
+	return p.Title == q.Title && slices.EqualFunc(p.Listen, q.Listen, func(a, b Listen) bool { return a.Text == b.Text })
+}
+
 // Diff is what a running agent has to do to get from one configuration to
 // another. The zero value is nothing.
 type Diff struct {
@@ -64,6 +68,7 @@ type Diff struct {
 	LinesChanged []string // in the order of the new one
 	Uplink       bool
 	Intake       bool
+	Push         bool // where is listened, and to whom
 	Limits       bool // that readings are judged by
 	// Restart has the keys of the document that changed and take effect only
 	// when the agent starts anew.
@@ -72,7 +77,7 @@ type Diff struct {
 
 // Empty says that there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Limits
+	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits
 }
 
 // Compare gives the way from one configuration to the other. A line is changed
@@ -102,6 +107,9 @@ func Compare(from, to *Config) Diff {
 	}
 	d.Uplink = from.Uplink != to.Uplink
 	d.Intake = from.Intake != to.Intake
+	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
+		return a.identity() == b.identity()
+	})
 	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
 		old, ok := from.Meter(m.ID)
 		return ok && old.Fuse != m.Fuse

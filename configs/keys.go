@@ -19,6 +19,7 @@ const (
 	maxMeters   = 1000
 	maxGroups   = 100
 	maxChannels = 64 // of one group
+	maxListen   = 16
 )
 
 // document is a configuration on the way, with the nodes that later checks
@@ -85,6 +86,7 @@ func documentFields() []field[document] {
 		section("intake", false, intakeFields(), func(d *document) *Intake { return &d.Intake }),
 		section("poll", false, pollFields(), func(d *document) *Poll { return &d.Poll }),
 		section("mains", false, mainsFields(), func(d *document) *Mains { return &d.Mains }),
+		section("push", false, pushFields(), func(d *document) *Push { return &d.Push }),
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
 		{name: "groups", below: paths("groups.*.", groupFields()), read: readGroups},
@@ -127,6 +129,42 @@ func mainsFields() []field[Mains] {
 		{name: "frequency", read: func(r *reader, at string, n *yaml.Node, m *Mains) {
 			m.Frequency = float64(r.integer(at, n, 50, 60))
 		}},
+	}
+}
+
+func pushFields() []field[Push] {
+	return []field[Push]{
+		{name: "listen", read: func(r *reader, at string, n *yaml.Node, p *Push) {
+			r.list(at, n, maxListen, func(at string, n *yaml.Node) {
+				readListen(r, at, n, p)
+			})
+		}},
+		{name: "title", read: func(r *reader, at string, n *yaml.Node, p *Push) {
+			r.checked(at, n, "the system title of this gateway, 16 hexadecimal digits", func(s string) bool {
+				var err error
+				p.Title, err = address.ParseTitle(s)
+				return err == nil
+			})
+		}},
+	}
+}
+
+// readListen reads where to listen. Keys of meters stand with the meters.
+func readListen(r *reader, at string, n *yaml.Node, p *Push) {
+	s, ok := r.text(at, n, "where to listen, such as tcp://:4059")
+	if !ok {
+		return
+	}
+	l, err := address.ParseListen(s)
+	switch {
+	case err != nil:
+		r.fail(at, n, "", "%v", err)
+	case l.Secrets != (address.Address{}) || l.Meter != (address.Title{}):
+		r.fail(at, n, "", "has keys; here they stand with the meters, and title beside listen")
+	case slices.ContainsFunc(p.Listen, func(o Listen) bool { return o.Text == s }):
+		r.fail(at, n, s, "is in the list already")
+	default:
+		p.Listen = append(p.Listen, Listen{Text: s, Listen: l})
 	}
 }
 

@@ -43,6 +43,9 @@ type Config struct {
 	// Window is how long interval and instant rows may wait for their commit.
 	// Alarm and billing rows are committed at once, and take the others along.
 	Window time.Duration
+	// Gather is how long an urgent row waits for others, so that a storm of
+	// them is a few commits and not hundreds.
+	Gather time.Duration
 	// MaxWaiting bounds the memory of waiting rows in bytes.
 	MaxWaiting int
 	// Committed, when not nil, is sent to (never blocking) after each commit.
@@ -88,6 +91,10 @@ type round struct {
 	validated bool
 }
 
+// isUrgent says whether a round waits for no window: it is of a lane that
+// matters, or somebody waits for it to be stored.
+func (r *round) isUrgent() bool { return r.lane <= meter.Billing || r.stored != nil }
+
 // place is whose cursor it is.
 type place struct {
 	meter   meter.ID
@@ -132,7 +139,7 @@ func (in *Intake) SetMaxWaiting(bytes int) {
 // stored together or not at all. It never blocks on the store, and keeps the
 // slices. A round that begins behind rows which were given up since its cursor
 // was asked for is given up too: its cursor would jump over them. stored, when
-// not nil, is called once the round is durable, and never for one that is given
+// not nil, has it committed at once and is called once the round is durable, and never for one that is given
 // up or that lost a row; it must not block.
 func (in *Intake) Submit(rows []meter.Row, cursors []meter.Cursor, stored func()) {
 	if len(rows) == 0 && len(cursors) == 0 {
@@ -235,8 +242,10 @@ func (in *Intake) untilDue(notBefore time.Time) time.Duration {
 		return time.Hour
 	}
 	due := in.waiting[0].since.Add(in.window)
-	if slices.ContainsFunc(in.waiting, func(r round) bool { return r.lane <= meter.Billing }) {
-		due = time.Time{}
+	for _, r := range in.waiting {
+		if at := r.since.Add(in.cfg.Gather); r.isUrgent() && at.Before(due) {
+			due = at
+		}
 	}
 	if due.Before(notBefore) {
 		due = notBefore

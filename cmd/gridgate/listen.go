@@ -56,7 +56,7 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 	if len(args) != 1 {
 		return cli.Usagef("listen: want one URL; `gridgate listen -h` shows examples")
 	}
-	at, err := parseListen(args[0])
+	at, err := address.ParseListen(args[0])
 	if err != nil {
 		return cli.Usagef("listen: address: %v", err)
 	}
@@ -74,7 +74,7 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	h := hearing{env: env, out: newRowPrinter(env.Stdout, f.json), cancel: cancel, config: f.config, told: map[string]bool{}}
-	h.Receiver = cosem.Receiver{Now: now, TimeZone: zone, Objects: objects, Got: h.got, Bad: h.bad, MeterTitle: at.meter}
+	h.Receiver = cosem.Receiver{Now: now, TimeZone: zone, Objects: objects, Got: h.got, Bad: h.bad, MeterTitle: security.Title(at.Meter)}
 	if err := f.secure(ctx, env, &h.Receiver, &at); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -83,11 +83,11 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 		ctx, stop = context.WithTimeout(ctx, f.last)
 		defer stop()
 	}
-	if at.isLine() {
+	if at.IsLine() {
 		err = h.onLine(ctx, f.control, at)
 	} else {
-		err = h.Listen(ctx, at.network, at.host, func(a net.Addr) {
-			fmt.Fprintf(env.Stderr, "gridgate: listening on %s %v\n", at.network, a)
+		err = h.Listen(ctx, at.Network, at.Host, func(a net.Addr) {
+			fmt.Fprintf(env.Stderr, "gridgate: listening on %s %v\n", at.Network, a)
 		})
 	}
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
@@ -100,15 +100,15 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 }
 
 // secure gives the receiver keys, meters, and a place for its counters.
-func (f *listenFlags) secure(ctx context.Context, env cli.Env, r *cosem.Receiver, at *listenAddress) error {
-	secrets, err := at.secrets.Resolve(env.Getenv, os.ReadFile)
+func (f *listenFlags) secure(ctx context.Context, env cli.Env, r *cosem.Receiver, at *address.Listen) error {
+	secrets, err := at.Secrets.Resolve(env.Getenv, os.ReadFile)
 	if err != nil {
 		return err
 	}
-	if err := drivers.SetKeys(r, at.secrets.Security.Suite, secrets); err != nil {
+	if err := drivers.SetKeys(r, at.Secrets.Security.Suite, secrets); err != nil {
 		return err
 	}
-	title := at.secrets.Security.Title
+	title := at.Secrets.Security.Title
 	counters := target{control: defaultControl}
 	if f.config != "" {
 		cfg, err := loadConfig(f.config)
@@ -216,16 +216,16 @@ func (h *hearing) advice(err error) string {
 
 // onLine listens on a serial port or serial server, borrowed from the agent
 // where one has it.
-func (h *hearing) onLine(ctx context.Context, control string, at listenAddress) (err error) {
-	giveBack, err := borrow(ctx, control, at.line.Line)
+func (h *hearing) onLine(ctx context.Context, control string, at address.Listen) (err error) {
+	giveBack, err := borrow(ctx, control, at.Line.Line)
 	if err != nil {
 		return err
 	}
 	defer giveBack()
-	l := drivers.OpenLine(at.line, line.Options{Program: "gridgate listen"})
+	l := drivers.OpenLine(at.Line, line.Options{Program: "gridgate listen"})
 	defer func() { err = errors.Join(err, l.Close()) }()
-	o := cosem.LineOptions{Answer: at.confirm, Settings: line.Settings{
-		Baud: at.line.Baud, DataBits: at.line.DataBits, Parity: at.line.Parity, StopBits: at.line.StopBits,
+	o := cosem.LineOptions{Answer: at.Confirm, Settings: line.Settings{
+		Baud: at.Line.Baud, DataBits: at.Line.DataBits, Parity: at.Line.Parity, StopBits: at.Line.StopBits,
 	}}
 	return h.ServeLine(ctx, l, o, func() {
 		fmt.Fprintf(h.env.Stderr, "gridgate: listening on line %v\n", l)

@@ -12,7 +12,7 @@ cmd/gridfog:         cmd/gridfog/track agent/batch internal/backoff internal/cli
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
 
-agent:               agent/... buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
+agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
 configs:             drivers/address drivers/modbus internal/meter
 
 agent/poll:          internal/backoff internal/meter
@@ -98,7 +98,7 @@ func owners() map[string][]string {
 		"go.yaml.in/yaml/v4":                  {"configs"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
-		"golang.org/x/sys":                    {"cmd/gridfog", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
+		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/rogpeppe/go-internal":     {},

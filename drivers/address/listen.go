@@ -1,30 +1,26 @@
-package main
+package address
 
 import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"strconv"
 	"strings"
-
-	"gridgate/dlms/security"
-	"gridgate/drivers/address"
 )
 
-// listenAddress is where to listen.
-type listenAddress struct {
-	network, host string          // for net
-	line          address.Address // of a line: settings and where it is
-	confirm       bool            // on a line: senders hear
-	secrets       address.Address // the keys of the meters, and our title: nothing else in it counts
-	meter         security.Title  // of a meter that does not tell it
+// Listen is where to listen for what meters push.
+type Listen struct {
+	Network, Host string  // for net; empty on a line
+	Line          Address // of a line: settings and where it is
+	Confirm       bool    // on a line: senders hear
+	Secrets       Address // the keys of the meters, and our title: nothing else in it counts
+	Meter         Title   // of a meter that does not tell it
 }
 
-func (a *listenAddress) isLine() bool { return a.network == "" }
+// IsLine says whether it is a line, and not a port of this machine.
+func (a *Listen) IsLine() bool { return a.Network == "" }
 
-// parseListen reads an address of this machine, or a line:
+// ParseListen reads an address of this machine, or a line:
 //
 //	tcp://[HOST][:4059], dlms+wrapper://… the same, dlms+udp://…
 //	serial:///dev/ttyUSB0?baud=2400&format=8E1, dlms+hdlc://… the same
@@ -32,16 +28,16 @@ func (a *listenAddress) isLine() bool { return a.network == "" }
 //
 // with the keys ek, ak, suite, title (ours) and meter (its title). No host is
 // every address of the machine. Errors quote nothing that may be a secret.
-func parseListen(text string) (listenAddress, error) {
+func ParseListen(text string) (Listen, error) {
 	const want = "want tcp://[HOST][:4059], dlms+wrapper://…, dlms+udp://…, serial:///dev/ttyUSB0 or dlms+hdlc://…"
-	var at listenAddress
+	var at Listen
 	scheme, rest, ok := strings.Cut(text, "://")
 	where, query, _ := strings.Cut(rest, "?")
 	switch scheme = strings.ToLower(scheme); scheme {
 	case "tcp", "dlms+wrapper":
-		at.network = "tcp"
+		at.Network = "tcp"
 	case "udp", "dlms+udp":
-		at.network = "udp"
+		at.Network = "udp"
 	case "serial", "dlms+hdlc":
 		return at.onLine(scheme, where, query)
 	default:
@@ -54,21 +50,25 @@ func parseListen(text string) (listenAddress, error) {
 	if strings.Contains(where, "@") {
 		return at, errors.New("credentials do not stand before the host")
 	}
-	if strings.LastIndexByte(where, ':') <= strings.LastIndexByte(where, ']') {
-		where += ":4059"
+	host, port := splitPort(where)
+	if port == "" {
+		port = ":4059"
 	}
-	host, port, err := net.SplitHostPort(where)
-	_, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil || strings.ContainsAny(host, "/ %") {
+	_, perr := strconv.ParseUint(port[1:], 10, 16)
+	named := host == ""
+	if !named {
+		host, named = canonicalHost(host)
+	}
+	if !named || perr != nil {
 		return at, errors.New("neither host nor port: " + want)
 	}
-	at.host = net.JoinHostPort(host, port)
-	_, err = at.query(query)
+	at.Host = host + port
+	_, err := at.query(query)
 	return at, err
 }
 
 // onLine reads the address of a line. What is of the line, its own parser reads.
-func (a listenAddress) onLine(scheme, where, query string) (listenAddress, error) {
+func (a Listen) onLine(scheme, where, query string) (Listen, error) {
 	own, err := a.query(query)
 	if err != nil {
 		return a, err
@@ -76,31 +76,31 @@ func (a listenAddress) onLine(scheme, where, query string) (listenAddress, error
 	if scheme == "serial" && !strings.HasPrefix(where, "/") && !strings.HasPrefix(where, ".") {
 		return a, errors.New("a serial port is an absolute path after three slashes: want serial:///dev/ttyUSB0")
 	}
-	text := string(address.DLMSHDLC) + "://" + where
+	text := string(DLMSHDLC) + "://" + where
 	if len(own) > 0 {
 		text += "?" + strings.Join(own, "&")
 	}
-	a.line, err = address.Parse(text)
+	a.Line, err = Parse(text)
 	return a, err
 }
 
 // query reads the keys; it gives those of a line as they are.
-func (a *listenAddress) query(query string) (own []string, err error) {
+func (a *Listen) query(query string) (own []string, err error) {
 	if query == "" {
 		return nil, nil
 	}
-	s := &a.secrets.Security
+	s := &a.Secrets.Security
 	for i, part := range strings.Split(query, "&") {
 		name, value, _ := strings.Cut(part, "=")
-		value, err := url.PathUnescape(value)
+		value, err := unescape(value)
 		if err != nil || value == "" {
 			return nil, fmt.Errorf("part %d of the query: want KEY=VALUE, with %%26 for '&'", i+1)
 		}
 		switch {
 		case name == "ek":
-			s.EK, err = address.ParseSecret(value)
+			s.EK, err = ParseSecret(value)
 		case name == "ak":
-			s.AK, err = address.ParseSecret(value)
+			s.AK, err = ParseSecret(value)
 		case name == "suite":
 			var n uint64
 			if n, err = strconv.ParseUint(value, 10, 8); err != nil || n > 2 {
@@ -108,18 +108,16 @@ func (a *listenAddress) query(query string) (own []string, err error) {
 			}
 			s.Suite = uint8(n)
 		case name == "title":
-			s.Title, err = parseTitle(value)
+			s.Title, err = ParseTitle(value)
 		case name == "meter":
-			var t address.Title
-			t, err = parseTitle(value)
-			a.meter = security.Title(t)
-		case a.isLine() && (name == "baud" || name == "format"):
+			a.Meter, err = ParseTitle(value)
+		case a.IsLine() && (name == "baud" || name == "format"):
 			own = append(own, part)
-		case a.isLine() && name == "confirm":
-			if a.confirm = value == "yes"; !a.confirm && value != "no" {
+		case a.IsLine() && name == "confirm":
+			if a.Confirm = value == "yes"; !a.Confirm && value != "no" {
 				err = errors.New("want yes or no")
 			}
-		case a.isLine():
+		case a.IsLine():
 			return nil, fmt.Errorf("part %d of the query: unknown key: want baud, format, confirm, ek, ak, suite, title or meter", i+1)
 		default:
 			return nil, fmt.Errorf("part %d of the query: unknown key: want ek, ak, suite, title or meter", i+1)
@@ -134,10 +132,11 @@ func (a *listenAddress) query(query string) (own []string, err error) {
 	return own, nil
 }
 
-func parseTitle(text string) (t address.Title, err error) {
+// ParseTitle reads a system title: 16 hexadecimal digits.
+func ParseTitle(text string) (t Title, err error) {
 	b, err := hex.DecodeString(text)
 	if err != nil || len(b) != len(t) {
 		return t, fmt.Errorf("want %d hexadecimal digits", 2*len(t))
 	}
-	return address.Title(b), nil
+	return Title(b), nil
 }
