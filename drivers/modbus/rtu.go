@@ -16,8 +16,6 @@ import (
 const (
 	// lateFor is how long a request that was not answered may still be.
 	lateFor = 2 * time.Minute
-	// maxLatest bounds how long a line is held off for a late meter.
-	maxLatest = 5 * time.Second
 	// maxGarbage is how much is listened to before a line counts as garbled.
 	maxGarbage = 2048
 	// maxProbes is how many quantities are tried before the line is held off.
@@ -48,8 +46,7 @@ type rtu struct {
 	where   string        // what the technician is to check: unit and settings
 	isTCP   bool
 
-	open   []late        // requests whose answer may still come
-	latest time.Duration // how late an answer was that came at all
+	open []late // requests whose answer may still come
 
 	// Of the exchange in progress.
 	ctx    context.Context // the library's interface has none
@@ -134,11 +131,10 @@ func (r *rtu) settle(request []byte) error {
 	return nil
 }
 
-// holdOff waits until the line is silent for a time-out, or longer where the
-// meter was seen to be later than that. What comes meanwhile is nobody's.
+// holdOff waits until the line is silent for a time-out. What comes meanwhile
+// is nobody's.
 func (r *rtu) holdOff() error {
-	silence := max(r.timeout, 2*r.latest)
-	if err := r.quiet(silence, 3*silence); err != nil {
+	if err := r.quiet(r.timeout, 3*r.timeout); err != nil {
 		return err
 	}
 	r.open = nil
@@ -254,7 +250,6 @@ func (r *rtu) remember(s shape) { r.open = append(r.open, late{s, time.Now()}) }
 func (r *rtu) forget(answered []shape) {
 	for _, s := range answered {
 		if i := slices.IndexFunc(r.open, func(l late) bool { return l.shape == s }); i >= 0 {
-			r.latest = max(r.latest, min(time.Since(r.open[i].asked), maxLatest))
 			r.open = slices.Delete(r.open, i, i+1)
 		}
 	}
