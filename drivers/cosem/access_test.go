@@ -156,8 +156,11 @@ func TestProfileEncodings(t *testing.T) {
 		"delta of nothing": {axdr.Array(row(when(at, 0), axdr.Unsigned(1), axdr.Null()), row(axdr.Null(), axdr.Null(), axdr.Delta(axdr.TagDeltaInteger, 3))), dlms.Quirks{}, " "},
 		"null is nothing":  {axdr.Array(row(when(at, 0), axdr.Unsigned(1), units(100)), row(axdr.Null(), axdr.Null(), axdr.Null())), dlms.Quirks{}, "10.0 "},
 		"null is the same": {axdr.Array(row(when(at, 0), axdr.Unsigned(1), units(100)), row(axdr.Null(), axdr.Null(), axdr.Null())), dlms.Quirks{NullUnchanged: true}, "10.0 10.0"},
-		"compact-array": {compact(t, "\x02\x03\x09\x11\x06", octets(stamp)+"\x01\x00\x00\x00\x64"+octets(dlmstest.DateTime(at.Add(quarter)))+"\x01\x00\x00\x00\x67"),
-			dlms.Quirks{}, "10.0 10.3"},
+		"compact-array": {
+			compact(t, "\x02\x03\x09\x11\x06", octets(stamp)+"\x01\x00\x00\x00\x64"+octets(dlmstest.DateTime(at.Add(quarter)))+"\x01\x00\x00\x00\x67"),
+			dlms.Quirks{},
+			"10.0 10.3",
+		},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()

@@ -109,7 +109,7 @@ func (v *visit) readAll(ctx context.Context, questions []question) error {
 			return nil
 		}
 		items, err := v.client.ReadFirst(ctx, list)
-		if err != nil && len(list) > 1 {
+		if err != nil && len(list) > 1 && !v.untried {
 			v.blameList(ctx, err)
 		}
 		switch err = v.tried(err); {

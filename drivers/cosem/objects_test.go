@@ -83,7 +83,7 @@ func TestObjectsThatAreNone(t *testing.T) {
 			switch n := name(request); {
 			case n != listOf && n != "next":
 				return frame
-			case c.is == dlms.ErrTooLarge:
+			case errors.Is(c.is, dlms.ErrTooLarge):
 				block++
 				b := binary.BigEndian.AppendUint32([]byte{0xC4, 2, request[2], 0}, block)
 				apdu = string(b) + "\x00\x82\x20\x00" + strings.Repeat("\x00", 0x2000)

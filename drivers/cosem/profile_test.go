@@ -348,7 +348,8 @@ func FuzzTable(f *testing.F) {
 			return
 		}
 		l := &layout{Layout: dlms.NewLayout(dlms.Attribute{}, []dlms.Column{
-			{Attribute: clockTime()}, {Attribute: dlms.Attribute{Class: 1, Code: obisOf("0-0:96.10.1"), ID: 2}},
+			{Attribute: clockTime()},
+			{Attribute: dlms.Attribute{Class: 1, Code: obisOf("0-0:96.10.1"), ID: 2}},
 			{Attribute: dlms.Attribute{Class: 3, Code: obisOf("1-0:1.8.0"), ID: 2}},
 		}, quarter), columns: []column{{}, {}, {channel: energy}}}
 		rows, err := l.Parse(data, dlms.Quirks{}, nil)

@@ -83,7 +83,7 @@ func New(cfg Config, l *line.Line) *Meter {
 	m.rtu = &rtu{unit: cfg.Unit, timeout: m.cfg.Timeout, line: l, isTCP: cfg.Transport == RTUOverTCP}
 	if m.rtu.isTCP {
 		m.rtu.where = fmt.Sprintf("unit %d", cfg.Unit)
-		m.rtu.silence = max(listen, cfg.Model.Turnaround)
+		m.rtu.silence = max(listenFor, cfg.Model.Turnaround)
 	} else {
 		m.rtu.where = fmt.Sprintf("unit %d at %v", cfg.Unit, cfg.Settings)
 		m.rtu.silence = silenceOf(cfg.Settings, cfg.Model.Turnaround)

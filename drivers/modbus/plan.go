@@ -65,9 +65,8 @@ func (b *block) add(r *Register) {
 	b.regs = append(b.regs, r)
 }
 
-// split parts a block that the meter refused, at a hole rather than within a
-// row of registers, and remembers where. ok is false for a block of one
-// register, or of registers that share an address.
+// split parts a block that the meter refused, and remembers where. ok is false
+// for a block of one register, or of registers that share an address.
 func (b *block) split(m *Model, cuts map[cut]bool) (parts []block, ok bool) {
 	borders := b.borders()
 	if len(borders) == 0 {
@@ -82,24 +81,18 @@ func (b *block) split(m *Model, cuts map[cut]bool) (parts []block, ok bool) {
 	return parts, true
 }
 
-// borders lists the registers before which the block can be parted: those
-// behind a hole first, and of these the one nearest to the middle.
+// borders lists the registers before which the block can be parted, the one
+// nearest to the middle first.
 func (b *block) borders() []int {
 	var order []int
-	behindHole := map[int]int{}
-	end := b.regs[0].end()
 	for i, r := range b.regs {
 		if i > 0 && r.Address != b.regs[i-1].Address {
 			order = append(order, i)
 		}
-		if int(r.Address) > end {
-			behindHole[i] = -1
-		}
-		end = max(end, r.end())
 	}
 	n := len(b.regs)
 	slices.SortStableFunc(order, func(x, y int) int {
-		return cmp.Or(cmp.Compare(behindHole[x], behindHole[y]), cmp.Compare(max(2*x-n, n-2*x), max(2*y-n, n-2*y)))
+		return cmp.Compare(max(2*x-n, n-2*x), max(2*y-n, n-2*y))
 	})
 	return order
 }

@@ -16,8 +16,9 @@ import (
 const (
 	// lateFor is how long a request that was not answered may still be.
 	lateFor = 2 * time.Minute
-	// maxLatest bounds how long a line is held off for a late meter.
-	maxLatest = 5 * time.Second
+	// heldOff is how many time-outs an answer is late at the most, from a meter
+	// that refuses other quantities.
+	heldOff = 10
 	// maxGarbage is how much is listened to before a line counts as garbled.
 	maxGarbage = 2048
 	// maxProbes is how many quantities are tried before the line is held off.
@@ -25,9 +26,9 @@ const (
 	// minSilence is the silence of the standard at 19200 baud and more (Modbus
 	// over Serial Line V1.02, 2.5.1.1).
 	minSilence = 1750 * time.Microsecond
-	// listen is how long the line is listened to before a request even when
+	// listenFor is how long the line is listened to before a request even when
 	// it was silent long enough: what was received and not read yet.
-	listen = 2 * time.Millisecond
+	listenFor = 2 * time.Millisecond
 )
 
 // rtu sends requests in RTU frames, on a serial line or within TCP, and brings
@@ -38,8 +39,8 @@ const (
 // to the next request of the same function and quantity. After a request whose
 // answer was not seen, the unit is therefore asked for another quantity first.
 // Meters answer in order: when that answer comes, the late one came before it
-// or never will. Where other quantities are refused, the line is held off until
-// it is silent for a whole time-out.
+// or never will. Where other quantities are refused, the meter is only listened to
+// until the answer would be ten time-outs late.
 type rtu struct {
 	unit    uint8
 	timeout time.Duration
@@ -48,8 +49,7 @@ type rtu struct {
 	where   string        // what the technician is to check: unit and settings
 	isTCP   bool
 
-	open   []late        // requests whose answer may still come
-	latest time.Duration // how late an answer was that came at all
+	open []late // requests whose answer may still come
 
 	// Of the exchange in progress.
 	ctx    context.Context // the library's interface has none
@@ -94,13 +94,16 @@ func (r *rtu) send(request []byte) ([]byte, error) {
 	if err := r.holdOff(); err != nil {
 		return nil, err
 	}
+	if len(r.open) > 0 {
+		return nil, r.notAsked()
+	}
 	return r.roundTrip(request)
 }
 
 // settle asks for other quantities at the same place until one is answered.
-// Afterwards no answer is open. Where the meter refuses them the line is held
-// off instead; where all are open already nothing is asked, and what comes late
-// is waited for.
+// Where the meter refuses them the line is held off instead; where all are open
+// already nothing is asked, and what comes late is waited for. Afterwards the
+// answer to request is not open.
 func (r *rtu) settle(request []byte) error {
 	tried := 0
 	for _, count := range r.others {
@@ -122,33 +125,39 @@ func (r *rtu) settle(request []byte) error {
 		}
 		r.remember(want)
 	}
-	if tried > 0 {
-		return r.holdOff()
+	wait := r.holdOff
+	if tried == 0 {
+		wait = r.listen
 	}
-	if err := r.quiet(r.timeout, 3*r.timeout); err != nil {
+	if err := wait(); err != nil {
 		return err
 	}
 	if r.isOpen(newMatcher(request).want) {
-		return fmt.Errorf("%w: not asked again, since %d requests of the last %v may still be answered: is it %s?", meter.ErrNoAnswer, len(r.open), lateFor, r.where)
+		return r.notAsked()
 	}
 	return nil
 }
 
-// holdOff waits until the line is silent for a time-out, or longer where the
-// meter was seen to be later than that. What comes meanwhile is nobody's.
+// listen waits until the line is silent for a time-out. What comes meanwhile is
+// nobody's.
+func (r *rtu) listen() error { return r.quiet(r.timeout, 3*r.timeout) }
+
+// holdOff is for a meter that refuses other quantities: it listens, and gives
+// up what is older than heldOff time-outs.
 func (r *rtu) holdOff() error {
-	silence := max(r.timeout, 2*r.latest)
-	if err := r.quiet(silence, 3*silence); err != nil {
-		return err
-	}
-	r.open = nil
-	return nil
+	err := r.listen()
+	r.open = slices.DeleteFunc(r.open, func(l late) bool { return time.Since(l.asked) >= heldOff*r.timeout })
+	return err
+}
+
+func (r *rtu) notAsked() error {
+	return fmt.Errorf("%w: not asked again, since %d requests may still be answered: is it %s?", meter.ErrNoAnswer, len(r.open), r.where)
 }
 
 // roundTrip sends one request and waits for its answer. A request that fails
 // is remembered as open.
 func (r *rtu) roundTrip(request []byte) ([]byte, error) {
-	if err := r.quiet(max(r.silence-r.line.Idle(), min(r.silence, listen)), r.silence+r.timeout); err != nil {
+	if err := r.quiet(max(r.silence-r.line.Idle(), min(r.silence, listenFor)), r.silence+r.timeout); err != nil {
 		return nil, err
 	}
 	m := newMatcher(request)
@@ -254,7 +263,6 @@ func (r *rtu) remember(s shape) { r.open = append(r.open, late{s, time.Now()}) }
 func (r *rtu) forget(answered []shape) {
 	for _, s := range answered {
 		if i := slices.IndexFunc(r.open, func(l late) bool { return l.shape == s }); i >= 0 {
-			r.latest = max(r.latest, min(time.Since(r.open[i].asked), maxLatest))
 			r.open = slices.Delete(r.open, i, i+1)
 		}
 	}

@@ -88,6 +88,38 @@ func TestADeadMeterCostsOneTimeout(t *testing.T) {
 	})
 }
 
+// A meter that is silent for long is not asked what it may still answer: when
+// all that differs was asked, it is only listened to, until the oldest request
+// cannot be answered any more.
+func TestASilentMeterIsNotAskedTheSameTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &rig{spoil: func(int, []byte, []byte) [][]byte { return nil }}
+		m := simulated(t, g, Config{Model: modelOf(100), Settings: settings})
+		for begin := time.Now(); time.Since(begin) < lateFor; {
+			from := time.Now()
+			if _, err := m.Visit(t.Context(), ask()); !errors.Is(err, meter.ErrNoAnswer) {
+				t.Fatalf("got %v", err)
+			}
+			if took := time.Since(from); took > 11*defaultTimeout/10 {
+				t.Errorf("a visit took %v", took)
+			}
+		}
+		seen := map[shape]bool{}
+		for _, s := range g.asked() {
+			if seen[s] {
+				t.Errorf("%v was asked twice while an answer may still come", s)
+			}
+			seen[s] = true
+		}
+		before := len(g.asked())
+		idle(lateFor)
+		if _, err := m.Visit(t.Context(), ask()); !errors.Is(err, meter.ErrNoAnswer) || len(g.asked()) != before+1 {
+			t.Errorf("%d requests, %v", len(g.asked())-before, err)
+		}
+	})
+}
+
 // Before each request the line is silent for 3.5 characters, or for as long as
 // the model asks.
 func TestTurnaround(t *testing.T) {
