@@ -68,7 +68,7 @@ func (a *Agent) startPush(ctx context.Context, cfg *configs.Config) {
 			ids[m.ID] = l.Key
 		}
 	}
-	r.Got = func(_ cosem.Sender, p cosem.Pushed) error { return a.pushed(ids, p) }
+	r.Got = func(_ cosem.Sender, p cosem.Pushed) (func() error, error) { return a.pushed(ids, p), nil }
 	for _, l := range cfg.Push.Listen {
 		serve := func(ctx context.Context) error { return r.Listen(ctx, l.Network, l.Host, func(net.Addr) {}) }
 		if l.IsLine() {
@@ -141,9 +141,9 @@ func (a *Agent) receivedPushes(cfg *configs.Config) *security.Window {
 	return w
 }
 
-// pushed takes what a meter sent. Who wants to be confirmed waits until it is
-// stored.
-func (a *Agent) pushed(lines map[meter.ID]string, p cosem.Pushed) error {
+// pushed takes what a meter sent. For who wants to be confirmed it gives how to
+// wait until it is stored.
+func (a *Agent) pushed(lines map[meter.ID]string, p cosem.Pushed) (stored func() error) {
 	if len(p.Rows) == 0 {
 		return nil
 	}
@@ -157,15 +157,17 @@ func (a *Agent) pushed(lines map[meter.ID]string, p cosem.Pushed) error {
 		a.intake.Submit(p.Rows, nil, nil)
 		return nil
 	}
-	stored := make(chan struct{})
-	a.intake.Submit(p.Rows, nil, func() { close(stored) })
-	limit := time.NewTimer(storeMost)
-	defer limit.Stop()
-	select {
-	case <-stored:
-		return nil
-	case <-limit.C:
-		return errors.New("it could not be stored in time")
+	done := make(chan struct{})
+	a.intake.Submit(p.Rows, nil, func() { close(done) })
+	return func() error {
+		limit := time.NewTimer(storeMost)
+		defer limit.Stop()
+		select {
+		case <-done:
+			return nil
+		case <-limit.C:
+			return errors.New("it could not be stored in time")
+		}
 	}
 }
 

@@ -159,7 +159,7 @@ type hearing struct {
 	told   map[string]bool // of whom it was said that nobody knows them
 }
 
-func (h *hearing) got(from cosem.Sender, p cosem.Pushed) error {
+func (h *hearing) got(from cosem.Sender, p cosem.Pushed) (stored func() error, err error) {
 	if !p.Known && h.config != "" {
 		h.unknown(from, p)
 	}
@@ -172,11 +172,10 @@ func (h *hearing) got(from cosem.Sender, p cosem.Pushed) error {
 	for _, row := range p.Rows {
 		h.out.print(row)
 	}
-	err := h.out.flush()
-	if err != nil {
+	if err = h.out.flush(); err != nil {
 		h.cancel(err)
 	}
-	return err
+	return nil, err
 }
 
 // unknown says once of a sender that it is none of the configured meters.

@@ -157,13 +157,16 @@ type Receiver struct {
 	// Got is handed what came. When it returns nil, the notification is
 	// confirmed; with an error it is not, and a sender that waits sends it
 	// again. Bad is told what is not handed on or not answered, and why. Both
-	// are called one at a time, and hold up all senders.
-	Got func(from Sender, p Pushed) error
+	// are called one at a time, and hold up all senders. What takes its time is
+	// in stored, which may be nil: it is waited for before the notification is
+	// confirmed, and holds up nobody but its sender.
+	Got func(from Sender, p Pushed) (stored func() error, err error)
 	Bad func(from Sender, err error)
 
 	mu       sync.Mutex // of all below, and of Got and Bad
 	window   security.Window
 	recent   recent
+	pending  map[digest]bool // what was handed on and is not stored yet
 	counters map[security.KeyID]*security.Counter
 }
 
@@ -173,41 +176,78 @@ func (r *Receiver) bad(from Sender, err error) {
 	r.Bad(from, err)
 }
 
-// take takes an APDU that is whole, and gives what is to be answered. There may
-// be an answer and an error.
-func (r *Receiver) take(from Sender, apdu []byte) (answer []byte, err error) {
+// taken is a notification that was handed on.
+type taken struct {
+	*Receiver
+	from            Sender
+	o               opened
+	confirm         []byte
+	asSent, content digest
+	sealed, again   bool
+	stored          func() error // nil once it is
+}
+
+// take takes an APDU that is whole. What is handed on is to be finished.
+func (r *Receiver) take(from Sender, apdu []byte) (t *taken, answer []byte, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	sealed := isSealed(apdu)
-	asSent := digestOf(from.host(), security.Title{}, apdu)
-	if answer, again := r.recent.has(asSent); again && sealed {
-		return answer, ErrRepeated // byte for byte: the answer too
+	t = &taken{Receiver: r, from: from, sealed: isSealed(apdu), asSent: digestOf(from.host(), security.Title{}, apdu)}
+	if answer, again := r.recent.has(t.asSent); again && t.sealed {
+		return nil, answer, ErrRepeated // byte for byte: the answer too
 	}
-	o, err := r.open(from, apdu)
+	if t.o, err = r.open(from, apdu); err != nil {
+		return nil, nil, err
+	}
+	p, err := r.parse(from, &t.o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p, err := r.parse(from, &o)
-	if err != nil {
-		return nil, err
-	}
-	content := digestOf(o.host(from), o.title, o.plain)
+	t.confirm = p.Confirm
+	t.content = digestOf(t.o.host(from), t.o.title, t.o.plain)
 	// A sender that neither counts nor dates may well say the same twice.
-	_, again := r.recent.has(content)
-	if again = again && (p.Dated || p.Invoke != 0); again {
-		err = ErrRepeated
-	} else if err := r.Got(from, p); err != nil {
+	_, again := r.recent.has(t.content)
+	t.again = again && (p.Dated || p.Invoke != 0)
+	switch {
+	case t.again:
+	case r.pending[t.content] && (p.Dated || p.Invoke != 0):
+		return nil, nil, ErrRepeated // it is answered when it is stored
+	default:
+		if t.stored, err = r.Got(from, p); err != nil {
+			return nil, nil, err
+		}
+	}
+	if t.stored != nil {
+		if r.pending == nil {
+			r.pending = make(map[digest]bool)
+		}
+		r.pending[t.content] = true
+	}
+	return t, nil, nil
+}
+
+// finish waits until what was handed on is stored, and gives what is to be
+// answered. There may be an answer and an error.
+func (t *taken) finish() (answer []byte, err error) {
+	if t.stored != nil {
+		err = t.stored()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if delete(t.pending, t.content); err != nil {
 		return nil, err
 	}
-	r.recent.note(content, nil)
-	if p.Confirm != nil {
+	if t.again {
+		err = ErrRepeated
+	}
+	t.recent.note(t.content, nil)
+	if t.confirm != nil {
 		var cerr error
-		if answer, cerr = r.confirmation(&o, p.Confirm); cerr != nil {
+		if answer, cerr = t.confirmation(&t.o, t.confirm); cerr != nil {
 			err = errors.Join(err, fmt.Errorf("%w: %w", ErrUnanswered, cerr))
 		}
 	}
-	if sealed {
-		r.recent.note(asSent, answer)
+	if t.sealed {
+		t.recent.note(t.asSent, answer)
 	}
 	return answer, err
 }

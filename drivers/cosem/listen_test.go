@@ -22,18 +22,19 @@ type heard struct {
 	rows   string
 	errs   []error
 	refuse error
+	stored func() error
 }
 
 func newHeard() *heard {
 	h := &heard{}
 	h.Now = func() meter.Stamp { return meter.Stamp{Time: start().UnixMilli(), Bound: 20} }
-	h.Got = func(_ Sender, p Pushed) error {
+	h.Got = func(_ Sender, p Pushed) (func() error, error) {
 		if h.refuse != nil {
-			return h.refuse
+			return nil, h.refuse
 		}
 		h.pushes = append(h.pushes, p)
 		h.rows += printPushed(p.Rows)
-		return nil
+		return h.stored, nil
 	}
 	h.Bad = func(_ Sender, err error) { h.errs = append(h.errs, err) }
 	return h
@@ -243,6 +244,32 @@ func TestWhatIsNotStoredIsNotConfirmed(t *testing.T) {
 		answers := in.take(at("10.0.0.7:1"), b)
 		if h.only(t, want); len(answers) != 1 || answers[0][0] != 0x10 || len(h.pushes) != 1 {
 			t.Errorf("%d: %x, %d handed on", i, answers, len(h.pushes))
+		}
+	}
+}
+
+// TestWhatIsBeingStoredIsNotConfirmed: who sends again meanwhile is not answered
+// before it is stored, and is handed on again if that fails.
+func TestWhatIsBeingStoredIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	h := newHeard()
+	in := intake{Receiver: &h.Receiver}
+	b := notification(t, dlms.Notification{Kind: dlms.DataNotificationKind, Invoke: 1<<30 | 7, Value: axdr.Unsigned(5)})
+	full := errors.New("disk full")
+	for n, result := range []error{full, nil} {
+		result := result
+		h.stored = func() error { return result }
+		answers, first := in.begin(at("10.0.0.7:1"), b)
+		if len(answers) != 0 || first == nil {
+			t.Fatalf("answered %x before it is stored", answers)
+		}
+		if answers, second := in.begin(at("10.0.0.7:2"), b); len(answers) != 0 || second != nil || len(h.pushes) != n+1 {
+			t.Errorf("sent again meanwhile: %x, handed on %d times", answers, len(h.pushes))
+		}
+		h.only(t, ErrRepeated)
+		answers = h.finish(first, nil)
+		if h.only(t, result); (len(answers) == 1) != (result == nil) {
+			t.Errorf("answered %x when storing gave %v", answers, result)
 		}
 	}
 }

@@ -35,8 +35,18 @@ const (
 	blockWindow     = 63 // as many in a row as there may be: memory is there
 )
 
-// take takes an APDU, and gives what is to be answered.
+// take takes an APDU, and gives what is to be answered, once it is stored.
 func (in *intake) take(from Sender, apdu []byte) (answers [][]byte) {
+	answers, t := in.begin(from, apdu)
+	if t != nil {
+		answers = in.finish(t, answers)
+	}
+	return answers
+}
+
+// begin takes an APDU, and gives what is to be answered at once, and what is to
+// be finished, or nil.
+func (in *intake) begin(from Sender, apdu []byte) (answers [][]byte, t *taken) {
 	whole, ack, err := in.whole(from, apdu)
 	if err != nil {
 		in.bad(from, err)
@@ -45,11 +55,23 @@ func (in *intake) take(from Sender, apdu []byte) (answers [][]byte) {
 		answers = append(answers, ack)
 	}
 	if whole == nil {
-		return answers
+		return answers, nil
 	}
-	answer, err := in.Receiver.take(from, whole)
+	t, answer, err := in.Receiver.take(from, whole)
 	if err != nil {
 		in.bad(from, err)
+	}
+	if answer != nil {
+		answers = append(answers, answer)
+	}
+	return answers, t
+}
+
+// finish adds what is to be answered to what was handed on.
+func (r *Receiver) finish(t *taken, answers [][]byte) [][]byte {
+	answer, err := t.finish()
+	if err != nil {
+		r.bad(t.from, err)
 	}
 	if answer != nil {
 		answers = append(answers, answer)

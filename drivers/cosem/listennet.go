@@ -58,7 +58,7 @@ func (r *Receiver) Serve(ctx context.Context, ln net.Listener) error {
 			return err
 		}
 		c := &caller{Conn: conn, from: Sender{Net: addrPort(conn.RemoteAddr())}, heard: time.Now()}
-		if silent := room.enter(c); silent != nil {
+		if silent := room.wait(ctx, c); silent != nil {
 			r.bad(silent.from, fmt.Errorf("over %d connections: this one, silent for longest, is closed", maxSenders))
 			_ = silent.Close()
 		}
@@ -85,17 +85,45 @@ type caller struct {
 
 // callers are the connections that there are.
 type callers struct {
-	mu  sync.Mutex
-	all map[*caller]bool
+	mu   sync.Mutex
+	all  map[*caller]bool
+	left chan struct{} // somebody left
+}
+
+// silentLeast is how long a connection was silent at least that has to make
+// room: a feeder that goes calls with all its meters at once, and they may wait
+// for one another.
+const silentLeast = 2 * time.Second
+
+// wait lets c in when there is room. It gives who has to go for it, if somebody
+// was silent for long enough.
+func (cs *callers) wait(ctx context.Context, c *caller) (silent *caller) {
+	for {
+		silent, in, after := cs.enter(c)
+		if in {
+			return silent
+		}
+		again := time.NewTimer(after)
+		select {
+		case <-again.C:
+		case <-cs.left:
+		case <-ctx.Done():
+			after = 0
+		}
+		again.Stop()
+		if after == 0 {
+			return nil // it is closed with the others
+		}
+	}
 }
 
 // enter lets c in, and gives who has to go, silent for longest, when there is
-// no room.
-func (cs *callers) enter(c *caller) (silent *caller) {
+// no room; else how long to wait until one may be asked to.
+func (cs *callers) enter(c *caller) (silent *caller, in bool, after time.Duration) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.all == nil {
-		cs.all = map[*caller]bool{}
+		cs.all, cs.left = map[*caller]bool{}, make(chan struct{}, 1)
 	}
 	if len(cs.all) >= maxSenders {
 		for other := range cs.all {
@@ -103,17 +131,24 @@ func (cs *callers) enter(c *caller) (silent *caller) {
 				silent = other
 			}
 		}
+		if after = silentLeast - time.Since(silent.heard); after > 0 {
+			return nil, false, after
+		}
 		silent.out = true
 		delete(cs.all, silent)
 	}
 	cs.all[c] = true
-	return silent
+	return silent, true, 0
 }
 
 func (cs *callers) leave(c *caller) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	delete(cs.all, c)
+	select {
+	case cs.left <- struct{}{}:
+	default:
+	}
 }
 
 func (cs *callers) isOut(c *caller) bool {
@@ -194,6 +229,9 @@ func (r *Receiver) ServePackets(ctx context.Context, conn net.PacketConn) error 
 	defer func() { _ = conn.Close() }()
 	in := intake{Receiver: r}
 	defer in.end()
+	var storing sync.WaitGroup
+	defer storing.Wait()
+	room := make(chan struct{}, maxStoring)
 	read := counting(conn, func(dropped uint32) {
 		r.bad(Sender{Net: addrPort(conn.LocalAddr())}, fmt.Errorf("%d datagrams %w: they came faster than they were taken", dropped, ErrLost))
 	})
@@ -213,13 +251,31 @@ func (r *Receiver) ServePackets(ctx context.Context, conn net.PacketConn) error 
 			continue
 		}
 		from.Port = h.Source
-		for _, answer := range in.take(from, b[wrapper.HeaderLen:n]) {
-			if _, err := conn.WriteTo(frame(h, answer), to); err != nil {
-				r.bad(from, fmt.Errorf("answering: %w", err))
+		send := func(answers [][]byte) {
+			for _, answer := range answers {
+				if _, err := conn.WriteTo(frame(h, answer), to); err != nil {
+					r.bad(from, fmt.Errorf("answering: %w", err))
+				}
 			}
+		}
+		answers, t := in.begin(from, b[wrapper.HeaderLen:n])
+		send(answers)
+		switch {
+		case t == nil:
+		case t.stored == nil:
+			send(r.finish(t, nil))
+		default:
+			room <- struct{}{}
+			storing.Go(func() {
+				send(r.finish(t, nil))
+				<-room
+			})
 		}
 	}
 }
+
+// maxStoring is how many datagrams may wait to be stored and confirmed.
+const maxStoring = 256
 
 // receiveBuffer is how much the machine is asked to keep for us, in octets: a
 // storm of 1000 meters.

@@ -27,7 +27,7 @@ func TestServe(t *testing.T) {
 	got, told := make(chan Sender, 8), make(chan error, 8*maxSenders)
 	r := &Receiver{
 		Now: newHeard().Now,
-		Got: func(from Sender, _ Pushed) error { got <- from; return nil },
+		Got: func(from Sender, _ Pushed) (func() error, error) { got <- from; return nil, nil },
 		Bad: func(_ Sender, err error) { told <- err },
 	}
 	served := make(chan error, 1)
@@ -105,7 +105,7 @@ func TestAStormOfDatagrams(t *testing.T) {
 	last := make(chan int, 1)
 	r := &Receiver{
 		Now: newHeard().Now,
-		Got: func(_ Sender, p Pushed) error {
+		Got: func(_ Sender, p Pushed) (func() error, error) {
 			<-release
 			if taken++; p.Rows[0].Value.String() == "2" {
 				select {
@@ -113,7 +113,7 @@ func TestAStormOfDatagrams(t *testing.T) {
 				default:
 				}
 			}
-			return nil
+			return nil, nil
 		},
 		Bad: func(_ Sender, err error) { told <- err },
 	}
