@@ -131,6 +131,9 @@ func (r *reader) place(m rawMeter, places, lines map[string]rawMeter) {
 			where, a.Scheme, first.Address.Scheme, first.nodes["url"].Line)
 		return
 	}
+	if first := lines[where]; first.Address.RS485 != a.RS485 {
+		r.fail(m.at+".url", n, "", "%s has rs485=%q here and %q at line %d; want the same: it is the port's", where, a.RS485, first.Address.RS485, first.nodes["url"].Line)
+	}
 	where += " " + who
 	if first, ok := places[where]; ok {
 		r.fail(m.at+".url", n, "", "%s is also the meter at line %d", where, first.nodes["url"].Line)

@@ -155,6 +155,7 @@ func TestProblems(t *testing.T) {
 		{site + "  - {id: a, url: 'iec21:///dev/x?address=7', groups: [g]}¦  - {id: b, url: 'iec21:///dev/x?address=7&mode=c', groups: [g]}", "t.yaml:11: meters[1].url: /dev/x device address 7 is also the meter at line 10"},
 		{site + "  - {id: a, url: 'dlms+modee:///dev/x?address=7', groups: [g]}¦  - {id: b, url: 'dlms+modee:///dev/x?address=7', groups: [g]}", "t.yaml:11: meters[1].url: /dev/x server 1, device address 7 is also the meter at line 10"},
 		{site + "  - {id: a, url: modbus+rtu:///dev/x?unit=1&model=eastron-sdm120, groups: [g]}¦  - {id: b, url: modbus+rtu:///dev//x?unit=1&model=eastron-sdm630&format=8E1, groups: [g]}", "t.yaml:11: meters[1].url: /dev/x unit 1 is also the meter at line 10"},
+		{site + "  - {id: a, url: 'modbus+rtu:///dev/x?unit=1&model=eastron-sdm120&rs485=high', groups: [g]}¦  - {id: b, url: modbus+rtu:///dev/x?unit=2&model=eastron-sdm630, groups: [g]}", `meters[1].url: /dev/x has rs485="" here and "high" at line 10`},
 		{site + "  - {id: a, url: modbus+tcp://h:1?unit=1&model=eastron-sdm120, groups: [g]}¦  - {id: b, url: dlms+wrapper://h:1, groups: [g]}", "t.yaml:11: meters[1].url: h:1 is dlms+wrapper here and modbus+tcp at line 10"},
 		{full + "meters:¦  - {id: a, url: dlms+wrapper://h, groups: [g]}", `meters[0].groups[0]: "g": no such group; there are none under groups`},
 		{full + "groups: {house: {lane: instant, every: 1m, channels: [1-0:1.8.0]}}¦meters:¦  - {id: a, url: dlms+wrapper://h, groups: [huose]}", `"huose": no such group; did you mean house?`},

@@ -34,6 +34,12 @@ type Config struct {
 // Address.Line. It opens no port.
 func OpenLine(a address.Address, o line.Options) *line.Line {
 	if a.IsSerial() {
+		switch a.RS485 {
+		case address.RS485High:
+			o.Direction = line.ByRTS
+		case address.RS485Low:
+			o.Direction = line.ByRTSOnLow
+		}
 		return line.Serial(a.Line, o)
 	}
 	if a.Scheme == address.DLMSUDP {

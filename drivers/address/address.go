@@ -27,7 +27,9 @@
 // password (of the programming mode), mode=a|b|c (what the meter has, where it
 // does not say) or mode=p (registers one by one, no readout), and on a serial
 // port format=7E1|8N1. Keys of Modbus: unit, model. Keys of
-// other serial ports: baud, format. A serial port is an absolute path after three slashes,
+// other serial ports: baud, format. Any serial port: rs485=high|low, where the
+// kernel has to switch the direction of an RS-485 port; it says what RTS is while
+// the port sends. A serial port is an absolute path after three slashes,
 // or a path that begins with ./ or ../ after two, relative to the working
 // directory. %XX stands for a byte everywhere behind the scheme; '+' is '+'.
 //
@@ -123,10 +125,11 @@ type Address struct {
 	Line string
 
 	// The settings of a serial port; zero on other lines.
-	Baud     int  // bits a second; 9600 unless told. After a sign-on: the highest taken, 0 is any
-	DataBits int  // 8; 7 or 8 with IEC21
-	Parity   byte // 'N', 'E' or 'O'
-	StopBits int  // 1 or 2
+	Baud     int    // bits a second; 9600 unless told. After a sign-on: the highest taken, 0 is any
+	DataBits int    // 8; 7 or 8 with IEC21
+	Parity   byte   // 'N', 'E' or 'O'
+	StopBits int    // 1 or 2
+	RS485    string // "", or what RTS is while the port sends: the kernel switches its direction
 
 	// DLMS; zero elsewhere.
 	Client   uint16 // client address (wrapper port); 16, public client, unless told
@@ -158,6 +161,12 @@ type Address struct {
 	Timeout time.Duration
 }
 
+// The values of RS485.
+const (
+	RS485High = "high"
+	RS485Low  = "low"
+)
+
 // The values of Mode.
 const (
 	ModeA = "a"
@@ -187,6 +196,9 @@ func (a Address) String() string {
 		keys = append(keys, [2]string{"client", strconv.Itoa(int(a.Client))}, [2]string{"server", strconv.Itoa(int(a.Server))},
 			[2]string{"auth", string(a.Auth)}, [2]string{"password", a.Password.String()}, [2]string{"ref", a.Ref})
 		keys = append(keys, a.Security.keys(a)...)
+	}
+	if a.RS485 != "" {
+		keys = append(keys, [2]string{"rs485", a.RS485})
 	}
 	if a.Physical != 0 {
 		keys = append(keys, [2]string{"physical", strconv.Itoa(int(a.Physical))})

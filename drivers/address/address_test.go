@@ -72,6 +72,9 @@ func TestParse(t *testing.T) {
 		}},
 		{"iec21://h:4001?baud=300&mode=c", Address{Scheme: IEC21, Line: "h:4001", Baud: 300, Mode: ModeC}},
 		{"dlms+hdlc:///dev/ttyUSB0", hdlc},
+		{"modbus+rtu:///dev/ttyS1?unit=1&model=m&rs485=low", Address{
+			Scheme: ModbusRTU, Line: "/dev/ttyS1", Baud: 9600, DataBits: 8, Parity: 'N', StopBits: 1, RS485: RS485Low, Unit: 1, Model: "m",
+		}},
 		{"dlms+hdlc:///dev/ttyUSB0?baud=300&format=8E1&client=17&server=1&physical=17&addrlen=4", Address{
 			Scheme: DLMSHDLC, Line: "/dev/ttyUSB0", Baud: 300, DataBits: 8, Parity: 'E', StopBits: 1,
 			Client: 17, Server: 1, Physical: 17, AddrLen: 4, Auth: AuthNone, Ref: "ln", Security: open,
@@ -125,6 +128,9 @@ func TestParseRefuses(t *testing.T) {
 		{"dlms+udp://h?baud=9600", "baud: does not belong to dlms+udp"},
 		{"dlms+udp://h?physical=1", "physical: does not belong to dlms+udp"},
 		{"dlms+modee://h", "the port: want 1 to 65535, as in dlms+modee://HOST:PORT"},
+		{"dlms+modee://h:1?rs485=high", "rs485: is of serial ports"},
+		{"dlms+hdlc:///dev/ttyS1?rs485=yes", "rs485: want high or low"},
+		{"dlms+wrapper://h?rs485=high", "rs485: does not belong to dlms+wrapper"},
 		{"dlms+modee://h:1?signon=300", "signon: is of serial ports"},
 		{"dlms+modee:///dev/ttyS1?signon=38400", "signon: want one of 300 600 1200 2400 4800 9600 19200"},
 		{"dlms+modee:///dev/ttyS1?baud=38400", "baud: want one of 300 600 1200 2400 4800 9600 19200"},

@@ -227,8 +227,10 @@ func (p *parser) together(a *Address, seen []string) {
 	if has("password") && (a.Mode == ModeA || a.Mode == ModeB) {
 		p.fail("password", "is given, but mode=%s has nothing that wants one", a.Mode)
 	}
-	if !a.IsSerial() && has("signon") {
-		p.fail("signon", "is of serial ports; a serial server has settings of its own")
+	for _, key := range []string{"signon", "rs485"} {
+		if !a.IsSerial() && has(key) {
+			p.fail(key, "is of serial ports; a serial server has settings of its own")
+		}
 	}
 	if a.Scheme == DLMSUDP && a.Ref == "sn" {
 		p.fail("ref", "sn is not for UDP: short names do not number their requests, and a late answer would be taken for another's")

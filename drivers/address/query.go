@@ -46,6 +46,11 @@ func keys() []key {
 		{name: "mode", fits: Scheme.isIEC21, set: setMode},
 		{name: "baud", fits: Scheme.hasBaud, set: setBaud},
 		{name: "format", fits: Scheme.hasFormat, set: setFormat},
+		{name: "rs485", fits: Scheme.hasBaud, set: func(p *parser, a *Address, v string) {
+			if a.RS485 = v; v != RS485High && v != RS485Low {
+				p.fail("rs485", "want high or low: what RTS is while the port sends")
+			}
+		}},
 		{name: "timeout", fits: anyScheme, set: func(p *parser, a *Address, v string) {
 			a.Timeout = p.duration("timeout", v)
 		}},

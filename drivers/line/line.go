@@ -36,6 +36,8 @@ type Options struct {
 	// LockDir is where the lock files of serial ports are; "" is /run/lock, or
 	// the directory for temporary files where that cannot be written.
 	LockDir string
+	// Direction is for RS-485 ports whose driver the kernel has to switch.
+	Direction Direction
 	// Program is who BusyError names as the holder; "" is the process's name.
 	Program string
 }

@@ -40,6 +40,9 @@ func Serial(path string, o Options) *Line {
 			return nil, portError(err)
 		}
 		p.lock = lock
+		if err := direct(p.file, o.Direction); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
 		return p, nil
 	})
 }
