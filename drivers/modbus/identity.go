@@ -81,6 +81,7 @@ func (v *visit) show(ctx context.Context, r *Register) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	delete(v.suspect, r)
 	value, _ := r.value(answer)
 	return value.String(), nil
 }

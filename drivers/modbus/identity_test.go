@@ -31,7 +31,7 @@ func TestTheKindOfMeterIsChecked(t *testing.T) {
 		{"fits not", Identity{at, []string{"1", "2"}, nil}, nil, "", false, 0, "models/test.yaml:7: meter m: register 0x000B: the meter is of another model: it shows \"" + shown + "\", and test is for 1, 2", 2},
 		{"is excluded", Identity{at, nil, []string{shown}}, nil, "", false, 0, "test is not for " + shown, 2},
 		{"is not excluded, which proves nothing", Identity{at, nil, []string{"1"}}, nil, "", false, meter.IdentityNotProven, "", 4},
-		{"refused", Identity{at, []string{"1"}, nil}, nil, "", true, meter.IdentityNotProven, "", 3},
+		{"refused", Identity{at, []string{"1"}, nil}, nil, "", true, meter.IdentityNotProven, "", 4},
 		{"after a serial number once", Identity{at, []string{shown}, nil}, &serial, number, false, 0, "", 5},
 		{"fits not, though there is a serial number", Identity{at, []string{"1"}, nil}, &serial, number, false, 0, "another model", 4},
 	} {

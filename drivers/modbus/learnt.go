@@ -14,7 +14,8 @@ const relearn = 24 * time.Hour
 type learnt struct {
 	cuts    map[cut]bool
 	refused map[*Register]error
-	since   time.Time // when there was nothing of it
+	suspect map[*Register]bool // refused in the visit before
+	since   time.Time          // when there was nothing of it
 }
 
 // refused is a block of one register that the meter does not have.
@@ -27,6 +28,7 @@ func (l *learnt) expire(now time.Time) {
 	if now.Sub(l.since) >= relearn {
 		clear(l.cuts)
 		clear(l.refused)
+		clear(l.suspect)
 		l.since = now
 	}
 }
@@ -50,11 +52,16 @@ func (v *visit) refusedBlock(b block, no refusal, err error) []block {
 
 // remember keeps what the meter refused in this visit. A meter that gave
 // nothing at all is not known by that: it may be starting, or be another one.
+// Nor is one refusal enough: on a bad line it may be that of another request.
 func (v *visit) remember() {
 	if !v.gave {
 		return
 	}
 	for _, no := range v.refusals {
+		if !v.suspect[no.regs[0]] {
+			v.suspect[no.regs[0]] = true
+			continue
+		}
 		v.cuts[cut{no.function, no.address}] = true
 		for _, r := range no.regs {
 			v.learnt.refused[r] = v.located(r, no.err)

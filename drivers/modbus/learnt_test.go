@@ -55,8 +55,8 @@ func TestRefusalsAreLearntForADay(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := &rig{refuse: c.refuse}
 				m := simulated(t, g, Config{Model: modelOf(c.regs...), Settings: settings})
-				asked := visits(t, m, g, 4, c.missing)
-				if asked[3] != c.least {
+				asked := visits(t, m, g, 5, c.missing)
+				if asked[4] != c.least {
 					t.Errorf("%v requests in the visits, want %d in the end", asked, c.least)
 				}
 				g.mu.Lock()

@@ -64,7 +64,7 @@ type Meter struct {
 
 // New gives a meter on a line. It sends nothing. The model must not be nil.
 func New(cfg Config, l *line.Line) *Meter {
-	m := &Meter{cfg: cfg, line: l, learnt: learnt{cuts: map[cut]bool{}, refused: map[*Register]error{}}}
+	m := &Meter{cfg: cfg, line: l, learnt: learnt{cuts: map[cut]bool{}, refused: map[*Register]error{}, suspect: map[*Register]bool{}}}
 	if cfg.Timeout <= 0 {
 		m.cfg.Timeout = defaultTimeoutTCP
 		if cfg.Transport == RTU {

@@ -242,7 +242,7 @@ func tortured(t *testing.T, n int) {
 			w := &badWire{char: settings.CharTime(), rng: rand.New(rand.NewPCG(1, 1)), trouble: everything}
 			right, wrong := torture(t, w, n)
 			t.Logf("%d exchanges, %d damaged frames; right %v, wrong %v", w.requests, w.damaged, right, wrong)
-			if wrong[meter.Instant]+wrong[meter.Billing] > 0 || right[meter.Instant] < n/10 || right[meter.Billing] < n/500 {
+			if wrong[meter.Instant]+wrong[meter.Billing] > 0 || right[meter.Instant] < n/10 || right[meter.Billing] < n/50 {
 				t.Error("wrong values, or too few right ones")
 			}
 		})

@@ -172,6 +172,7 @@ func (v *visit) take(b block, answer []byte) {
 	v.gave = true
 	for _, r := range b.regs {
 		value, quality := r.value(b.bytes(r, answer))
+		delete(v.suspect, r)
 		*v.found[r] = reading{value: value, quality: quality, stamp: now, at: at, ok: true}
 	}
 }
