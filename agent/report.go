@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"gridgate/agent/poll"
 	"gridgate/agent/status"
@@ -42,6 +43,10 @@ func reportMeter(s poll.Status) status.Meter {
 	m := status.Meter{
 		Meter: string(s.Meter), Line: s.Line, Serial: s.Serial, State: string(s.State),
 		Error: s.Err, Visits: s.Visits, Rows: s.Rows,
+	}
+	m.Gaps = int64(s.Gaps / time.Second)
+	if c := s.Clock; c != nil {
+		m.Clock = &status.Clock{Offset: c.Offset.Seconds(), Uncertainty: c.Uncertainty.Seconds(), Valid: c.Valid}
 	}
 	if !s.Since.IsZero() {
 		m.Good = &s.Since

@@ -57,4 +57,14 @@ type Meter struct {
 	Good   *time.Time `json:"last_good,omitempty"`
 	Visits uint64     `json:"visits"`
 	Rows   uint64     `json:"rows"`
+	Clock  *Clock     `json:"clock,omitempty"` // as last compared
+	// Gaps is how much of its profiles is still to be filled in, in seconds.
+	Gaps int64 `json:"gaps_seconds,omitempty"`
+}
+
+// Clock is a meter's clock against the gateway's.
+type Clock struct {
+	Offset      float64 `json:"offset_seconds"` // meter minus gateway
+	Uncertainty float64 `json:"uncertainty_seconds"`
+	Valid       bool    `json:"valid"` // false when the meter says that it is not
 }

@@ -62,13 +62,14 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note\t%s\n", n)
 	}
-	fmt.Fprintln(w, "\nMETER\tSERIAL\tSTATE\tVISITS\tROWS\tLAST GOOD\tLINE")
+	fmt.Fprintln(w, "\nMETER\tSERIAL\tSTATE\tVISITS\tROWS\tLAST GOOD\tCLOCK\tGAPS\tLINE")
 	for _, m := range r.Meters {
 		last := "never"
 		if m.Good != nil {
 			last = now.Sub(*m.Good).Round(time.Second).String() + " ago"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", m.Meter, m.Serial, m.State, m.Visits, m.Rows, last, m.Line)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n",
+			m.Meter, m.Serial, m.State, m.Visits, m.Rows, last, clockText(m.Clock), gapText(m.Gaps), m.Line)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -81,6 +82,27 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// clockText says how far a meter's clock is off, in seconds.
+func clockText(c *status.Clock) string {
+	switch {
+	case c == nil:
+		return "-"
+	case !c.Valid:
+		return "invalid"
+	case max(c.Offset, -c.Offset) <= c.Uncertainty:
+		return "right"
+	}
+	return fmt.Sprintf("%+.0f s", c.Offset)
+}
+
+// gapText says how much of a meter's profiles is still to be filled in.
+func gapText(seconds int64) string {
+	if seconds == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f d", float64(seconds)/86400)
 }
 
 func problem(text string) string {
