@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"slices"
 )
 
 // Mechanism is a high-level authentication mechanism (IEC 62056-5-3, 7.2.2.2.4).
@@ -113,6 +114,9 @@ func (h *Handshake) Check() error {
 	}
 	if subtle.ConstantTimeCompare(h.OwnChallenge, h.PeerChallenge) == 1 {
 		return fmt.Errorf("challenge: %w", ErrReflected)
+	}
+	if h.Mechanism == HLS && shareBlock(h.OwnChallenge, h.PeerChallenge) {
+		return fmt.Errorf("part of the challenge: %w", ErrReflected)
 	}
 	if !h.Mechanism.NeedsTitles() {
 		return nil
@@ -221,6 +225,24 @@ func appendECB(dst, secret, challenge []byte) ([]byte, error) {
 		block.Encrypt(dst[at:], dst[at:])
 	}
 	return dst, nil
+}
+
+// shareBlock says whether appendECB makes the same of a part of both challenges:
+// who sends ours with something behind it would have its proof from us.
+func shareBlock(own, peer []byte) bool {
+	blocks := map[[aes.BlockSize]byte]bool{}
+	for c := range slices.Chunk(own, aes.BlockSize) {
+		var b [aes.BlockSize]byte
+		copy(b[:], c)
+		blocks[b] = true
+	}
+	for c := range slices.Chunk(peer, aes.BlockSize) {
+		var b [aes.BlockSize]byte
+		if copy(b[:], c); blocks[b] {
+			return true
+		}
+	}
+	return false
 }
 
 // appendMAC appends control, counter and the tag over the challenge (mechanism 5).
