@@ -123,7 +123,7 @@ func (c *Client) ReadFirst(ctx context.Context, attributes []Attribute) ([]Item,
 			return nil, fmt.Errorf("get list of %d from %v: %w", n, attributes[0], err)
 		}
 		c.listMax = (references + 1) / 2
-		if references <= 1 {
+		if references <= 1 || isNotAllowed(err) {
 			break
 		}
 	}
@@ -179,6 +179,15 @@ func isTooMuch(err error) bool {
 	var refused AccessError
 	return errors.As(err, &exception) && exception.Service != DecipheringError && exception.Service != InvocationCounterError ||
 		errors.As(err, &service) || errors.As(err, &refused) || errors.Is(err, ErrMalformed) || errors.Is(err, ErrTooLarge)
+}
+
+// isNotAllowed says whether an error may come of a meter that has forgotten the
+// association: then it says the same of a single attribute, and halves of the
+// list are asked for in vain.
+func isNotAllowed(err error) bool {
+	const serviceNotAllowed = 1 // state-error
+	var exception *ExceptionError
+	return errors.As(err, &exception) && exception.State == serviceNotAllowed
 }
 
 func (c *Client) getList(ctx context.Context, attributes []Attribute) ([]Item, error) {

@@ -263,3 +263,30 @@ func TestQuirksOfValues(t *testing.T) {
 		})
 	}
 }
+
+// TestForgottenWhereListsAreAsked: a meter that has forgotten the association is
+// not asked for halves of a list before it is associated with anew.
+func TestForgottenWhereListsAreAsked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, listing())
+	m := r.driver(t, Config{})
+	ask := registers(t, "1-0:1.8.0", "1-0:2.8.0", "1-0:16.7.0", "1-0:32.7.0", "1-0:1.6.0", "0-0:96.5.0", "1-0:0.2.0", "0-0:97.97.0")
+	if _, err := m.Visit(t.Context(), ask); err != nil {
+		t.Fatal(err)
+	}
+	forgotten := true
+	r.spoil(func(request, frame []byte) []byte {
+		if forgotten = forgotten && name(request) != "associate"; forgotten {
+			return append(frame[:6:6], 0, 3, 0xD8, 1, 1)
+		}
+		return frame
+	})
+	r.asked()
+	got, err := m.Visit(t.Context(), ask)
+	if err != nil || len(got.Rows) != 8 || len(got.Failures) > 0 {
+		t.Errorf("%v, %s", err, describe(got))
+	}
+	if asked := fmt.Sprint(lengths(t, r)); asked != "[8 1 0 1 8]" {
+		t.Errorf("asked %s", asked)
+	}
+}
