@@ -27,7 +27,12 @@ func (l *link) leave(c *dlms.Client) {
 		l.port.Farewell(late+m.cfg.Timeout+w.carry(frameOctets), func(ctx context.Context, port line.Port) error {
 			defer l.forget()
 			l.use(port)
-			return l.disconnect(ctx, connected)
+			err := l.disconnect(ctx, connected)
+			if isSilent(err) {
+				m.drop(port)
+				return nil
+			}
+			return err
 		})
 	case m.cfg.HDLC != nil: // nothing was said
 	case c != nil && c.Associated():

@@ -135,7 +135,7 @@ func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
 	err = m.line.Do(ctx, m.settings(), func(ctx context.Context, port line.Port) error {
 		began = true
 		if last, err = m.askCounter(ctx, port); err != nil {
-			port.Drop()
+			m.drop(port)
 		}
 		return err
 	})
@@ -169,7 +169,7 @@ func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) 
 		return 0, err
 	}
 	if err := way.release(ctx, c); err != nil {
-		port.Drop() // what was asked for is there
+		m.drop(port) // what was asked for is there
 	}
 	return last, nil
 }

@@ -43,13 +43,25 @@ func (m *Meter) release(ctx context.Context, port line.Port) {
 	case ctx.Err() != nil && m.cfg.HDLC != nil:
 		m.link.leave(nil)
 	default:
-		port.Drop()
+		m.drop(port)
 	}
 }
 
-// end gives up the association and the connection after err: what may still
-// come on it cannot be told from an answer to what is asked next. Where it was
-// our side that had enough, the line ends the conversation in good order.
+// drop gives up what the port was used for: what may still come on it cannot be
+// told from an answer to what is asked next. HDLC can tell: by the addresses
+// whose answer it is, and by the UA, which comes behind all that was asked for
+// before, whether it is to what is asked now. So others keep their connections.
+// A meter that signs on knows no addresses before.
+func (m *Meter) drop(port line.Port) {
+	if m.cfg.HDLC != nil && m.cfg.ModeE == nil {
+		port.Doubt()
+		return
+	}
+	port.Drop()
+}
+
+// end gives up the association and the connection after err. Where it was our
+// side that had enough, the line ends the conversation in good order.
 func (m *Meter) end(ctx context.Context, port line.Port, err error) {
 	client := m.client
 	m.client = nil
@@ -58,7 +70,7 @@ func (m *Meter) end(ctx context.Context, port line.Port, err error) {
 		return
 	}
 	m.link.hangUp(ctx, err)
-	port.Drop()
+	m.drop(port)
 }
 
 // isForgotten says whether err is what comes of a meter that has forgotten the

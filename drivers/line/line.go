@@ -8,6 +8,7 @@
 //	          returns, and the line keeps its turn until it is over
 //	Drop      what an exchange calls when the medium cannot be trusted any
 //	          more; the next Do opens it anew
+//	Doubt     the same where late answers harm nobody: others keep their sessions
 //	Lend      closes the port for another process (a technician's tool) until
 //	          it is given back
 //
@@ -60,6 +61,8 @@ type Line struct {
 	settings Settings
 	opened   uint64
 	quiet    time.Time // when the last byte passed, or will have passed
+	heard    time.Time // when the last byte came from this medium; the zero time is never
+	deaf     time.Time // the first doubt since; the zero time is none
 }
 
 // Medium is what a Line drives: an open serial port or connection. Read and
@@ -159,6 +162,7 @@ func (l *Line) leave(ctx context.Context, last *farewell) {
 	defer cancel()
 	h := l.lay(ctx)
 	defer h.end()
+	h.began, h.heard = last.began, last.heard
 	if last.say(ctx, h) != nil {
 		h.Drop()
 	}
@@ -166,7 +170,7 @@ func (l *Line) leave(ctx context.Context, last *farewell) {
 
 // lay lays the line into the hands of an exchange, until its end.
 func (l *Line) lay(ctx context.Context) *held {
-	h := &held{line: l, medium: l.medium, ctx: ctx}
+	h := &held{line: l, medium: l.medium, ctx: ctx, began: time.Now(), heard: l.heard}
 	h.stop = context.AfterFunc(ctx, h.interrupt)
 	return h
 }
@@ -221,6 +225,7 @@ func (l *Line) ready(ctx context.Context, s Settings) error {
 			return err
 		}
 		l.medium, l.settings = m, s
+		l.heard, l.deaf = time.Time{}, time.Time{}
 		l.opened++
 	}
 	if l.settings != s {

@@ -36,7 +36,20 @@ type Port interface {
 	// Drop closes the medium, since what may still arrive on it cannot be
 	// trusted. The next Do opens it anew.
 	Drop()
+	// Doubt is Drop for exchanges whose frames tell whom they are from, so that
+	// what arrives late is taken for nobody else's answer. It spares the sessions
+	// that others have on the medium: it drops input that has arrived, and the
+	// medium only where that may be at fault. That is a serial port on which
+	// nothing has come for a minute of doubts, and a connection on which nothing
+	// came in the minute before the exchange.
+	Doubt()
 }
+
+// deafAfter is for how long a medium is held to be well on which nothing comes.
+const deafAfter = time.Minute
+
+// bus is a Medium that cannot be gone at its other end.
+type bus interface{ IsBus() }
 
 // held is the Port of one exchange.
 type held struct {
@@ -45,6 +58,8 @@ type held struct {
 	ctx    context.Context // the exchange's, for the cause of an interruption
 	stop   func() bool     // no interruption any more
 	last   *farewell       // nil for none
+	began  time.Time
+	heard  time.Time // when something came before; the zero time is never
 
 	mu          sync.Mutex
 	interrupted bool
@@ -55,11 +70,13 @@ type held struct {
 type farewell struct {
 	limit time.Duration
 	say   func(context.Context, Port) error
+
+	began, heard time.Time // of the exchange before it
 }
 
 func (h *held) Farewell(limit time.Duration, say func(context.Context, Port) error) {
 	if !h.isOver() {
-		h.last = &farewell{limit: limit, say: say}
+		h.last = &farewell{limit: limit, say: say, began: h.began, heard: h.heard}
 	}
 }
 
@@ -105,6 +122,7 @@ func (h *held) Read(p []byte) (int, error) {
 	n, err := h.medium.Read(p)
 	if n > 0 {
 		h.line.quiet = time.Now()
+		h.line.heard, h.line.deaf = h.line.quiet, time.Time{}
 		return n, nil // an error comes again with the next read
 	}
 	if err == nil && len(p) > 0 {
@@ -181,5 +199,22 @@ func (h *held) Drop() {
 	if !h.over {
 		h.over = true
 		h.line.drop()
+	}
+}
+
+func (h *held) Doubt() {
+	if h.isOver() {
+		return
+	}
+	now := time.Now()
+	if h.line.deaf.IsZero() {
+		h.line.deaf = now
+	}
+	well := now.Sub(h.line.deaf) < deafAfter
+	if _, ok := h.medium.(bus); !ok {
+		well = !h.heard.IsZero() && h.began.Sub(h.heard) < deafAfter
+	}
+	if !well || h.medium.Discard() != nil {
+		h.Drop()
 	}
 }

@@ -130,6 +130,9 @@ func (p *port) SetDeadline(t time.Time) error { return p.file.SetDeadline(t) }
 func (p *port) Apply(s Settings) error        { return p.mode.SetMode(s.mode()) }
 func (p *port) Discard() error                { return p.mode.ResetInputBuffer() }
 
+// IsBus says that nobody hangs up at the other end.
+func (p *port) IsBus() {}
+
 // Stale looks for an adapter that was unplugged while the line was idle.
 func (p *port) Stale() bool {
 	raw, err := p.file.SyscallConn()
