@@ -2,6 +2,7 @@ package cosem
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -96,5 +97,32 @@ func TestAPushBesideAnAnswer(t *testing.T) {
 	h.only(t, security.ErrReplay)
 	if _, err := reading.Unprotect(nil, answer); !errors.Is(err, security.ErrReplay) {
 		t.Errorf("the answer again: %v", err)
+	}
+}
+
+// TestWhoSaysAgainThatWeAreBehind and can say it in the clear does not use up the
+// key: visit by visit, one jump in all.
+func TestWhoSaysAgainThatWeAreBehind(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, securedMeter(t))
+	s := &store{known: true}
+	m := r.driver(t, secured(t, func(c *Config) { c.Counters = s }))
+	ahead, asked := uint32(0), 0
+	r.spoil(func(request, frame []byte) []byte {
+		if request[0] != 0x60 {
+			return frame
+		}
+		if asked++; asked%2 == 1 { // a visit asks twice, and goes on behind the first
+			ahead += security.MaxJump - 5000
+		}
+		return binary.BigEndian.AppendUint32(append(frame[:6:6], "\x00\x07\xD8\x02\x06"...), ahead)
+	})
+	var err error
+	for range 5 {
+		_, err = m.Visit(t.Context(), registers(t, "1-0:1.8.0"))
+	}
+	var jump *security.JumpError
+	if !errors.As(err, &jump) || len(s.raised) > 1 {
+		t.Errorf("raised %v: %v", s.raised, err)
 	}
 }
