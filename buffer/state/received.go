@@ -7,6 +7,14 @@ import (
 	"gridgate/dlms/security"
 )
 
+// The most senders that are remembered under a key, and in all: far above the
+// meters of a gateway and the keys that they ever have, far below what fills the
+// state. Who sends what is encrypted only can give himself any title.
+const (
+	maxReceivedOfKey = 1 << 12
+	maxReceived      = 1 << 16
+)
+
 // LastReceived gives the highest invocation counter received of a sender, as
 // security.Received says.
 func (s *State) LastReceived(title security.Title, key security.KeyID, d security.Direction) (counter uint32, ok bool, err error) {
@@ -25,7 +33,8 @@ func (s *State) LastReceived(title security.Title, key security.KeyID, d securit
 // NoteReceived remembers an invocation counter as received, as
 // security.Received says. It writes when the counter is loss above what the
 // copies hold; what is below goes along with the next write of anything, at the
-// latest that of Close. So many meters that are read alike are one write.
+// latest that of Close. So many meters that are read alike are one write. Where
+// there are too many senders, a new one is security.ErrCrowded.
 func (s *State) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, loss uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,6 +45,8 @@ func (s *State) NoteReceived(title security.Title, key security.KeyID, d securit
 	last := int64(-1)
 	if i, ok := s.find(kindReceived, name); ok {
 		last = int64(receivedCounter(s.records[i].value))
+	} else if err := s.roomFor(key); err != nil {
+		return err
 	}
 	base, waits := s.received[name]
 	if !waits {
@@ -52,6 +63,27 @@ func (s *State) NoteReceived(title security.Title, key security.KeyID, d securit
 		return nil
 	}
 	return s.commit()
+}
+
+// roomFor says whether a new sender under a key may be remembered. mu is held.
+func (s *State) roomFor(key security.KeyID) error {
+	all, alike := 0, 0
+	for _, r := range s.records {
+		if r.kind == kindReceived {
+			if all++; isUnder(r, key) {
+				alike++
+			}
+		}
+	}
+	if alike >= maxReceivedOfKey || all >= maxReceived {
+		return fmt.Errorf("state %s: %w: %d are remembered, %d of this key", s.dir, security.ErrCrowded, all, alike)
+	}
+	return nil
+}
+
+// isUnder says whether a record of what was received is under a key.
+func isUnder(r record, key security.KeyID) bool {
+	return len(r.key) == security.TitleLen+len(key)+1 && r.key[security.TitleLen:len(r.key)-1] == string(key[:])
 }
 
 // ForgetReceived forgets what was received of a sender: what comes next is
@@ -73,7 +105,7 @@ func (s *State) Heard(key security.KeyID) ([]security.Heard, error) {
 	defer s.mu.Unlock()
 	var all []security.Heard
 	for _, r := range s.records {
-		if r.kind != kindReceived || len(r.key) != security.TitleLen+len(key)+1 || r.key[security.TitleLen:len(r.key)-1] != string(key[:]) {
+		if r.kind != kindReceived || !isUnder(r, key) {
 			continue
 		}
 		all = append(all, security.Heard{

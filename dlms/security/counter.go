@@ -36,7 +36,7 @@ type Store interface {
 // sessions explain: somebody else uses the key, the store is an old one, or
 // what was read is a lie.
 type JumpError struct {
-	Next uint32 // the counter that we would use
+	Next uint32 // the counter that we would use, or would if we had not followed the meter before
 	Read uint32 // the last that the meter says it took
 }
 
@@ -59,6 +59,7 @@ type Counter struct {
 	key       KeyID
 	step      uint32
 	next, end uint64 // reserved and not drawn
+	leapt     uint64 // by Resync, since the meter took a counter
 	fresh     bool   // the first reservation began at 0
 }
 
@@ -94,8 +95,9 @@ func (c *Counter) Fresh() (bool, error) {
 
 // Resync goes on after what a meter says is the last counter it took. It is
 // for after a failure; a counter that is ahead of the meter's stays. Over
-// MaxJump it is a *JumpError, and nothing changes; until somebody raises the
-// counter in the store, which Resync then goes by.
+// MaxJump, in all since the meter took a counter (Took), it is a *JumpError, and
+// nothing changes; until somebody raises the counter in the store, which Resync
+// then goes by.
 func (c *Counter) Resync(read uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,15 +105,30 @@ func (c *Counter) Resync(read uint32) error {
 		return err
 	}
 	next := uint64(read) + 1
-	if next > c.next+MaxJump {
+	if next > c.next && next > c.next-c.leapt+MaxJump {
 		if err := c.lookAgain(); err != nil {
 			return err
 		}
 	}
-	if next > c.next+MaxJump {
-		return &JumpError{Next: uint32(c.next), Read: read}
+	switch from := c.next - c.leapt; {
+	case next <= c.next:
+		return nil
+	case next > from+MaxJump:
+		return &JumpError{Next: uint32(from), Read: read}
 	}
-	return c.raise(uint64(read) + 1)
+	leap := next - c.next
+	err := c.raise(next)
+	if err == nil {
+		c.leapt += leap
+	}
+	return err
+}
+
+// Took says that the meter took a counter, so that where Resync went was right.
+func (c *Counter) Took() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leapt = 0
 }
 
 // lookAgain goes on where the store does: somebody who looked at a jump may have
@@ -122,7 +139,7 @@ func (c *Counter) lookAgain() error {
 		return fmt.Errorf("reserve invocation counters: %w", err)
 	}
 	if uint64(first) > c.end {
-		c.next, c.end = uint64(first), uint64(first)
+		c.next, c.end, c.leapt = uint64(first), uint64(first), 0
 	}
 	return nil
 }

@@ -253,3 +253,44 @@ func TestTwoCounters(t *testing.T) {
 		used[n] = true
 	}
 }
+
+// TestLeaps: who says again and again that we are behind, though the meter never
+// takes what we send then, gets us no further than once: else the key is used up.
+func TestLeaps(t *testing.T) {
+	t.Parallel()
+	var m Memory
+	c := NewCounter(&m, Title{1}, key(t, ek16), 8)
+	next := func() uint32 {
+		t.Helper()
+		n, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var jump *JumpError
+	leap := func() error { return c.Resync(next() + MaxJump/2) }
+	for range 10 {
+		if err := leap(); err != nil && !errors.As(err, &jump) {
+			t.Fatal(err)
+		}
+	}
+	if n := next(); jump == nil || n > MaxJump+100 {
+		t.Errorf("at %d, %v", n, jump)
+	}
+	c.Took()
+	before := next()
+	if err := leap(); err != nil || next() < before+MaxJump/2 {
+		t.Errorf("after the meter took one: %v", err)
+	}
+	_ = leap()
+	if err := leap(); !errors.As(err, &jump) || uint64(jump.Read)+1-uint64(jump.Next) <= MaxJump {
+		t.Errorf("%v", err)
+	}
+	if err := m.Raise(Title{1}, c.key, 10*MaxJump); err != nil { // a person has decided
+		t.Fatal(err)
+	}
+	if err := c.Resync(10*MaxJump + 5); err != nil || next() != 10*MaxJump+6 {
+		t.Errorf("after a person decided: %v", err)
+	}
+}

@@ -14,6 +14,9 @@ type Direction uint8
 const (
 	FromClient Direction = 1
 	FromServer Direction = 2
+	// Unasked is from the server too, on a way of its own: what it pushes may
+	// come later than answers that it protected after it.
+	Unasked Direction = 3
 )
 
 // ReplayError says which counter did not rise. It is ErrReplay.

@@ -30,6 +30,13 @@ type cache struct {
 	// was learnt; 0 is as long as there is room.
 	lists   bool
 	listMax kept[int]
+	// explored says that the list of objects was read, and found what it has to
+	// be read.
+	explored bool
+	found    []Found
+	// flash is the body of what the caches keep, and flashAt when it was kept.
+	flash   []byte
+	flashAt int64
 }
 
 // object names a COSEM object.

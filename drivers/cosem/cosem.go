@@ -84,6 +84,10 @@ type Config struct {
 	Release bool
 	// Quirks is what the model does differently.
 	Quirks dlms.Quirks
+	// Events names what the model tells by number; nil is nothing.
+	Events *Events
+	// Caches keeps what the meter says of its objects; nil is memory only.
+	Caches Caches
 }
 
 // Meter reads one meter; it implements meter.Visitor. Make it with New. It is

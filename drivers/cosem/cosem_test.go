@@ -454,6 +454,7 @@ func TestTrace01(t *testing.T) {
 	ask := registers(t, "0-0:1.0.0", "1-1:21.25.0", "1-0:9.9.9")
 	since := time.Date(2026, 11, 21, 8, 45, 0, 0, time.UTC) // the first row's
 	ask.Profiles = []meter.Profile{{Channel: channel(t, "1-0:99.1.0"), Lane: meter.Interval, Since: since.UnixMilli()}}
+	ask.Groups[0].Lane = meter.Alarm // before the profile
 	ask.Clock = true
 	got, err := m.Visit(t.Context(), ask)
 	if err != nil || len(got.Rows) != 2+95 || got.Clock == nil || got.Clock.Offset != -2*time.Second {

@@ -102,7 +102,7 @@ func askOf02(t *testing.T) meter.Ask {
 	t.Helper()
 	return meter.Ask{
 		Clock: true,
-		Groups: []meter.Group{{Lane: meter.Instant, Channels: []meter.Channel{
+		Groups: []meter.Group{{Lane: meter.Alarm, Channels: []meter.Channel{
 			channel(t, "0-0:1.0.0"), channel(t, "1-1:21.25.0"),
 		}}},
 		Profiles: []meter.Profile{{

@@ -88,7 +88,12 @@ func (v *visit) readLayout(ctx context.Context, profile obis.Code) (*layout, err
 	if read.Clock < 0 {
 		return nil, fmt.Errorf("%w: %w", dlms.ErrMalformed, errNoClock)
 	}
-	l := &layout{Layout: read, columns: make([]column, len(read.Columns)), selector: v.cfg.Quirks.Selector, page: captures}
+	return newLayout(read, v.cfg.Quirks.Selector), nil
+}
+
+// newLayout finds out which columns give readings.
+func newLayout(read *dlms.Layout, selector dlms.Selector) *layout {
+	l := &layout{Layout: read, columns: make([]column, len(read.Columns)), selector: selector, page: captures}
 	for i, c := range read.Columns {
 		a := c.Attribute
 		l.columns[i].channel = meter.ChannelOf(a.Code, a.Class, a.ID)
@@ -102,7 +107,7 @@ func (v *visit) readLayout(ctx context.Context, profile obis.Code) (*layout, err
 			}
 		}
 	}
-	return l, nil
+	return l
 }
 
 // clockQuestion asks for the meter's clock, if it is not known yet whether its

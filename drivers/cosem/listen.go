@@ -108,6 +108,8 @@ type Known struct {
 	// Objects are those of its push setup, where it sends values only: see
 	// ParsePushed.
 	Objects []dlms.Column
+	// Events names what its model tells by number; nil is nothing.
+	Events *Events
 }
 
 // Receiver takes what meters send unasked: data-notifications,
@@ -287,6 +289,9 @@ func (r *Receiver) parse(from Sender, o *opened) (Pushed, error) {
 		return Pushed{}, fmt.Errorf("%w: %v, want %v", security.ErrWeak, o.policy, r.Policy)
 	}
 	p.identify(o)
+	if o.known != nil {
+		p.Rows = o.known.Events.beside(p.Rows)
+	}
 	return p, nil
 }
 

@@ -9,13 +9,19 @@ import (
 	"gridgate/dlms"
 )
 
+// maxBegun is how many senders on one connection may have blocks to come. Who
+// concentrates meters sends the pushes of one after those of another.
+const maxBegun = 2
+
 // intake puts together what comes in pieces. It is of one goroutine.
 type intake struct {
 	*Receiver
 	// oneWay says that no answer gets to the sender, so that what is lost stays
 	// lost.
 	oneWay bool
-	begun  map[Sender]*blocks
+	// most is how many senders may have begun; 0 is maxSenders.
+	most  int
+	begun map[Sender]*blocks
 }
 
 // blocks are those of one sender, of which not all have come.
@@ -150,7 +156,11 @@ func (in *intake) of(from Sender) *blocks {
 			oldest = who
 		}
 	}
-	if b := in.begun[oldest]; b != nil && len(in.begun) >= maxSenders {
+	most := in.most
+	if most == 0 {
+		most = maxSenders
+	}
+	if b := in.begun[oldest]; b != nil && len(in.begun) >= most {
 		in.giveUp(oldest, b)
 	}
 	b := &blocks{at: now}

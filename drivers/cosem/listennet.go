@@ -166,7 +166,7 @@ func (cs *callers) hear(c *caller) {
 // serve takes the frames of a connection until it ends. After a frame that is
 // none nobody knows where the next is.
 func (r *Receiver) serve(c *caller, room *callers) error {
-	in := intake{Receiver: r}
+	in := intake{Receiver: r, most: maxBegun}
 	defer in.end()
 	for first := true; ; first = false {
 		if err := c.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {

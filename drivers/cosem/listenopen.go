@@ -121,7 +121,7 @@ func (r *Receiver) opener(c candidate) security.Receiver {
 		window = &r.window
 	}
 	return security.Receiver{
-		Suite: c.Suite, Policy: c.Policy, Title: c.title, Keys: c.Keys, Direction: security.FromServer, Window: window,
+		Suite: c.Suite, Policy: c.Policy, Title: c.title, Keys: c.Keys, Direction: security.Unasked, Window: window,
 	}
 }
 
@@ -164,6 +164,9 @@ func (r *Receiver) openGeneral(from Sender, apdu []byte) (opened, error) {
 	title, err := security.ParseTitle(g.Originator)
 	if err != nil {
 		return opened{}, fmt.Errorf("originator: %w", err)
+	}
+	if title.IsZero() {
+		return opened{}, fmt.Errorf("originator: %w: it is zero", security.ErrTitle)
 	}
 	c := r.candidates(from, title)[0] // a title has candidates
 	key := c.Keys.Encryption

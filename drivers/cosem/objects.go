@@ -114,10 +114,8 @@ func mayRead(mode, version uint8) bool {
 // who the meter is and what failed. Errors are those of take, and as of Visit.
 func (m *Meter) Rows(ctx context.Context, p meter.Profile, until int64, take func(meter.Got) error) error {
 	for {
-		got, err := m.converse(ctx, func(ctx context.Context, v *visit) error {
-			v.until = until
-			return v.run(ctx, meter.Ask{Profiles: []meter.Profile{p}})
-		})
+		p.Until = until
+		got, err := m.Visit(ctx, meter.Ask{Profiles: []meter.Profile{p}})
 		since := p.Since
 		for _, c := range got.Cursors {
 			since = c.Time

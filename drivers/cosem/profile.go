@@ -31,7 +31,7 @@ const (
 // come back.
 var errFuture = errors.New("captured in the future: is the meter's clock wrong, or the gateway's?")
 
-// profile reads the rows of a profile that are newer than p.Since.
+// profile reads the rows of a profile that are newer than p.Since, up to p.Until.
 func (v *visit) profile(ctx context.Context, p meter.Profile) error {
 	code, class, id, ok := p.Channel.Attribute()
 	if !ok || class != meter.ClassProfile || id != 2 {
@@ -61,20 +61,19 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 	t := table{layout: l, model: v.model, since: p.Since, base: meter.Row{
 		Meter: v.cfg.ID, Serial: v.serial, Lane: p.Lane, Period: uint32(l.Period / time.Second), Quality: v.quality(),
 	}}
-	t.until = max(v.cfg.Now().Time, p.Since) + ahead
-	end := t.until
-	if v.until > 0 {
-		end = min(end, v.until)
+	now := v.cfg.Now().Time
+	t.until = max(now, p.Since) + ahead
+	if p.Until != 0 && p.Until < t.until {
+		t.until, t.ends = p.Until, true
 	}
-	if p.Since >= end {
-		return nil
-	}
+	// The meter is asked for whole seconds.
+	begin, end := time.UnixMilli(p.Since).Truncate(time.Second), time.UnixMilli(t.until+999).Truncate(time.Second)
 	pages := v.client.Pages(l.Layout, dlms.Rows{
-		Since: time.UnixMilli(p.Since).Truncate(time.Second), Until: time.UnixMilli(end).Truncate(time.Second),
+		Since: begin, Until: end,
 		Zone: v.cfg.TimeZone, Local: v.cache.localTime, Page: l.page, Most: maxWhole,
 	})
 	pages.Selector = l.selector
-	for pages.More() && len(t.rows) < maxRows {
+	for p.Since < t.until && pages.More() && len(t.rows) < maxRows {
 		rows, err := pages.Next(ctx)
 		if err = v.tried(err); err != nil {
 			if ctx.Err() != nil {
@@ -89,14 +88,17 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 		t.base.Stamp = v.cfg.Now()
 		t.add(rows)
 	}
+	if all := !pages.More() || p.Since >= t.until; all && t.ends && p.Until <= now {
+		t.since = max(t.since, p.Until) // of the future the meter may still have rows
+	}
 	v.take(p, &t)
 	return nil
 }
 
 // take puts what was read into Got.
 func (v *visit) take(p meter.Profile, t *table) {
-	v.got.Rows = append(v.got.Rows, t.rows...)
-	if t.since > p.Since {
+	v.got.Rows = append(v.got.Rows, v.cfg.Events.beside(t.rows)...)
+	if t.since > p.Since || t.ends && t.since == p.Until {
 		v.got.Cursors = append(v.got.Cursors, meter.Cursor{Meter: v.cfg.ID, Serial: v.serial, Profile: p.Channel, Time: t.since})
 	}
 	for _, c := range t.layout.columns {

@@ -252,8 +252,10 @@ func (p *pushed) attribute(a dlms.Attribute, v axdr.Value, scale dlms.ScalerUnit
 }
 
 // isAlarm says whether a code is one of alarm registers and what describes them
-// (IEC 62056-6-1, 0-b:97.98.e).
-func isAlarm(c obis.Code) bool { return c[0] == 0 && c[2] == 97 && c[3] == 98 }
+// (IEC 62056-6-1, 0-b:97.98.e), or holds the number of an event (0-b:96.11.e).
+func isAlarm(c obis.Code) bool {
+	return c[0] == 0 && (c[2] == 97 && c[3] == 98 || c[2] == 96 && c[3] == 11)
+}
 
 // walk takes data that nobody describes. Some makes put the code before each
 // value, and scaler and unit behind it.

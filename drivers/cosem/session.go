@@ -30,6 +30,9 @@ func (m *Meter) session(ctx context.Context, port line.Port) (kept bool, err err
 	if _, err := client.Associate(ctx); err != nil {
 		return false, err
 	}
+	if m.counter != nil {
+		m.counter.Took()
+	}
 	m.client, m.opened = client, m.line.Opened()
 	return false, nil
 }

@@ -15,6 +15,7 @@ type table struct {
 	base   meter.Row // what is the same in all rows; its stamp is the gateway's now
 	since  int64     // the newest capture time there is; rows up to it are not taken again
 	until  int64     // rows after it are not taken
+	ends   bool      // until is where the stretch ends that was asked for, not the future
 
 	rows     []meter.Row
 	timeless int // rows whose time is no moment
@@ -33,7 +34,9 @@ func (t *table) add(rows []dlms.ProfileRow) {
 		}
 		at := row.Time.UnixMilli()
 		if at > t.until {
-			t.early++
+			if !t.ends {
+				t.early++
+			}
 			continue
 		}
 		if at <= t.since {

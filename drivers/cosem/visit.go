@@ -24,9 +24,6 @@ type visit struct {
 	// untried says that the association is of an earlier visit, and that the
 	// meter has not answered on it in this one.
 	untried bool
-	// until is how far profiles are asked for, in milliseconds since 1970; 0
-	// is to their end.
-	until int64
 	// unscaled has the scalers that were asked for in this visit, nil where the
 	// meter gave them.
 	unscaled map[dlms.Attribute]error
@@ -40,20 +37,42 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 	if err := v.readModel(ctx); err != nil {
 		return err
 	}
-	if err := v.registers(ctx, ask.Groups); err != nil {
+	if err := v.clears(ctx, ask.Clears); err != nil {
 		return err
 	}
-	for _, p := range ask.Profiles {
-		if err := v.profile(ctx, p); err != nil {
-			return err
-		}
-	}
-	if ask.Clock {
-		if err := v.clock(ctx); err != nil {
+	for _, lane := range meter.Lanes() {
+		if err := v.lane(ctx, ask, lane); err != nil {
 			return err
 		}
 	}
 	v.keepListMax()
+	v.remember()
+	return nil
+}
+
+// lane reads what is asked for of a lane: what a visit that is cut short has
+// not read is what matters least. Behind the alarms comes the clock.
+func (v *visit) lane(ctx context.Context, ask meter.Ask, lane meter.Lane) error {
+	var groups []meter.Group
+	for _, g := range ask.Groups {
+		if g.Lane == lane {
+			groups = append(groups, g)
+		}
+	}
+	if err := v.registers(ctx, groups); err != nil {
+		return err
+	}
+	for _, p := range ask.Profiles {
+		if p.Lane != lane {
+			continue
+		}
+		if err := v.profile(ctx, p); err != nil {
+			return err
+		}
+	}
+	if lane == meter.Alarm && ask.Clock {
+		return v.clock(ctx)
+	}
 	return nil
 }
 
@@ -138,6 +157,7 @@ func (v *visit) identify(ctx context.Context) error {
 	}
 	if v.cache.serial != v.serial || v.serial == "" && v.cache.opened != v.opened {
 		v.cache = cache{serial: v.serial, opened: v.opened}
+		v.recall()
 	}
 	return nil
 }

@@ -1,0 +1,128 @@
+package cosem
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+
+	"gridgate/dlms/axdr"
+	"gridgate/dlms/security"
+	"gridgate/dlms/wrapper"
+)
+
+// TestAnOriginatorOfZeros is in nobody's configuration, and stops nothing.
+func TestAnOriginatorOfZeros(t *testing.T) {
+	t.Parallel()
+	apdu := []byte{security.TagGeneralCiphering, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0x20, 0, 0, 0, 1, 9}
+	for name, meters := range map[string][]Known{
+		"nobody is known":  nil,
+		"a meter is known": {{ID: "a", Protection: Protection{Keys: testKeys(t), Policy: security.Encrypted}}},
+	} {
+		h := newHeard()
+		h.Meters = meters
+		in := intake{Receiver: &h.Receiver}
+		in.take(at("10.0.0.7:1"), apdu)
+		if h.only(t, security.ErrTitle); h.rows != "" {
+			t.Errorf("%s: %s", name, h.rows)
+		}
+	}
+}
+
+// TestAConnectionOfManySenders begins what it does not end, as many as there may
+// be: on one connection that is few, since there may be many connections.
+func TestAConnectionOfManySenders(t *testing.T) {
+	t.Parallel()
+	h := newHeard()
+	lost := make(chan error, 100)
+	h.Bad = func(_ Sender, err error) { lost <- err }
+	here, there := net.Pipe()
+	c := &caller{Conn: there, from: Sender{Net: netip.MustParseAddrPort("10.0.0.7:1")}}
+	done := make(chan error, 1)
+	go func() { done <- h.serve(c, &callers{}) }()
+	go func() { // acknowledgements
+		b := make([]byte, 100)
+		for {
+			if _, err := here.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+	apdu := block(0x40, 1, bytes.Repeat([]byte{1}, 100))
+	for port := range uint16(20) {
+		b, err := wrapper.Header{Source: port + 1, Destination: 1, Length: uint16(len(apdu))}.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := here.Write(append(b, apdu...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 - maxBegun {
+		if err := <-lost; !errors.Is(err, ErrLost) {
+			t.Error(err)
+		}
+	}
+	_ = here.Close()
+	<-done
+}
+
+// TestAPushBesideAnAnswer: a meter that calls protects what it sends before it
+// has a connection, and meanwhile answers who reads it. Its push is no repetition
+// for that, and taken once.
+func TestAPushBesideAnAnswer(t *testing.T) {
+	t.Parallel()
+	h := newHeard()
+	meter := sealer(t, pusher, security.AuthenticatedEncrypted)
+	h.Meters = []Known{{ID: "a", Title: meter.Title, Protection: Protection{Keys: testKeys(t), Policy: security.Authenticated}}}
+	h.Received = &security.Window{}
+	push := seal(t, meter, data(t, axdr.Unsigned(7)), true)
+	answer := seal(t, meter, []byte{0xC4, 1, 0xC1, 0, 17, 1}, false)
+	reading := security.Receiver{
+		Policy: security.Authenticated, Title: meter.Title, Keys: testKeys(t), Direction: security.FromServer, Window: h.Received,
+	}
+	if _, err := reading.Unprotect(nil, answer); err != nil {
+		t.Fatal(err)
+	}
+	in := intake{Receiver: &h.Receiver}
+	in.take(at("10.0.0.7:1"), push)
+	h.only(t, nil)
+	if len(h.pushes) != 1 {
+		t.Fatalf("%d pushes were taken", len(h.pushes))
+	}
+	h.recent = recent{} // long ago
+	in.take(at("10.0.0.7:1"), push)
+	h.only(t, security.ErrReplay)
+	if _, err := reading.Unprotect(nil, answer); !errors.Is(err, security.ErrReplay) {
+		t.Errorf("the answer again: %v", err)
+	}
+}
+
+// TestWhoSaysAgainThatWeAreBehind and can say it in the clear does not use up the
+// key: visit by visit, one jump in all.
+func TestWhoSaysAgainThatWeAreBehind(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, securedMeter(t))
+	s := &store{known: true}
+	m := r.driver(t, secured(t, func(c *Config) { c.Counters = s }))
+	ahead, asked := uint32(0), 0
+	r.spoil(func(request, frame []byte) []byte {
+		if request[0] != 0x60 {
+			return frame
+		}
+		if asked++; asked%2 == 1 { // a visit asks twice, and goes on behind the first
+			ahead += security.MaxJump - 5000
+		}
+		return binary.BigEndian.AppendUint32(append(frame[:6:6], "\x00\x07\xD8\x02\x06"...), ahead)
+	})
+	var err error
+	for range 5 {
+		_, err = m.Visit(t.Context(), registers(t, "1-0:1.8.0"))
+	}
+	var jump *security.JumpError
+	if !errors.As(err, &jump) || len(s.raised) > 1 {
+		t.Errorf("raised %v: %v", s.raised, err)
+	}
+}
