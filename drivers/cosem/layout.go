@@ -29,7 +29,12 @@ type layout struct {
 	// captures a request asks for.
 	selector dlms.Selector
 	page     uint32
+	held     int // how often in a row rows were left for a later visit
 }
+
+// maxHeld is for how many visits rows wait for a scaler that the meter may give
+// at another time. Then they are read without its column.
+const maxHeld = 3
 
 type column struct {
 	channel meter.Channel
@@ -63,6 +68,7 @@ func (v *visit) layout(ctx context.Context, profile obis.Code) (*layout, error) 
 	if err := v.readAll(ctx, questions); err != nil {
 		return nil, err
 	}
+	passing := false
 	for i := range l.columns {
 		c := &l.columns[i]
 		if c.err = c.wrong; c.err == nil && l.gives(i) {
@@ -71,8 +77,22 @@ func (v *visit) layout(ctx context.Context, profile obis.Code) (*layout, error) 
 				c.err = v.model.cannot(c.scale.Unit)
 			}
 		}
+		if passing = passing || isPassing(c.err); passing && l.held < maxHeld {
+			l.held++ // behind the cursor nothing is read again
+			return nil, fmt.Errorf("column %s: %w", c.channel.Short(), c.err)
+		}
+	}
+	if !passing {
+		l.held = 0
 	}
 	return l, nil
+}
+
+// isPassing says whether the meter may answer another time what it did not now.
+func isPassing(err error) bool {
+	var exception *dlms.ExceptionError
+	return errors.As(err, &exception) || errors.Is(err, dlms.TemporaryFailure) || errors.Is(err, errUnread) ||
+		errors.Is(err, dlms.ErrMalformed) && !errors.Is(err, errRatio)
 }
 
 // gives says whether a column gives readings.

@@ -372,3 +372,78 @@ func FuzzTable(f *testing.F) {
 		}
 	})
 }
+
+// TestColumnsWaitForTheirScaler: a scaler that is not to be had at the moment
+// costs no row of its column.
+func TestColumnsWaitForTheirScaler(t *testing.T) {
+	t.Parallel()
+	at := start().Add(-3 * time.Hour)
+	for title, c := range map[string]struct {
+		spoilt string
+		answer string // to a request for it; its third octet becomes the request's
+		visits int    // that fail
+	}{
+		"temporary failure":        {"1-0:1.8.0*255/3:3", "\xC4\x01\x00\x01\x02", 1},
+		"exception":                {"1-0:1.8.0*255/3:3", "\xD8\x02\x02", 1},
+		"the register was refused": {"1-0:1.8.0*255/3:2", "\xC4\x01\x00\x01\x02", 0},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, dlmstest.Options{Objects: append(objects("A1"), dlmstest.Profile(obisOf(load), columns(), 900, stored(at, start(), nil)))})
+			m := r.driver(t, Config{})
+			r.spoil(func(request, frame []byte) []byte {
+				if name(request) == c.spoilt {
+					answer := []byte(c.answer)
+					if answer[0] == 0xC4 {
+						answer[2] = request[2]
+					}
+					return append(append(frame[:6:6], 0, byte(len(answer))), answer...)
+				}
+				return frame
+			})
+			ask := since(t, at)
+			ask.Groups = registers(t, "1-0:1.8.0").Groups
+			for range c.visits {
+				got, err := m.Visit(t.Context(), ask)
+				if err != nil || len(got.Rows) != 0 || len(got.Cursors) != 0 || len(got.Failures) != 2 {
+					t.Fatalf("%v, %s", err, describe(got))
+				}
+			}
+			if c.visits > 0 {
+				r.spoil(nil)
+			}
+			got, err := m.Visit(t.Context(), ask)
+			got.Rows = slices.DeleteFunc(got.Rows, func(r meter.Row) bool { return r.Lane != meter.Interval })
+			if err != nil || len(got.Rows) != 11 || got.Rows[0].Value.String() != "0.1" || len(got.Cursors) != 1 {
+				t.Errorf("%v, %s", err, describe(got))
+			}
+		})
+	}
+}
+
+// TestColumnWithoutScaler: one that never gives its scaler does not keep back
+// the other columns for good.
+func TestColumnWithoutScaler(t *testing.T) {
+	t.Parallel()
+	at := start().Add(-time.Hour)
+	r := newRig(t, dlmstest.Options{Objects: append(objects("A1"), dlmstest.Profile(obisOf(load), columns(
+		dlmstest.Column{Class: 3, Code: obisOf("1-0:16.7.0"), ID: 2}), 900, given(row(when(at.Add(quarter), 0), axdr.Unsigned(0), units(1), units(2)))))})
+	m := r.driver(t, Config{})
+	r.spoil(func(request, frame []byte) []byte {
+		if name(request) == "1-0:16.7.0*255/3:3" {
+			return append(frame[:6:6], 0, 3, 0xD8, 2, 2)
+		}
+		return frame
+	})
+	var rows []int
+	for range 6 {
+		got, err := m.Visit(t.Context(), since(t, at))
+		if err != nil || len(got.Failures) != 1 {
+			t.Fatalf("%v, %s", err, describe(got))
+		}
+		rows = append(rows, len(got.Rows))
+	}
+	if !slices.Equal(rows, []int{0, 0, 0, 1, 1, 1}) {
+		t.Errorf("rows %v", rows)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -210,6 +211,7 @@ func (v *visit) registers(ctx context.Context, groups []meter.Group) error {
 		}
 	}
 	stopped := v.readAll(ctx, questions)
+	defer maps.DeleteFunc(v.unscaled, func(_ dlms.Attribute, err error) bool { return errors.Is(err, errUnread) })
 	for _, r := range readings {
 		switch {
 		case r.attribute == (dlms.Attribute{}):
