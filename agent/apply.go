@@ -59,6 +59,8 @@ func stopLines(lines map[string]*runningLine) {
 // restarted: an unchanged line misses no poll. What cannot change while the
 // agent runs is refused whole, and the old configuration goes on.
 func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
+	a.applying.Lock()
+	defer a.applying.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.lines == nil {
@@ -93,7 +95,13 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		a.startUplink(ctx, next)
 	}
 	if diff.Push {
-		a.push.stop()
+		push := a.push
+		a.mu.Unlock() // what is being taken may wait for it
+		push.stop()
+		a.mu.Lock()
+		if a.lines == nil {
+			return errors.New("the agent is stopping")
+		}
 		a.startPush(ctx, next)
 	}
 	a.cfg = next

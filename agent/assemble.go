@@ -59,6 +59,9 @@ type Agent struct {
 	// show what an early removal does.
 	uplinkStore uplinkStore
 
+	// applying is held while a configuration is applied, also where mu is not.
+	applying sync.Mutex
+
 	mu      sync.Mutex
 	cfg     *configs.Config
 	running bool // Run has started the lines and the uplink

@@ -136,6 +136,7 @@ func arrange(profiles []obis.Code, periods map[obis.Code]time.Duration, objects 
 func foundName(f *Found) string {
 	name := []byte("auto-" + f.Lane.String())
 	if code, _, _, ok := f.Profile.Attribute(); ok {
+		name = append(name, '-')
 		text := code.String()
 		for i := range len(text) {
 			if c := text[i]; c >= '0' && c <= '9' {

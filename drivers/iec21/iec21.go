@@ -68,6 +68,7 @@ type Meter struct {
 	command  byte                   // the read command that it takes; 0 is not known
 	seasoned bool                   // its times begin with a season
 	serialAt string                 // the address of its serial number
+	shows    map[meter.Channel]bool // profiles that were read
 }
 
 // New gives the driver of a meter on a line. It sends nothing.

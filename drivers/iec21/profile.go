@@ -21,6 +21,7 @@ const (
 	// ahead is how far behind the gateway's time is asked, in milliseconds:
 	// the meter's clock may be ahead.
 	ahead      = 24 * 60 * 60 * 1000
+	minute     = 60 * 1000    // what times are told to, in milliseconds
 	century    = 946684800000 // the year 2000, in milliseconds since 1970
 	maxColumns = 64
 )
@@ -28,7 +29,7 @@ const (
 // errLayout says that the answer is not a load profile.
 var errLayout = errors.New("not a load profile")
 
-// profile reads the rows of a profile that are newer than p.Since.
+// profile reads the rows of a profile that are newer than p.Since, up to p.Until.
 // When a session ends before its end, p.Since is where the next goes on.
 func (v *visit) profile(ctx context.Context, s *session, p *meter.Profile) error {
 	code, class, attribute, ok := p.Channel.Attribute()
@@ -37,15 +38,29 @@ func (v *visit) profile(ctx context.Context, s *session, p *meter.Profile) error
 		return nil
 	}
 	p.Since = max(p.Since, century) // a year has two digits
-	end := max(v.cfg.Now().Time, p.Since) + ahead
+	now := v.cfg.Now().Time
+	end := max(now, p.Since) + ahead
+	ends := p.Until != 0 && p.Until < end
+	if ends {
+		end = p.Until
+	}
 	t := table{zone: v.cfg.TimeZone, since: p.Since, until: end, base: meter.Row{
 		Meter: v.cfg.ID, Serial: v.got.Identity.Found, Lane: p.Lane, Quality: v.quality(),
 	}}
-	err := v.follow(ctx, s, &t, addressOf(code), end)
+	all, err := v.follow(ctx, s, &t, addressOf(code), end)
 	v.got.Rows = append(v.got.Rows, t.rows...)
-	if t.since > p.Since {
+	switch {
+	case t.known:
+		v.showed(p.Channel)
+	case ends && isRefused(err) && v.shows[p.Channel]:
+		all, err = true, nil // so it says that there are no rows
+	}
+	if all && ends && p.Until <= now { // of the future the meter may still have rows
+		t.since = max(t.since, p.Until)
+	}
+	if t.since > p.Since || ends && t.since == p.Until {
 		p.Since = t.since
-		v.got.Cursors = append(v.got.Cursors, meter.Cursor{Meter: v.cfg.ID, Serial: v.got.Identity.Found, Profile: p.Channel, Time: p.Since})
+		v.reached(meter.Cursor{Meter: v.cfg.ID, Serial: v.got.Identity.Found, Profile: p.Channel, Time: p.Since})
 	}
 	for _, e := range t.failures {
 		v.failed(p.Channel, e)
@@ -57,14 +72,36 @@ func (v *visit) profile(ctx context.Context, s *session, p *meter.Profile) error
 	return err
 }
 
+// showed notes that a meter has a profile: when it refuses a stretch of it, there
+// is nothing in it.
+func (m *Meter) showed(profile meter.Channel) {
+	if m.shows == nil {
+		m.shows = make(map[meter.Channel]bool)
+	}
+	m.shows[profile] = true
+}
+
+// reached notes how far a profile was read; the session before may not have come
+// as far.
+func (v *visit) reached(c meter.Cursor) {
+	for i := range v.got.Cursors {
+		if v.got.Cursors[i].Profile == c.Profile {
+			v.got.Cursors[i] = c
+			return
+		}
+	}
+	v.got.Cursors = append(v.got.Cursors, c)
+}
+
 // follow asks for the rows window by window, until it has all or enough for
 // one visit. A window without rows makes the next twice as long.
-func (v *visit) follow(ctx context.Context, s *session, t *table, address string, end int64) error {
+func (v *visit) follow(ctx context.Context, s *session, t *table, address string, end int64) (all bool, err error) {
 	const day = 24 * 60 * 60 * 1000
 	span := int64(day)
 	var refused error
 	some := false
-	for from := t.since; from < end && len(t.rows) < maxRows; {
+	from := t.since
+	for from < end && len(t.rows) < maxRows {
 		to := min(from+span, end)
 		before := len(t.rows)
 		err := v.window(ctx, s, t, address, from, to)
@@ -72,7 +109,7 @@ func (v *visit) follow(ctx context.Context, s *session, t *table, address string
 		case isRefused(err):
 			refused = err // it may mean that there are no rows
 		case err != nil:
-			return fmt.Errorf("%s: %w", address, err)
+			return false, fmt.Errorf("%s: %w", address, err)
 		default:
 			some = true
 		}
@@ -84,9 +121,9 @@ func (v *visit) follow(ctx context.Context, s *session, t *table, address string
 		from = max(to, t.since)
 	}
 	if !some {
-		return refused
+		return false, refused
 	}
-	return nil
+	return from >= end, nil
 }
 
 // window reads the rows in a range. The first of a meter finds out whether its
@@ -108,7 +145,7 @@ func (v *visit) captured(ctx context.Context, s *session, t *table, address stri
 	if command == 0 {
 		command = readCommands()[0]
 	}
-	f, err := s.request(ctx, "R"+string(rune(command)), address+"("+v.asTime(from)+";"+v.asTime(to)+")")
+	f, err := s.request(ctx, "R"+string(rune(command)), address+"("+v.asTime(from)+";"+v.asTime(to+minute-1)+")")
 	if err != nil {
 		return err
 	}

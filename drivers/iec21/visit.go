@@ -1,6 +1,7 @@
 package iec21
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,10 @@ type wanted struct {
 
 func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 	v.clock, v.profiles = ask.Clock, slices.Clone(ask.Profiles)
+	ask.Groups = slices.Clone(ask.Groups)
+	// What a visit that is cut short has not read is what matters least.
+	slices.SortStableFunc(ask.Groups, func(a, b meter.Group) int { return cmp.Compare(a.Lane, b.Lane) })
+	slices.SortStableFunc(v.profiles, func(a, b meter.Profile) int { return cmp.Compare(a.Lane, b.Lane) })
 	if v.cfg.Mode == Programming {
 		for _, g := range ask.Groups {
 			for _, c := range g.Channels {
