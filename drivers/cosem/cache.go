@@ -119,7 +119,7 @@ func (v *visit) readAll(ctx context.Context, questions []question) error {
 		if err != nil && len(list) > 1 && !v.untried {
 			v.blameList(ctx, err)
 		}
-		switch err = v.tried(err); {
+		switch err = v.tried(ctx, err); {
 		case err != nil && !isOfOne(err):
 			return err
 		case err != nil:
@@ -131,6 +131,8 @@ func (v *visit) readAll(ctx context.Context, questions []question) error {
 		for i, item := range items {
 			if item.Err != nil {
 				item.Err = refused(list[i], item.Err)
+			} else {
+				v.good = list[i]
 			}
 			questions[i].take(item.Value, item.Err)
 		}

@@ -101,8 +101,9 @@ type Meter struct {
 	link    *link
 	opened  uint64 // which opening of the line the session is on
 	serial  string
-	known   bool // the serial number was asked for in this session
-	leaving bool // the line may still end the conversation before
+	known   bool           // the serial number was asked for in this session
+	good    dlms.Attribute // was read in this session; the zero value is none
+	leaving bool           // the line may still end the conversation before
 	wire    *wire
 
 	// The protection, over all sessions.
@@ -148,7 +149,11 @@ func New(cfg Config, l *line.Line) *Meter {
 // meter.ErrAuthentication, meter.ErrNoAnswer and meter.ErrGarbled where they
 // are that.
 func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
-	return m.converse(ctx, func(ctx context.Context, v *visit) error { return v.run(ctx, ask) })
+	done := newProgress()
+	return m.converse(ctx, func(ctx context.Context, v *visit) error {
+		v.done = done
+		return v.run(ctx, done.left(ask))
+	})
 }
 
 // converse has one conversation with the meter: do says what it is about.
@@ -164,6 +169,10 @@ func (m *Meter) converse(ctx context.Context, do func(context.Context, *visit) e
 		// The association of the visit before is gone, and nothing was read.
 		got = nothing
 		err = m.turn(ctx, do, &got)
+	}
+	if errors.Is(err, errBroken) && ctx.Err() == nil {
+		err = m.turn(ctx, do, &got)
+		return got, err
 	}
 	if err == nil || ctx.Err() != nil || !m.doubtsCounter(err) {
 		return got, err

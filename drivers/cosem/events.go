@@ -133,7 +133,7 @@ func (v *visit) clear(ctx context.Context, c meter.Clear) error {
 	}
 	data.Num = left
 	if err := v.client.Set(ctx, a, data); err != nil {
-		return fmt.Errorf("set %v: %w", a, v.tried(err))
+		return fmt.Errorf("set %v: %w", a, v.tried(ctx, err))
 	}
 	return nil
 }

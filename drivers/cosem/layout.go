@@ -102,7 +102,7 @@ func (l *layout) gives(i int) bool {
 
 func (v *visit) readLayout(ctx context.Context, profile obis.Code) (*layout, error) {
 	read, err := v.client.ReadColumns(ctx, profile)
-	if err = v.tried(err); err != nil {
+	if err = v.tried(ctx, err); err != nil {
 		return nil, err
 	}
 	if read.Clock < 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gridgate/dlms"
@@ -75,7 +76,7 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 	pages.Selector = l.selector
 	for p.Since < t.until && pages.More() && len(t.rows) < maxRows {
 		rows, err := pages.Next(ctx)
-		if err = v.tried(err); err != nil {
+		if err = v.tried(ctx, err); err != nil {
 			if ctx.Err() != nil {
 				l.page = max(l.page/2, leastCaptures)
 			}
@@ -97,8 +98,16 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 
 // take puts what was read into Got.
 func (v *visit) take(p meter.Profile, t *table) {
+	if v.done != nil {
+		v.done.since[p] = t.since
+	}
 	v.got.Rows = append(v.got.Rows, v.cfg.Events.beside(t.rows)...)
-	if t.since > p.Since || t.ends && t.since == p.Until {
+	begun := slices.IndexFunc(v.got.Cursors, func(c meter.Cursor) bool { return c.Profile == p.Channel && c.Time == p.Since })
+	switch {
+	case t.since <= p.Since && !(t.ends && t.since == p.Until):
+	case v.done != nil && v.done.again && begun >= 0: // before the association was lost
+		v.got.Cursors[begun].Time = t.since
+	default:
 		v.got.Cursors = append(v.got.Cursors, meter.Cursor{Meter: v.cfg.ID, Serial: v.serial, Profile: p.Channel, Time: t.since})
 	}
 	for _, c := range t.layout.columns {

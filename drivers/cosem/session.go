@@ -24,7 +24,7 @@ func (m *Meter) session(ctx context.Context, port line.Port) (kept bool, err err
 		m.link.probe = true
 		return true, nil
 	}
-	m.client, m.known, m.serial = nil, false, ""
+	m.client, m.known, m.serial, m.good = nil, false, "", dlms.Attribute{}
 	m.link = m.connect(port, m.cfg.Client)
 	client := dlms.NewClient(m.link, m.options())
 	if _, err := client.Associate(ctx); err != nil {

@@ -33,7 +33,7 @@ func (v *visit) readModel(ctx context.Context) error {
 		return nil
 	}
 	r, err := v.client.ReadRatios(ctx)
-	switch err = v.tried(err); {
+	switch err = v.tried(ctx, err); {
 	case err == nil && !isWhole(r.Current, r.Voltage):
 		v.model.noRatio = fmt.Errorf("%w: %w: %v and %v", dlms.ErrMalformed, errRatio, r.Current, r.Voltage)
 	case err == nil:

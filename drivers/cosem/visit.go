@@ -29,6 +29,10 @@ type visit struct {
 	// meter gave them.
 	unscaled map[dlms.Attribute]error
 	model    model
+	// done is what a visit can go on from where its association is lost, nil
+	// where it cannot, and probed that it was asked once whether it is.
+	done   *progress
+	probed bool
 }
 
 func (v *visit) run(ctx context.Context, ask meter.Ask) error {
@@ -41,6 +45,7 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 	if err := v.clears(ctx, ask.Clears); err != nil {
 		return err
 	}
+	v.done.began = true
 	for _, lane := range meter.Lanes() {
 		if err := v.lane(ctx, ask, lane); err != nil {
 			return err
@@ -70,9 +75,12 @@ func (v *visit) lane(ctx context.Context, ask meter.Ask, lane meter.Lane) error 
 		if err := v.profile(ctx, p); err != nil {
 			return err
 		}
+		v.done.profiles[p] = true
 	}
 	if lane == meter.Alarm && ask.Clock {
-		return v.clock(ctx)
+		err := v.clock(ctx)
+		v.done.clock = err == nil
+		return err
 	}
 	return nil
 }
@@ -80,14 +88,24 @@ func (v *visit) lane(ctx context.Context, ask meter.Ask, lane meter.Lane) error 
 // get reads an attribute.
 func (v *visit) get(ctx context.Context, a dlms.Attribute) (axdr.Value, error) {
 	value, err := v.client.Get(ctx, a)
-	return value, v.tried(err)
+	if err == nil {
+		v.good = a
+	}
+	return value, v.tried(ctx, err)
 }
 
 // tried makes the first failure on an association that was kept errStale, when
-// it looks as if the meter had forgotten the association.
-func (v *visit) tried(err error) error {
-	if v.untried && isForgotten(err) {
+// it looks as if the meter had forgotten the association, and one later on
+// errBroken.
+func (v *visit) tried(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+	case v.untried && isForgotten(err):
 		return fmt.Errorf("%w: %w", errStale, err)
+	default:
+		if gone := v.lost(ctx, err); gone != nil {
+			return gone
+		}
 	}
 	v.untried = false
 	return err
@@ -99,14 +117,14 @@ func isRefusal(err error) bool {
 	var access dlms.AccessError
 	var exception *dlms.ExceptionError
 	var service *dlms.ServiceError
-	return !errors.Is(err, errStale) && (errors.As(err, &access) || errors.As(err, &exception) && !isCipherException(exception) ||
+	return !isGone(err) && (errors.As(err, &access) || errors.As(err, &exception) && !isCipherException(exception) ||
 		errors.As(err, &service) || errors.Is(err, dlms.ErrNotGranted))
 }
 
 // isOfOne says whether err is about what was asked for, and the next question
 // makes sense.
 func isOfOne(err error) bool {
-	return isRefusal(err) || !errors.Is(err, errStale) && (errors.Is(err, dlms.ErrMalformed) || errors.Is(err, dlms.ErrTooLarge))
+	return isRefusal(err) || !isGone(err) && (errors.Is(err, dlms.ErrMalformed) || errors.Is(err, dlms.ErrTooLarge))
 }
 
 // refused says which attribute it was.
@@ -151,6 +169,9 @@ func (v *visit) identify(ctx context.Context) error {
 			v.serial = v.cfg.Serial // hexadecimal digits of either case
 		}
 		v.known = true
+	}
+	if v.done != nil && v.done.again && v.serial != v.got.Identity.Found {
+		return fmt.Errorf("%w: %q, and it was %q", errOther, v.serial, v.got.Identity.Found)
 	}
 	v.got.Identity = meter.Identity{
 		Want: v.cfg.Serial, Found: v.serial,
@@ -216,36 +237,40 @@ func (v *visit) registers(ctx context.Context, groups []meter.Group) error {
 		switch {
 		case r.attribute == (dlms.Attribute{}):
 			v.got.Failures = append(v.got.Failures, meter.Failure{Channel: r.channel, Err: ErrNotCOSEM})
+			v.done.read[reached{r.lane, r.channel}] = true
 		case r.read:
-			if err := v.register(r); err != nil {
+			done, err := v.register(r)
+			if err != nil {
 				return errors.Join(stopped, err)
 			}
+			v.done.read[reached{r.lane, r.channel}] = done
 		}
 	}
 	return stopped
 }
 
-// register makes a row of a channel that was read.
-func (v *visit) register(r *reading) error {
+// register makes a row of a channel that was read, or a failure. It is not done
+// where the visit stopped before the scaler was read.
+func (v *visit) register(r *reading) (done bool, err error) {
 	if r.err != nil {
-		return v.failed(r.channel, r.err)
+		return true, v.failed(r.channel, r.err)
 	}
 	scale, err := v.scale(r.attribute)
 	if errors.Is(err, errUnread) {
-		return nil // the visit stopped
+		return false, nil
 	}
 	if err != nil {
-		return v.failed(r.channel, err)
+		return true, v.failed(r.channel, err)
 	}
 	value, quality, err := v.model.value(r.data, r.attribute, scale)
 	if err != nil {
-		return v.failed(r.channel, err)
+		return true, v.failed(r.channel, err)
 	}
 	v.got.Rows = append(v.got.Rows, meter.Row{
 		Meter: v.cfg.ID, Serial: v.serial, Channel: r.channel, Stamp: r.stamp, Lane: r.lane,
 		Value: value, Unit: meter.Unit(scale.Unit), Quality: quality | v.quality(),
 	})
-	return nil
+	return true, nil
 }
 
 // quality is what is held against every row of the visit.

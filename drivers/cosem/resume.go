@@ -1,0 +1,96 @@
+package cosem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"gridgate/dlms"
+	"gridgate/internal/meter"
+)
+
+// errBroken says that the association was lost within a visit by a meter that
+// is there: it goes on where it was on a new one, once.
+var errBroken = errors.New("the association was lost")
+
+// errOther says that it was another meter that answered on the new one.
+var errOther = errors.New("another meter answers than before")
+
+// progress is what was done of what a visit is asked, over its associations.
+type progress struct {
+	began    bool // reading; nothing before is done twice
+	again    bool // it is on the second association
+	read     map[reached]bool
+	profiles map[meter.Profile]bool
+	since    map[meter.Profile]int64 // of those that were begun
+	clock    bool
+}
+
+// reached is a channel that was read or failed.
+type reached struct {
+	lane    meter.Lane
+	channel meter.Channel
+}
+
+func newProgress() *progress {
+	return &progress{read: map[reached]bool{}, profiles: map[meter.Profile]bool{}, since: map[meter.Profile]int64{}}
+}
+
+// left gives what is left to do.
+func (p *progress) left(ask meter.Ask) meter.Ask {
+	if !p.again {
+		return ask
+	}
+	left := meter.Ask{Clock: ask.Clock && !p.clock}
+	for _, g := range ask.Groups {
+		g.Channels = slices.DeleteFunc(slices.Clone(g.Channels), func(c meter.Channel) bool { return p.read[reached{g.Lane, c}] })
+		left.Groups = append(left.Groups, g)
+	}
+	for _, one := range ask.Profiles {
+		if p.profiles[one] {
+			continue
+		}
+		if at, ok := p.since[one]; ok {
+			one.Since = at
+		}
+		left.Profiles = append(left.Profiles, one)
+	}
+	return left
+}
+
+// lost says whether err, in the middle of a visit, means that the association
+// is gone, nil where it is about what was asked. That a service is not allowed
+// may be either: then something is asked that was answered before.
+func (v *visit) lost(ctx context.Context, err error) error {
+	const serviceNotAllowed = 1 // state-error of an exception
+	if v.done == nil || !v.done.began || v.done.again || ctx.Err() != nil {
+		return nil
+	}
+	notAllowed := func(err error) bool {
+		var exception *dlms.ExceptionError
+		return errors.As(err, &exception) && exception.State == serviceNotAllowed && !isCipherException(exception)
+	}
+	switch {
+	case isForgottenHDLC(err), isHangUp(err):
+	case notAllowed(err) && !v.probed && v.good != (dlms.Attribute{}):
+		v.probed = true
+		_, probe := v.client.Get(ctx, v.good)
+		switch {
+		case probe == nil:
+			return nil
+		case notAllowed(probe), isForgottenHDLC(probe), isHangUp(probe):
+		case isRefusal(probe):
+			return nil
+		default:
+			return probe
+		}
+	default:
+		return nil
+	}
+	v.done.again = true
+	return fmt.Errorf("%w: %w", errBroken, err)
+}
+
+// isGone says whether err is about the association.
+func isGone(err error) bool { return errors.Is(err, errStale) || errors.Is(err, errBroken) }
