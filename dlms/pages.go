@@ -255,6 +255,12 @@ func (p *Pages) byEntry(ctx context.Context) ([]ProfileRow, error) {
 			p.last = 0
 			continue
 		}
+		if came := first + uint32(len(rows)) - 1; p.layout.Sort != SortedNewest && len(rows) > 0 && came < to {
+			if to = came; to < p.next { // the row before is all that comes
+				p.edge = time.Time{}
+				continue
+			}
+		}
 		if again {
 			rows = rows[1:]
 		}

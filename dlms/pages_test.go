@@ -22,6 +22,7 @@ type ring struct {
 	serves dlms.Selector // the best
 	asked  int           // for rows
 	nulls  bool          // rows leave out their time, but for the first
+	most   int           // rows in an answer; 0 is any number
 	before func(asked int)
 }
 
@@ -69,6 +70,9 @@ func (r *ring) object() dlmstest.Object {
 				at := r.times[row.Items[1].Num]
 				return at.Before(s.From) || at.After(s.To)
 			})
+		}
+		if r.most > 0 {
+			found = found[:min(r.most, len(found))]
 		}
 		for i := 1; r.nulls && i < len(found); i++ {
 			found[i].Items[0] = axdr.Null()
@@ -274,5 +278,36 @@ func TestSelectorNames(t *testing.T) {
 	t.Parallel()
 	if got := fmt.Sprint(dlms.ByTime, dlms.ByEntry, dlms.Whole, dlms.Selector(9)); got != "by time by entry whole selector 9" {
 		t.Error(got)
+	}
+}
+
+// TestPagesOfFewerRows: a meter that gives fewer rows than it was asked for is
+// asked for the others.
+func TestPagesOfFewerRows(t *testing.T) {
+	t.Parallel()
+	for most := range 60 {
+		for _, since := range []int{0, 150, 299} {
+			r := full(300, dlms.ByEntry)
+			r.most = most
+			client, layout := r.reader(t)
+			pages := client.Pages(layout, dlms.Rows{Since: r.times[since], Until: wireStart().AddDate(1, 0, 0), Page: 50})
+			pages.Selector = dlms.ByEntry
+			newest, n := r.times[since].Add(-1), 0
+			for pages.More() {
+				rows, err := pages.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, row := range rows {
+					if row.Time.After(newest) {
+						newest = row.Time
+						n++
+					}
+				}
+			}
+			if n != 300-since {
+				t.Errorf("%d rows an answer: %d of %d rows", most, n, 300-since)
+			}
+		}
 	}
 }
