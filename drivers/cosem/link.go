@@ -180,7 +180,9 @@ func (l *link) release(ctx context.Context, c *dlms.Client) error {
 // meter is there and the line is ours to tell it: it serves nobody else before.
 func (l *link) hangUp(ctx context.Context, err error) {
 	if l.connected && ctx.Err() == nil && !isTimeout(err) && !isHangUp(err) {
+		l.meter.wire.once = l.meter.cfg.Timeout // it may be gone by now
 		_ = l.release(ctx, nil)
+		l.meter.wire.once = 0
 	}
 }
 

@@ -69,9 +69,11 @@ func (w *wire) Read(b []byte) (int, error) {
 }
 
 // swallow passes over the answer that may still come, up to the frame that
-// gives the word back to us, or until its time is over and the line silent.
+// gives the word back to us, or until its time is over and the line silent, or
+// no answer is that long.
 func (w *wire) swallow(ctx context.Context, client hdlc.Address) error {
 	const gap = time.Second // within an answer
+	end := w.due.Add(w.carry(hdlc.MaxWindow*(hdlc.MaxInfo+frameOctets)) + w.timeout)
 	var in hdlc.Splitter
 	var b [256]byte
 	for until := w.due; w.open; {
@@ -94,9 +96,11 @@ func (w *wire) swallow(ctx context.Context, client hdlc.Address) error {
 				w.open = false
 			}
 		}
-		if late := time.Now().Add(gap); until.Before(late) {
+		now := time.Now()
+		if late := now.Add(gap); until.Before(late) {
 			until = late
 		}
+		w.open = w.open && now.Before(end)
 	}
 	return nil
 }
