@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gridgate/dlms/axdr"
+	"gridgate/dlms/hdlc"
 	"gridgate/dlms/security"
 	"gridgate/dlms/wrapper"
 )
@@ -124,5 +125,21 @@ func TestWhoSaysAgainThatWeAreBehind(t *testing.T) {
 	var jump *security.JumpError
 	if !errors.As(err, &jump) || len(s.raised) > 1 {
 		t.Errorf("raised %v: %v", s.raised, err)
+	}
+}
+
+// TestAConnectionOfManyStations is TestAConnectionOfManySenders with segments.
+func TestAConnectionOfManyStations(t *testing.T) {
+	t.Parallel()
+	h := newHeard()
+	f := hdlcFrames{intake: &intake{Receiver: &h.Receiver, most: maxBegun}, from: at("10.0.0.7:1")}
+	for n := range 20 {
+		f.unwrap(hdlc.Frame{Source: hdlc.Address{Upper: uint16(n + 1)}, Control: hdlc.UI, Segmented: true, Info: []byte{0xE6, 0xE7, 0, 0x0F}})
+		if len(f.segments) > maxBegun {
+			t.Fatalf("%d stations have segments waiting", len(f.segments))
+		}
+	}
+	if len(h.errs) == 0 || !errors.Is(h.errs[0], ErrLost) {
+		t.Errorf("%v", h.errs)
 	}
 }
