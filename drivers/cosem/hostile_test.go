@@ -143,3 +143,37 @@ func TestAConnectionOfManyStations(t *testing.T) {
 		t.Errorf("%v", h.errs)
 	}
 }
+
+// TestWhatWasNotStoredComesAgainAsItWas: a sender that is not confirmed may send
+// the same octets again. They are no replay, for nobody has what is in them.
+func TestWhatWasNotStoredComesAgainAsItWas(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(*heard){
+		"refused":    func(h *heard) { h.refuse = errors.New("disk full") },
+		"not stored": func(h *heard) { h.stored = func() error { return errors.New("disk full") } },
+	} {
+		h := newHeard()
+		meter := sealer(t, pusher, security.AuthenticatedEncrypted)
+		h.Meters = []Known{{ID: "a", Title: meter.Title, Protection: Protection{Keys: testKeys(t), Policy: security.Authenticated}}}
+		push := seal(t, meter, data(t, axdr.Unsigned(7)), true)
+		in := intake{Receiver: &h.Receiver}
+		fail(h)
+		for range 2 {
+			in.take(at("10.0.0.7:1"), push)
+			if len(h.errs) != 1 || h.errs[0].Error() != "disk full" {
+				t.Errorf("%s: %v", name, h.errs)
+			}
+			h.errs = nil
+		}
+		h.refuse, h.stored, h.pushes = nil, nil, nil
+		in.take(at("10.0.0.7:1"), push)
+		if h.only(t, nil); len(h.pushes) != 1 {
+			t.Errorf("%s: taken %d times", name, len(h.pushes))
+		}
+		in.take(at("10.0.0.7:1"), push)
+		h.only(t, ErrRepeated)
+		h.recent = recent{}
+		in.take(at("10.0.0.7:1"), push)
+		h.only(t, security.ErrReplay)
+	}
+}
