@@ -2,6 +2,7 @@ package cosem
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -175,5 +176,55 @@ func TestWhatWasNotStoredComesAgainAsItWas(t *testing.T) {
 		h.recent = recent{}
 		in.take(at("10.0.0.7:1"), push)
 		h.only(t, security.ErrReplay)
+	}
+}
+
+// countedNotes counts what is noted.
+type countedNotes struct {
+	*store
+	noted int
+}
+
+func (c *countedNotes) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, loss uint32) error {
+	c.noted++
+	return c.store.NoteReceived(title, key, d, counter, loss)
+}
+
+// TestNoiseUnderATitle: where a meter only encrypts, anybody can send what opens
+// to noise. It raises no counter, and costs no write.
+func TestNoiseUnderATitle(t *testing.T) {
+	t.Parallel()
+	const floods = 2000
+	for name, noise := range map[string]func(title []byte, control []byte) []byte{
+		"general-glo": func(title, control []byte) []byte { return append(append([]byte{0xDB, 8}, title...), control...) },
+		"general-ciphering": func(title, control []byte) []byte {
+			return append(append(append([]byte{0xDD, 0, 8}, title...), 0, 0, 0, 0), control...)
+		},
+	} {
+		h := newHeard()
+		meter := sealer(t, pusher, security.Encrypted)
+		keys := testKeys(t)
+		keys.Authentication = security.Key{}
+		h.Meters = []Known{{ID: "a", Title: meter.Title, Protection: Protection{Keys: keys, Policy: security.Encrypted}}}
+		c := &countedNotes{store: &store{}}
+		h.Received = &security.Window{}
+		h.Received.Keep(c, 256, keys.Encryption.ID())
+		in := intake{Receiver: &h.Receiver}
+		for i := range uint32(floods) {
+			control := binary.BigEndian.AppendUint32([]byte{25, 0x20}, (i+1)*300)
+			sum := sha256.Sum256(control)
+			in.take(at("10.9.9.9:1"), noise(meter.Title[:], append(control, sum[:20]...)))
+		}
+		if c.noted > floods/200 || len(h.errs) < floods-floods/200 {
+			t.Errorf("%s: %d noted, %d told", name, c.noted, len(h.errs))
+		}
+		h.errs = nil
+		push := seal(t, meter, data(t, axdr.Unsigned(8)), true)
+		if c.noted == 0 {
+			in.take(at("10.0.0.7:1"), push)
+			if h.only(t, nil); len(h.pushes) != 1 {
+				t.Errorf("%s: the meter is not heard any more", name)
+			}
+		}
 	}
 }
