@@ -96,6 +96,7 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 	}
 	if diff.Push {
 		push := a.push
+		a.cfg = next  // for who has mu meanwhile
 		a.mu.Unlock() // what is being taken may wait for it
 		push.stop()
 		a.mu.Lock()

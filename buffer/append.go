@@ -124,7 +124,7 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 	s.write.Lock()
 	defer s.write.Unlock()
 	s.state.Lock()
-	err, acked, known := s.usable(), s.acked, s.lanes
+	err, acked, known, caches := s.usable(), s.acked, s.lanes, s.waitingCaches()
 	s.state.Unlock()
 	if err != nil {
 		return err
@@ -133,6 +133,7 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 		return nil
 	}
 	var w *writeTx
+	var kept map[meter.ID]keptCache
 	err = guarded(func() error {
 		return s.db.Update(func(tx *bolt.Tx) (err error) {
 			if w, err = s.begin(tx); err != nil {
@@ -142,6 +143,9 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 				if err := do(w); err != nil {
 					return err
 				}
+			}
+			if kept, err = w.addCaches(caches); err != nil {
+				return err
 			}
 			return w.finish(acked)
 		})
@@ -157,6 +161,7 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 	}
 	s.begun = true
 	s.publish(w.lanes, w.boot)
+	s.cachesKept(kept)
 	return nil
 }
 

@@ -118,8 +118,11 @@ func (r *Report) problems() int { return len(r.Problems) }
 
 // cursors checks the sealed values of the small buckets.
 func (r *Report) cursors(tx *bolt.Tx) {
-	for _, name := range []string{bucketCursors, bucketBoots, bucketCatalogue} {
+	for _, name := range []string{bucketCursors, bucketBoots, bucketCatalogue, bucketCaches} {
 		b := tx.Bucket([]byte(name))
+		if b == nil && name == bucketCaches {
+			continue // not needed yet
+		}
 		if b == nil {
 			r.problem("no bucket %s", name)
 			continue

@@ -34,6 +34,7 @@
 //	cursors    meter, serial, profile → capture time
 //	boots      4 octets number of the boot, big endian → kernel boot id
 //	catalogue  "c" → the uplink's catalogue, opaque here
+//	caches     meter → serial number and what its driver learnt of it, opaque here
 //
 // Each chunk has a bucket of its own because bbolt rewrites large values with
 // their neighbours; small chunks come to lie inline in their lane's page. The

@@ -19,6 +19,7 @@ const (
 	bucketCursors   = "cursors"
 	bucketBoots     = "boots"
 	bucketCatalogue = "catalogue"
+	bucketCaches    = "caches" // made when it is first needed
 
 	keyFormat  = "format"  // a number
 	keyEpoch   = "epoch"   // a number

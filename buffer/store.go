@@ -84,10 +84,11 @@ type Store struct {
 
 	state   sync.Mutex
 	boot    uint32
-	lanes   [laneCount]laneState // as committed
-	acked   [laneCount]uint64    // acknowledged, perhaps not yet committed
-	damaged map[chunkAt]uint64   // damaged stretches that Peek met, and their numbers
-	broken  error                // why bbolt must not be called any more
+	lanes   [laneCount]laneState   // as committed
+	acked   [laneCount]uint64      // acknowledged, perhaps not yet committed
+	caches  map[meter.ID]keptCache // saved, not yet committed
+	damaged map[chunkAt]uint64     // damaged stretches that Peek met, and their numbers
+	broken  error                  // why bbolt must not be called any more
 }
 
 type chunkAt struct {

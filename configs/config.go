@@ -135,6 +135,9 @@ type Meter struct {
 	Fuse    Fuse
 	Address address.Address
 	Groups  []Group
+	// Auto says that the meter is read what its own list of objects has; then
+	// there are no Groups.
+	Auto bool
 }
 
 // Line is one physical medium and the meters on it, in the order of the

@@ -41,19 +41,22 @@ func (c *Config) fingerprint(l Line) Fingerprint {
 				g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile, g.Back, g.Clear)
 		}
 		slices.Sort(groups)
-		meters[i] = m.identity() + c.modelSum(m) + strings.Join(groups, "")
+		meters[i] = m.identity() + c.modelSum(m) + fmt.Sprintf("auto %v\n", m.Auto) + strings.Join(groups, "")
 	}
 	slices.Sort(meters)
 	_, _ = io.WriteString(h, strings.Join(meters, "")) // a hash takes everything
 	return Fingerprint(h.Sum(nil)[:16])
 }
 
-// modelSum identifies what the register map of m says.
+// modelSum identifies what the model of m says.
 func (c *Config) modelSum(m Meter) string {
-	if !m.Address.Scheme.IsModbus() {
-		return ""
+	switch {
+	case m.Address.Scheme.IsModbus():
+		return fmt.Sprintf("model %x\n", c.models[m.Address.Model].sum)
+	case m.Address.Scheme.IsDLMS():
+		return fmt.Sprintf("model %x\n", c.models[dlmsKey(m.Address.Model)].sum)
 	}
-	return fmt.Sprintf("model %x\n", c.models[m.Address.Model].sum)
+	return ""
 }
 
 func (p Push) equal(q Push) bool {
@@ -108,7 +111,7 @@ func Compare(from, to *Config) Diff {
 	d.Uplink = from.Uplink != to.Uplink
 	d.Intake = from.Intake != to.Intake
 	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
-		return a.identity() == b.identity()
+		return a.identity()+from.modelSum(a) == b.identity()+to.modelSum(b)
 	})
 	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
 		old, ok := from.Meter(m.ID)

@@ -34,6 +34,7 @@ type document struct {
 type rawMeter struct {
 	Meter
 	at      string
+	node    *yaml.Node
 	nodes   nodes
 	timeout time.Duration
 	groups  []groupName
@@ -252,19 +253,25 @@ func groupFields() []field[Group] {
 
 // readGroups reads the mapping of groups by name.
 func readGroups(r *reader, at string, n *yaml.Node, d *document) {
+	d.Groups, d.groupNames = r.groups(at, n)
+}
+
+// groups reads groups by name, and gives the names of those, too, that have
+// problems.
+func (r *reader) groups(at string, n *yaml.Node) (groups []Group, names []string) {
 	if !r.kind(at, n, yaml.MappingNode, "groups by name") {
-		return
+		return nil, nil
 	}
 	if len(n.Content)/2 > maxGroups {
 		r.fail(at, n, "", "has %d groups; want at most %d", len(n.Content)/2, maxGroups)
-		return
+		return nil, nil
 	}
 	r.eachKey(at, n, func(k, v *yaml.Node) {
 		if !isID(k.Value) {
 			r.fail(at, k, "", "a group's name: want 1 to 32 characters of a-z, 0-9 and '-'")
 			return
 		}
-		d.groupNames = append(d.groupNames, k.Value)
+		names = append(names, k.Value)
 		g := Group{Name: meter.ID(k.Value)}
 		at := join(at, k.Value)
 		before := len(r.problems)
@@ -272,8 +279,9 @@ func readGroups(r *reader, at string, n *yaml.Node, d *document) {
 		if len(r.problems) == before {
 			r.group(at, k, has, &g)
 		}
-		d.Groups = append(d.Groups, g)
+		groups = append(groups, g)
 	})
+	return groups, names
 }
 
 // group checks what the keys of a group cannot check alone.
@@ -375,7 +383,10 @@ func meterFields() []field[rawMeter] {
 		{name: "timeout", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
 			m.timeout = r.duration(at, n, address.MinTimeout, address.MaxTimeout)
 		}},
-		{name: "groups", required: true, read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+		{name: "groups", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+			if n.Kind == yaml.ScalarNode && n.Value == groupsAuto {
+				return
+			}
 			r.list(at, n, maxGroups, func(at string, n *yaml.Node) {
 				if s, ok := r.text(at, n, "the name of a group"); ok {
 					m.groups = append(m.groups, groupName{at, n, s})

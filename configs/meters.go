@@ -17,7 +17,7 @@ import (
 // readMeters reads the list of meters.
 func readMeters(r *reader, at string, n *yaml.Node, d *document) {
 	r.list(at, n, maxMeters, func(at string, n *yaml.Node) {
-		m := rawMeter{at: at}
+		m := rawMeter{at: at, node: n}
 		m.nodes = mapping(r, at, n, meterFields(), &m)
 		d.rawMeters = append(d.rawMeters, m)
 	})
@@ -146,33 +146,71 @@ func (r *reader) place(m rawMeter, places, lines map[string]rawMeter) {
 // they ask for.
 func (r *reader) meterGroups(d *document, m *rawMeter) {
 	var model *modbus.Model
-	if m.Address.Scheme.IsModbus() {
-		var err error
-		if model, err = r.model(d, m.Address.Model); err != nil {
-			r.fail(m.at+".url", m.nodes["url"], "", "the key model: %v", err)
+	var dlmsModel *DLMSModel
+	var err error
+	switch {
+	case m.Address.Scheme.IsModbus():
+		model, err = r.model(d, m.Address.Model)
+	case m.Address.Scheme.IsDLMS():
+		dlmsModel, err = r.dlmsModel(d, m.Address.Model)
+	}
+	if err != nil {
+		r.fail(m.at+".url", m.nodes["url"], "", "the key model: %v", err)
+	}
+	known, names := d.Groups, d.groupNames
+	if dlmsModel != nil && m.Address.Model != "" {
+		known = slices.Concat(known, dlmsModel.Groups) // those of the document go first
+		for _, g := range dlmsModel.Groups {
+			names = append(slices.Clip(names), string(g.Name))
 		}
 	}
+	r.unlistedGroups(m, dlmsModel)
 	for i, g := range m.groups {
 		if slices.ContainsFunc(m.groups[:i], func(o groupName) bool { return o.name == g.name }) {
 			r.fail(g.at, g.node, g.name, "is in the list already")
 			continue
 		}
-		at := slices.IndexFunc(d.Groups, func(o Group) bool { return string(o.Name) == g.name })
+		at := slices.IndexFunc(known, func(o Group) bool { return string(o.Name) == g.name })
 		if at < 0 {
-			r.fail(g.at, g.node, g.name, "%s", unknownGroup(g.name, d.groupNames))
+			r.fail(g.at, g.node, g.name, "%s", unknownGroup(g.name, names))
 			continue
 		}
-		if twin := followed(m.Groups, d.Groups[at].Profile); twin != "" {
+		if twin := followed(m.Groups, known[at].Profile); twin != "" {
 			r.fail(g.at, g.node, g.name, "follows the profile %s as %s does; want a profile in one group of a meter only: it is read once, from where it was left",
-				d.Groups[at].Profile.Short(), twin)
+				known[at].Profile.Short(), twin)
 		}
-		m.Groups = append(m.Groups, d.Groups[at])
+		m.Groups = append(m.Groups, known[at])
 		switch {
 		case m.Address.Scheme.IsDLMS(), m.Address.Scheme == address.IEC21:
-			r.dlmsGroup(g, d.Groups[at])
+			r.dlmsGroup(g, known[at])
 		case model != nil:
-			r.modbusGroup(g, d.Groups[at], model)
+			r.modbusGroup(g, known[at], model)
 		}
+	}
+}
+
+// groupsAuto stands for what the meter's own list of objects has.
+const groupsAuto = "auto"
+
+// unlistedGroups says what a meter is read that lists no groups: those of its
+// model, or what it has by its own list of objects.
+func (r *reader) unlistedGroups(m *rawMeter, model *DLMSModel) {
+	n := m.nodes["groups"]
+	auto := n != nil && n.Kind == yaml.ScalarNode && n.Value == groupsAuto
+	switch {
+	case n != nil && !auto:
+	case m.Address.Line == "" || m.Address.Scheme.IsDLMS() && model == nil: // has problems of its own
+		if n == nil && m.nodes["url"] == nil && m.node.Kind == yaml.MappingNode {
+			r.fail(m.at+".groups", m.node, "", "missing; it has no default")
+		}
+	case !m.Address.Scheme.IsDLMS() && auto:
+		r.fail(m.at+".groups", n, n.Value, "is for DLMS meters, which have a list of what they have; want a list of groups")
+	case !m.Address.Scheme.IsDLMS():
+		r.fail(m.at+".groups", m.node, "", "missing; it has no default but with DLMS meters")
+	case !auto && m.Address.Model != "" && len(model.Groups) > 0:
+		m.Groups = slices.Clone(model.Groups)
+	default:
+		m.Auto = true
 	}
 }
 

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"errors"
@@ -19,14 +20,25 @@ import (
 var models embed.FS
 
 // ModelNames lists the register maps that are built in, sorted.
-func ModelNames() []string {
+func ModelNames() []string { return builtInModels(false) }
+
+// DLMSModelNames lists the models of DLMS meters that are built in, sorted.
+func DLMSModelNames() []string { return builtInModels(true) }
+
+func builtInModels(dlms bool) (names []string) {
 	files, _ := fs.Glob(models, "models/*.yaml") // the pattern is good
-	names := make([]string, len(files))
-	for i, f := range files {
-		names[i] = strings.TrimSuffix(strings.TrimPrefix(f, "models/"), ".yaml")
+	for _, f := range files {
+		if data, err := models.ReadFile(f); err == nil && isDLMSModel(data) == dlms {
+			names = append(names, strings.TrimSuffix(strings.TrimPrefix(f, "models/"), ".yaml"))
+		}
 	}
 	slices.Sort(names) // "a-b.yaml" sorts before "a.yaml"
 	return names
+}
+
+// isDLMSModel tells the files of the two kinds of models apart.
+func isDLMSModel(data []byte) bool {
+	return bytes.HasPrefix(data, []byte("protocol:")) || bytes.Contains(data, []byte("\nprotocol:"))
 }
 
 // Model gives the built-in register map of that name. It is a new one each
@@ -37,15 +49,15 @@ func Model(name string) (*modbus.Model, error) { return ModelIn("", name) }
 // one where there is no such file or no directory is named. What is wrong with
 // a map are Problems.
 func ModelIn(dir, name string) (*modbus.Model, error) {
-	file, data, err := modelFile(dir, name)
+	file, data, err := modelFile(dir, name, ModelNames())
 	if err != nil {
 		return nil, err
 	}
 	return ParseModel(file, data)
 }
 
-// modelFile reads the file of a register map.
-func modelFile(dir, name string) (file string, data []byte, err error) {
+// modelFile reads the file of a model; builtIn are those of its protocol.
+func modelFile(dir, name string, builtIn []string) (file string, data []byte, err error) {
 	if dir != "" && isID(name) {
 		file = filepath.Join(dir, name+".yaml")
 		data, err = readModel(file)
@@ -53,12 +65,12 @@ func modelFile(dir, name string) (file string, data []byte, err error) {
 			return file, data, err
 		}
 	}
-	if slices.Contains(ModelNames(), name) {
+	if slices.Contains(builtIn, name) {
 		file = "models/" + name + ".yaml"
 		data, err = models.ReadFile(file)
 		return file, data, err
 	}
-	names := ModelNames()
+	names := slices.Clone(builtIn)
 	if dir != "" {
 		own, _ := filepath.Glob(filepath.Join(dir, "*.yaml")) // for a message only
 		for _, f := range own {
@@ -101,9 +113,10 @@ func unknownModel(name string, names []string) string {
 	return text + "want one of " + strings.Join(names, ", ")
 }
 
-// loadedModel is the register map of some meters of a configuration.
+// loadedModel is the model of some meters of a configuration.
 type loadedModel struct {
 	model *modbus.Model
+	dlms  *DLMSModel
 	sum   [sha256.Size]byte // of its file
 	err   error
 }
@@ -123,7 +136,7 @@ func (r *reader) model(d *document, name string) (*modbus.Model, error) {
 	if m, ok := d.models[name]; ok {
 		return m.model, m.err
 	}
-	file, data, err := modelFile(d.Models, name)
+	file, data, err := modelFile(d.Models, name, ModelNames())
 	m := loadedModel{err: err, sum: sha256.Sum256(data)}
 	if err == nil {
 		if m.model, err = ParseModel(file, data); err != nil {

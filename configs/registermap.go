@@ -26,6 +26,10 @@ func ParseModel(file string, data []byte) (*modbus.Model, error) {
 	if top == nil {
 		return nil, r.err()
 	}
+	if isDLMSModel(data) {
+		r.fail("protocol", top, "", "is for models of DLMS meters; a register map of a Modbus meter has none")
+		return nil, r.err()
+	}
 	m := &rawModel{}
 	m.MaxRegs = 125 // Modbus application protocol V1.1b3, 6.3
 	m.Holes = true

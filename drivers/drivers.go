@@ -26,6 +26,8 @@ type Config struct {
 	Secrets  address.Credentials // of the address, resolved
 	Counters cosem.Counters      // where invocation counters are kept; needed where Address.UsesKeys
 	Model    *modbus.Model       // the register map; Modbus only
+	DLMS     *cosem.Model        // what is known of the model; DLMS only, and nil is a meter by the standard
+	Caches   cosem.Caches        // where is kept what DLMS meters say of their objects; nil is nowhere
 	TimeZone *time.Location      // of meters that do not tell their deviation from UTC
 	Now      meter.Now
 }
@@ -61,7 +63,7 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 			return nil, err
 		}
 		if cfg.Settings = settings; c.Address.Scheme.IsHDLC() {
-			cfg.HDLC = &cosem.HDLC{Physical: c.Address.Physical, AddrLen: int(c.Address.AddrLen), Info: int(c.Address.Info), Window: int(c.Address.Window)}
+			cfg.HDLC = hdlcOf(c)
 		}
 		if c.Address.Scheme == address.DLMSModeE {
 			cfg.ModeE = &cosem.ModeE{Address: c.Address.Device, SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud}
@@ -96,12 +98,32 @@ func cosemConfig(c Config) (cosem.Config, error) {
 	if a.UsesKeys() && c.Counters == nil {
 		return cosem.Config{}, errors.New("a meter with keys needs a place where its invocation counter is kept")
 	}
-	return cosem.Config{
+	cfg := cosem.Config{
 		ID: c.ID, Serial: c.Serial, Client: a.Client, Server: a.Server,
 		ShortNames: a.Ref == "sn", Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
 		Datagrams: a.Scheme == address.DLMSUDP, Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
-		Now: c.Now, TimeZone: c.TimeZone,
-	}, nil
+		Now: c.Now, TimeZone: c.TimeZone, Caches: c.Caches,
+	}
+	if m := c.DLMS; m != nil {
+		cfg.Quirks, cfg.Events, cfg.Release = m.Quirks, &m.Events, m.Release
+		if own := a.Security; m.Quirks.CounterObject != (obis.Code{}) && own.Counter == (obis.Code{}) && !own.CounterHidden {
+			cfg.CounterObjects = []obis.Code{m.Quirks.CounterObject}
+		}
+	}
+	return cfg, nil
+}
+
+// hdlcOf gives the link: as the address says, and else as the model does.
+func hdlcOf(c Config) *cosem.HDLC {
+	a := c.Address
+	h := &cosem.HDLC{Physical: a.Physical, AddrLen: int(a.AddrLen), Info: int(a.Info), Window: int(a.Window)}
+	if c.DLMS != nil && h.Info == 0 {
+		h.Info = c.DLMS.Info
+	}
+	if c.DLMS != nil && h.Window == 0 {
+		h.Window = c.DLMS.Window
+	}
+	return h
 }
 
 // counterObjects gives where the meter may show its invocation counter. What

@@ -26,9 +26,10 @@ func (s *State) KnownCounters(title security.Title, key security.KeyID) (bool, e
 
 // Reserve gives away n invocation counters, as security.Store says.
 //
-// When it has to write, it sees to it that every title and key has twice as many
-// left: a start of a gateway with a thousand meters, each of which is read and
-// pushes, is one write, and not two thousand of the whole state.
+// When it has to write, it sees to it that every title and key has as many left,
+// and twice as many where it was drawn from since Open: a start of a gateway with
+// a thousand meters, each of which is read and pushes, is two writes, and not two
+// thousand of the whole state.
 func (s *State) Reserve(title security.Title, key security.KeyID, n uint32) (first uint32, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,8 +76,8 @@ func (s *State) Raise(title security.Title, key security.KeyID, next uint32) err
 	return nil
 }
 
-// reserveAhead raises the records of all counters that have fewer than 2n left,
-// and that of name, which may be new, as far as there are as many. It gives what there is to give away
+// reserveAhead raises the records of all counters that have fewer left than is
+// said at Reserve, and that of name, which may be new, as far as there are as many. It gives what there is to give away
 // once that is written. mu is held.
 func (s *State) reserveAhead(name string, n uint64) map[string]counter {
 	if _, known := s.find(kindCounter, name); !known {
@@ -88,7 +89,11 @@ func (s *State) reserveAhead(name string, n uint64) map[string]counter {
 			continue
 		}
 		c := s.counter(r.key)
-		if want := min(c.next+2*n, lastCounter+1); c.end < want {
+		want := c.next + n
+		if _, drawn := s.counters[r.key]; drawn {
+			want += n
+		}
+		if want = min(want, lastCounter+1); c.end < want {
 			c.end = want
 			s.records[i].value = binary.AppendUvarint(nil, max(c.end, recorded(r.value)))
 		}

@@ -31,8 +31,11 @@ type keptCounters struct {
 	agents bool
 
 	mu    sync.Mutex
-	heard map[heardKey]uint32 // received, and not handed on before flush
+	heard map[heardKey]heardSince // received, and perhaps not handed on before flush
 }
+
+// heardSince is the highest counter received, and the last that was handed on.
+type heardSince struct{ counter, handed uint32 }
 
 type heardKey struct {
 	title     security.Title
@@ -135,8 +138,8 @@ func (k *keptCounters) Raise(title security.Title, key security.KeyID, next uint
 func (k *keptCounters) LastReceived(title security.Title, key security.KeyID, d security.Direction) (counter uint32, ok bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if counter, ok = k.heard[heardKey{title, key, d}]; ok {
-		return counter, true, nil
+	if h, ok := k.heard[heardKey{title, key, d}]; ok {
+		return h.counter, true, nil
 	}
 	err = k.with(k.ctx, func(s ledger) error {
 		counter, ok, err = s.LastReceived(title, key, d)
@@ -145,7 +148,8 @@ func (k *keptCounters) LastReceived(title security.Title, key security.KeyID, d 
 	return counter, ok, err
 }
 
-// NoteReceived hands on at once what must not be lost, and the rest with flush.
+// NoteReceived hands on at once what must not be lost, and the rest with flush,
+// or when it is too much to lose.
 func (k *keptCounters) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, loss uint32) error {
 	if loss == 0 {
 		return k.with(k.ctx, func(s ledger) error { return s.NoteReceived(title, key, d, counter, 0) })
@@ -153,10 +157,21 @@ func (k *keptCounters) NoteReceived(title security.Title, key security.KeyID, d 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.heard == nil {
-		k.heard = map[heardKey]uint32{}
+		k.heard = map[heardKey]heardSince{}
 	}
 	at := heardKey{title, key, d}
-	k.heard[at] = max(counter, k.heard[at])
+	h, known := k.heard[at]
+	if !known && counter > 0 {
+		h.handed = counter - 1
+	}
+	if h.counter = max(counter, h.counter); h.counter-h.handed > loss {
+		err := k.with(k.ctx, func(s ledger) error { return s.NoteReceived(title, key, d, h.counter, loss) })
+		if err != nil {
+			return err
+		}
+		h.handed = h.counter
+	}
+	k.heard[at] = h
 	return nil
 }
 
@@ -168,8 +183,8 @@ func (k *keptCounters) flush(ctx context.Context) error {
 		return nil
 	}
 	return k.with(context.WithoutCancel(ctx), func(s ledger) error {
-		for at, counter := range k.heard {
-			if err := s.NoteReceived(at.title, at.key, at.direction, counter, 1<<32-1); err != nil {
+		for at, h := range k.heard {
+			if err := s.NoteReceived(at.title, at.key, at.direction, h.counter, 1<<32-1); err != nil {
 				return err
 			}
 		}

@@ -17,7 +17,8 @@
 // ref=ln|sn, auth=none|lls|hls2|md5|sha1|gmac|sha256|ecdsa, password,
 // security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
 // ek and ak (keys), sk and pk (our signing key, the meter's public one), and
-// ic=OBIS|none (where the meter shows its invocation counter). Keys of HDLC:
+// ic=OBIS|none (where the meter shows its invocation counter), and model (what
+// is known of meters of its kind). Keys of HDLC:
 // physical, addrlen, info and window (the maximum information field length and
 // the window size that the SNRM proposes, 32 to 2030 octets and 1 to 7 frames;
 // unless told, what the line carries well. info=128&window=1 proposes nothing,
@@ -80,6 +81,8 @@ func (s Scheme) IsHDLC() bool { return s == DLMSHDLC || s == DLMSModeE }
 func (s Scheme) signsOn() bool { return s == DLMSModeE || s == IEC21 }
 
 func (s Scheme) isIEC21() bool { return s == IEC21 }
+
+func (s Scheme) hasModel() bool { return s.IsModbus() || s.IsDLMS() }
 
 func (s Scheme) hasPassword() bool { return s.IsDLMS() || s.isIEC21() }
 
@@ -153,9 +156,11 @@ type Address struct {
 	SignOn int    // rate of the sign-on on a serial port, in bits a second; 300 unless told
 	Device string // device address; "" is whoever is there
 
-	// Modbus; zero elsewhere.
-	Unit  uint8
-	Model string // name of a register map
+	Unit uint8 // Modbus; zero elsewhere
+
+	// Model is the name of a register map of Modbus, or of what is known of the
+	// meters of a model of DLMS; "" is a meter by the standard.
+	Model string
 
 	// Timeout is how long to wait for an answer; 0 is the driver's own.
 	Timeout time.Duration
@@ -213,8 +218,9 @@ func (a Address) String() string {
 		keys = append(keys, [2]string{"window", strconv.Itoa(int(a.Window))})
 	}
 	if a.Scheme.IsModbus() {
-		keys = append(keys, [2]string{"unit", strconv.Itoa(int(a.Unit))}, [2]string{"model", a.Model})
+		keys = append(keys, [2]string{"unit", strconv.Itoa(int(a.Unit))})
 	}
+	keys = append(keys, [2]string{"model", a.Model})
 	if a.Timeout != 0 {
 		keys = append(keys, [2]string{"timeout", a.Timeout.String()})
 	}

@@ -215,7 +215,7 @@ func TestParseRefuses(t *testing.T) {
 		{"dlms+wrapper://h?auth=lls&password=hun&ter=2", "what follows password is no key; in a secret write '&' as %26"},
 		{"dlms+wrapper://h?auth=lls&password=hun&ter2", "what follows password is no key; in a secret write '&' as %26"},
 		{"dlms+wrapper://h?ref=x", "ref: want ln or sn"},
-		{"dlms+wrapper://h?clinet=1", "clinet: unknown key; dlms+wrapper has client, server, auth, password, security, suite, title, ek, ak, sk, pk, ic, ref, timeout"},
+		{"dlms+wrapper://h?clinet=1", "clinet: unknown key; dlms+wrapper has client, server, auth, password, security, suite, title, ek, ak, sk, pk, ic, ref, model, timeout"},
 		{"dlms+wrapper://h?Ab1=1", "part 1 of the query: unknown key"},
 		{"dlms+wrapper://h?&", "part 1 of the query: unknown key"},
 		{"dlms+wrapper://h?unit=1", "unit: does not belong to dlms+wrapper"},

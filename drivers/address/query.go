@@ -38,7 +38,7 @@ func keys() []key {
 			a.Window = uint8(p.number("window", v, 1, 7))
 		}},
 		{name: "unit", fits: Scheme.IsModbus, set: setUnit},
-		{name: "model", fits: Scheme.IsModbus, set: setModel},
+		{name: "model", fits: Scheme.hasModel, set: setModel},
 		{name: "signon", fits: Scheme.signsOn, set: func(p *parser, a *Address, v string) {
 			a.SignOn = p.baud("signon", v, signOnRates())
 		}},
@@ -155,7 +155,7 @@ func setUnit(p *parser, a *Address, v string) {
 
 func setModel(p *parser, a *Address, v string) {
 	if len(v) > 32 || strings.Trim(v, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		p.fail("model", "want the name of a register map: 1 to 32 characters of a-z, 0-9 and '-'")
+		p.fail("model", "want the name of a model: 1 to 32 characters of a-z, 0-9 and '-'")
 		return
 	}
 	a.Model = v

@@ -12,6 +12,21 @@ import (
 	"gridgate/internal/meter"
 )
 
+// Model is what is to be known of the meters of a model. It is not changed once
+// made.
+type Model struct {
+	Name string
+	File string // where it is from, for messages
+	// Quirks is what they do differently.
+	Quirks dlms.Quirks
+	// Info and Window are what HDLC proposes to them, where an address says
+	// nothing; 0 is what is usual.
+	Info, Window int
+	// Release says that they serve one client at a time.
+	Release bool
+	Events  Events
+}
+
 // Events names what meters of a model tell by number: what stands in an event
 // log, and the bits of alarm registers. The zero value, and nil, name nothing.
 // It is not changed once made.

@@ -2,6 +2,7 @@ package cosem
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"gridgate/dlms/axdr"
+	"gridgate/dlms/hdlc"
 	"gridgate/dlms/security"
 	"gridgate/dlms/wrapper"
 )
@@ -124,5 +126,105 @@ func TestWhoSaysAgainThatWeAreBehind(t *testing.T) {
 	var jump *security.JumpError
 	if !errors.As(err, &jump) || len(s.raised) > 1 {
 		t.Errorf("raised %v: %v", s.raised, err)
+	}
+}
+
+// TestAConnectionOfManyStations is TestAConnectionOfManySenders with segments.
+func TestAConnectionOfManyStations(t *testing.T) {
+	t.Parallel()
+	h := newHeard()
+	f := hdlcFrames{intake: &intake{Receiver: &h.Receiver, most: maxBegun}, from: at("10.0.0.7:1")}
+	for n := range 20 {
+		f.unwrap(hdlc.Frame{Source: hdlc.Address{Upper: uint16(n + 1)}, Control: hdlc.UI, Segmented: true, Info: []byte{0xE6, 0xE7, 0, 0x0F}})
+		if len(f.segments) > maxBegun {
+			t.Fatalf("%d stations have segments waiting", len(f.segments))
+		}
+	}
+	if len(h.errs) == 0 || !errors.Is(h.errs[0], ErrLost) {
+		t.Errorf("%v", h.errs)
+	}
+}
+
+// TestWhatWasNotStoredComesAgainAsItWas: a sender that is not confirmed may send
+// the same octets again. They are no replay, for nobody has what is in them.
+func TestWhatWasNotStoredComesAgainAsItWas(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(*heard){
+		"refused":    func(h *heard) { h.refuse = errors.New("disk full") },
+		"not stored": func(h *heard) { h.stored = func() error { return errors.New("disk full") } },
+	} {
+		h := newHeard()
+		meter := sealer(t, pusher, security.AuthenticatedEncrypted)
+		h.Meters = []Known{{ID: "a", Title: meter.Title, Protection: Protection{Keys: testKeys(t), Policy: security.Authenticated}}}
+		push := seal(t, meter, data(t, axdr.Unsigned(7)), true)
+		in := intake{Receiver: &h.Receiver}
+		fail(h)
+		for range 2 {
+			in.take(at("10.0.0.7:1"), push)
+			if len(h.errs) != 1 || h.errs[0].Error() != "disk full" {
+				t.Errorf("%s: %v", name, h.errs)
+			}
+			h.errs = nil
+		}
+		h.refuse, h.stored, h.pushes = nil, nil, nil
+		in.take(at("10.0.0.7:1"), push)
+		if h.only(t, nil); len(h.pushes) != 1 {
+			t.Errorf("%s: taken %d times", name, len(h.pushes))
+		}
+		in.take(at("10.0.0.7:1"), push)
+		h.only(t, ErrRepeated)
+		h.recent = recent{}
+		in.take(at("10.0.0.7:1"), push)
+		h.only(t, security.ErrReplay)
+	}
+}
+
+// countedNotes counts what is noted.
+type countedNotes struct {
+	*store
+	noted int
+}
+
+func (c *countedNotes) NoteReceived(title security.Title, key security.KeyID, d security.Direction, counter, loss uint32) error {
+	c.noted++
+	return c.store.NoteReceived(title, key, d, counter, loss)
+}
+
+// TestNoiseUnderATitle: where a meter only encrypts, anybody can send what opens
+// to noise. It raises no counter, and costs no write.
+func TestNoiseUnderATitle(t *testing.T) {
+	t.Parallel()
+	const floods = 2000
+	for name, noise := range map[string]func(title []byte, control []byte) []byte{
+		"general-glo": func(title, control []byte) []byte { return append(append([]byte{0xDB, 8}, title...), control...) },
+		"general-ciphering": func(title, control []byte) []byte {
+			return append(append(append([]byte{0xDD, 0, 8}, title...), 0, 0, 0, 0), control...)
+		},
+	} {
+		h := newHeard()
+		meter := sealer(t, pusher, security.Encrypted)
+		keys := testKeys(t)
+		keys.Authentication = security.Key{}
+		h.Meters = []Known{{ID: "a", Title: meter.Title, Protection: Protection{Keys: keys, Policy: security.Encrypted}}}
+		c := &countedNotes{store: &store{}}
+		h.Received = &security.Window{}
+		h.Received.Keep(c, 256, keys.Encryption.ID())
+		in := intake{Receiver: &h.Receiver}
+		for i := range uint32(floods) {
+			control := binary.BigEndian.AppendUint32([]byte{25, 0x20}, (i+1)*300)
+			sum := sha256.Sum256(control)
+			in.take(at("10.9.9.9:1"), noise(meter.Title[:], append(control, sum[:20]...)))
+		}
+		if c.noted > floods/200 || len(h.errs) < floods-floods/200 {
+			t.Errorf("%s: %d noted, %d told", name, c.noted, len(h.errs))
+		}
+		h.errs = nil
+		push := seal(t, meter, data(t, axdr.Unsigned(8)), true)
+		if c.noted == 0 {
+			in.take(at("10.0.0.7:1"), push)
+			if h.only(t, nil); len(h.pushes) != 1 {
+				t.Errorf("%s: the meter is not heard any more", name)
+			}
+		}
 	}
 }

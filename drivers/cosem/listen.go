@@ -170,6 +170,7 @@ type Receiver struct {
 	recent   recent
 	pending  map[digest]bool // what was handed on and is not stored yet
 	counters map[security.KeyID]*security.Counter
+	failed   map[digest]opened // what came to nothing
 }
 
 func (r *Receiver) bad(from Sender, err error) {
@@ -197,7 +198,10 @@ func (r *Receiver) take(from Sender, apdu []byte) (t *taken, answer []byte, err 
 	if answer, again := r.recent.has(t.asSent); again && t.sealed {
 		return nil, answer, ErrRepeated // byte for byte: the answer too
 	}
-	if t.o, err = r.open(from, apdu); err != nil {
+	var kept bool
+	if t.o, kept = r.failed[t.asSent]; kept {
+		delete(r.failed, t.asSent)
+	} else if t.o, err = r.open(from, apdu); err != nil {
 		return nil, nil, err
 	}
 	p, err := r.parse(from, &t.o)
@@ -215,6 +219,7 @@ func (r *Receiver) take(from Sender, apdu []byte) (t *taken, answer []byte, err 
 		return nil, nil, ErrRepeated // it is answered when it is stored
 	default:
 		if t.stored, err = r.Got(from, p); err != nil {
+			t.keep()
 			return nil, nil, err
 		}
 	}
@@ -227,6 +232,21 @@ func (r *Receiver) take(from Sender, apdu []byte) (t *taken, answer []byte, err 
 	return t, nil, nil
 }
 
+// maxFailed is how many notifications are kept that came to nothing.
+const maxFailed = 256
+
+// keep keeps what was opened and not stored: when the same octets come again,
+// their counter does not rise.
+func (t *taken) keep() {
+	if !t.sealed {
+		return
+	}
+	if t.failed == nil || len(t.failed) >= maxFailed {
+		t.failed = map[digest]opened{}
+	}
+	t.failed[t.asSent] = t.o
+}
+
 // finish waits until what was handed on is stored, and gives what is to be
 // answered. There may be an answer and an error.
 func (t *taken) finish() (answer []byte, err error) {
@@ -236,6 +256,7 @@ func (t *taken) finish() (answer []byte, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if delete(t.pending, t.content); err != nil {
+		t.keep()
 		return nil, err
 	}
 	if t.again {

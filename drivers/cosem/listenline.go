@@ -25,7 +25,8 @@ const (
 	// maxNoise how many are told though the line does not fall silent.
 	minNoise = 4
 	maxNoise = 4096
-	// maxStations is how many stations of a line may have segments waiting.
+	// maxStations is how many stations of a line may have segments waiting; on a
+	// connection it is maxBegun.
 	maxStations = 16
 )
 
@@ -209,9 +210,13 @@ func (h *hdlcFrames) unwrap(f hdlc.Frame) []byte {
 	}
 	info := f.Info
 	if begun, ok := h.segments[f.Source]; ok || f.Segmented {
-		if len(begun)+len(info) > maxPush || !ok && len(h.segments) >= maxStations {
+		most := maxStations
+		if h.most > 0 {
+			most = h.most
+		}
+		if len(begun)+len(info) > maxPush || !ok && len(h.segments) >= most {
 			clear(h.segments)
-			h.bad(h.from, fmt.Errorf("a notification in segments is %w: over %d octets, or %d stations", ErrLost, maxPush, maxStations))
+			h.bad(h.from, fmt.Errorf("a notification in segments is %w: over %d octets, or %d stations", ErrLost, maxPush, most))
 			return nil
 		}
 		info = append(begun, info...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"gridgate/dlms"
 	"gridgate/dlms/security"
 )
 
@@ -103,8 +104,7 @@ func (r *Receiver) open(from Sender, apdu []byte) (opened, error) {
 			err = errors.Join(err, fmt.Errorf("%w (%s)", ErrKeyMissing, what()))
 			continue
 		}
-		opener := r.opener(c)
-		plain, oerr := opener.Unprotect(nil, apdu)
+		plain, oerr := r.opened(c, p.Control, func(o security.Receiver) ([]byte, error) { return o.Unprotect(nil, apdu) })
 		if oerr == nil {
 			return opened{plain, c.known, c.title, p.Control.Policy(), c.Protection}, nil
 		}
@@ -123,6 +123,24 @@ func (r *Receiver) opener(c candidate) security.Receiver {
 	return security.Receiver{
 		Suite: c.Suite, Policy: c.Policy, Title: c.title, Keys: c.Keys, Direction: security.Unasked, Window: window,
 	}
+}
+
+// opened has do open what is protected like that. What is encrypted only anybody
+// may have sent: it raises no counter unless it opens to a notification.
+func (r *Receiver) opened(c candidate, control security.Control, do func(security.Receiver) ([]byte, error)) ([]byte, error) {
+	opener := r.opener(c)
+	if !control.Policy().Covers(security.Authenticated) {
+		trial := opener
+		trial.Window = &security.Window{}
+		plain, err := do(trial)
+		if err == nil {
+			_, err = dlms.ParseNotification(plain)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return do(opener)
 }
 
 // inClear takes what is not ciphered. Of several meters behind one modem the
@@ -179,8 +197,7 @@ func (r *Receiver) openGeneral(from Sender, apdu []byte) (opened, error) {
 	case key.IsZero():
 		return opened{}, fmt.Errorf("%w (suite %d, %v, from system title %v)", ErrKeyMissing, uint8(g.Control.Suite()), g.Control.Policy(), title)
 	}
-	opener := r.opener(c)
-	plain, err := opener.OpenGeneral(nil, &g, key)
+	plain, err := r.opened(c, g.Control, func(o security.Receiver) ([]byte, error) { return o.OpenGeneral(nil, &g, key) })
 	if err != nil {
 		return opened{}, err
 	}

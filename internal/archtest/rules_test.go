@@ -13,7 +13,7 @@ cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
-configs:             drivers/address drivers/modbus internal/meter
+configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter
 
 agent/poll:          internal/backoff internal/meter
 agent/intake:        internal/meter
