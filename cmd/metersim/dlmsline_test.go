@@ -52,7 +52,7 @@ func TestPrintedURLsOfLines(t *testing.T) {
 // TestRejects has a meter reject frames, and be there again.
 func TestRejects(t *testing.T) {
 	t.Parallel()
-	printed, _ := command(t, 1, "dlms", "-listen", "127.0.0.1:0", "-transport", "hdlc", "-auth", "none", "-faults", "frmr", "-every", "9")
+	printed, _ := command(t, 1, "dlms", "-listen", "127.0.0.1:0", "-transport", "hdlc", "-auth", "none", "-faults", "frmr", "-every", "5")
 	if len(printed) != 1 {
 		t.Fatal("printed nothing")
 	}
