@@ -3,8 +3,8 @@
 //
 //	visit:  connect → associate → who is it? → registers → profiles → clock
 //
-// The association stays open between visits; one that broke meanwhile is
-// opened anew, once a visit. A visit whose context ends is over at once; the
+// The association stays open between visits; one that broke meanwhile, or that
+// a meter loses within a visit, is opened anew, once a visit. A visit whose context ends is over at once; the
 // line hears the meter out and ends the conversation before it goes to the next.
 // Scalers, units and the columns of profiles are read once and then daily; they
 // are forgotten when another meter answers.
