@@ -16,7 +16,6 @@ import (
 	"gridgate/drivers"
 	"gridgate/drivers/address"
 	"gridgate/drivers/line"
-	"gridgate/drivers/modbus"
 	"gridgate/internal/meter"
 )
 
@@ -80,7 +79,8 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		return nil
 	}
 	gone := make(map[string]*runningLine)
-	for _, key := range slices.Concat(diff.LinesRemoved, diff.LinesChanged, a.newSecrets(next, diff)) {
+	secrets := a.newSecrets(next, diff)
+	for _, key := range slices.Concat(diff.LinesRemoved, diff.LinesChanged, secrets) {
 		gone[key] = a.lines[key]
 		delete(a.lines, key)
 	}
@@ -94,7 +94,7 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		a.uplink.stop()
 		a.startUplink(ctx, next)
 	}
-	if diff.Push {
+	if diff.Push || len(secrets) > 0 && len(next.Push.Listen) > 0 { // they are the keys of pushes too
 		push := a.push
 		a.cfg = next  // for who has mu meanwhile
 		a.mu.Unlock() // what is being taken may wait for it
@@ -178,11 +178,9 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 		}
 		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Credentials: credentials, Visitor: v}
 		for _, g := range m.Groups {
-			pm.Groups = append(pm.Groups, poll.Group{
-				Name: string(g.Name), Lane: g.Lane, Every: g.Every, Align: g.Align,
-				Channels: g.Channels, Profile: g.Profile, Back: g.Back, Clear: g.Clear,
-			})
+			pm.Groups = append(pm.Groups, groupOf(g))
 		}
+		a.fromModel(cfg, m, v, &pm)
 		meters = append(meters, pm)
 	}
 	pc := poll.Config{
@@ -208,16 +206,21 @@ func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (v
 	if err != nil { // a full disk keeps nobody from reading meters
 		a.log.Error("what meters refuse cannot be kept", "error", err)
 	}
-	var model *modbus.Model
-	if m.Address.Scheme.IsModbus() {
-		if model, err = cfg.Model(m.Address.Model); err != nil {
+	dc := drivers.Config{
+		ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, Counters: a.state, Caches: a.store,
+		TimeZone: cfg.TimeZone, Now: a.now,
+	}
+	switch {
+	case m.Address.Scheme.IsModbus():
+		if dc.Model, err = cfg.Model(m.Address.Model); err != nil {
+			return nil, "", err
+		}
+	case m.Address.Scheme.IsDLMS():
+		if dc.DLMS, err = modelOf(cfg, m); err != nil {
 			return nil, "", err
 		}
 	}
-	v, err = drivers.Open(drivers.Config{
-		ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, Counters: a.state,
-		Model: model, TimeZone: cfg.TimeZone, Now: a.now,
-	}, l)
+	v, err = drivers.Open(dc, l)
 	return v, state.Credentials(salt, drivers.Place(m.Address), drivers.Shown(secrets)...), err
 }
 

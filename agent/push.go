@@ -113,7 +113,11 @@ func (a *Agent) knownMeters(cfg *configs.Config) (known []cosem.Known) {
 		if err != nil {
 			continue // told where its line starts
 		}
-		k, err := drivers.Known(drivers.Config{ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, TimeZone: cfg.TimeZone})
+		model, err := modelOf(cfg, m)
+		if err != nil {
+			continue // as well
+		}
+		k, err := drivers.Known(drivers.Config{ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, DLMS: model, TimeZone: cfg.TimeZone})
 		if err != nil {
 			a.log.Error("meter cannot push", "meter", string(m.ID), "error", err)
 			continue

@@ -83,6 +83,20 @@ func (r *readings) Cursor(id meter.ID, serial string, profile meter.Channel) (me
 	return c, ok, r.look(err)
 }
 
+// Cache and SaveCache keep what meters say of their objects; see cosem.Caches.
+// What cannot be read is as good as nothing.
+func (r *readings) Cache(id meter.ID, serial string) []byte {
+	b, err := r.get().Cache(id, serial)
+	if r.look(err) != nil {
+		return nil
+	}
+	return b
+}
+
+func (r *readings) SaveCache(id meter.ID, serial string, cache []byte) {
+	r.get().SaveCache(id, serial, cache)
+}
+
 func (r *readings) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error) {
 	span, err := r.get().Peek(lane, after, maxRows)
 	return span, r.look(err)

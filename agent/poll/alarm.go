@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 
@@ -35,6 +36,7 @@ func (m *meterState) news(r *round, got *meter.Got) {
 			m.bits[c.Channel] &^= c.Bits
 		}
 	}
+	var events []meter.Row
 	got.Rows = slices.DeleteFunc(got.Rows, func(row meter.Row) bool {
 		bits, ok := alarmBits(&row)
 		if !ok {
@@ -42,12 +44,34 @@ func (m *meterState) news(r *round, got *meter.Got) {
 		}
 		before := m.bits[row.Channel]
 		m.bits[row.Channel] = bits
-		return bits&^before == 0
+		fresh := bits &^ before
+		if fresh != 0 {
+			events = m.appendEvents(events, &row, fresh)
+		}
+		return fresh == 0
 	})
+	got.Rows = append(got.Rows, events...)
+}
+
+// appendEvents gives a row of each bit of an alarm register whose meaning is
+// known: the value is the number of the bit.
+func (m *meterState) appendEvents(events []meter.Row, register *meter.Row, set uint64) []meter.Row {
+	if m.EventOf == nil {
+		return events
+	}
+	for ; set != 0; set &= set - 1 {
+		bit := uint8(bits.TrailingZeros64(set))
+		if c, ok := m.EventOf(register.Channel, bit); ok {
+			row := *register
+			row.Channel, row.Value, row.Unit = c, meter.UintValue(uint64(bit), 0), meter.NoUnit
+			events = append(events, row)
+		}
+	}
+	return events
 }
 
 // alarmBits gives the bits of a register that was read into the alarm lane.
-func alarmBits(row *meter.Row) (bits uint64, ok bool) {
+func alarmBits(row *meter.Row) (set uint64, ok bool) {
 	ok = row.Lane == meter.Alarm && row.Stamp.Source == meter.FromGateway && row.Value.Kind == meter.Uint
 	return row.Value.Bits, ok
 }

@@ -12,6 +12,7 @@
 package poll
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -43,6 +44,12 @@ type Meter struct {
 	Credentials string
 	Visitor     meter.Visitor
 	Groups      []Group
+	// Discover, when not nil, gives the groups of a meter that has none in the
+	// configuration: it asks the meter, before the first visit.
+	Discover func(ctx context.Context) ([]Group, error)
+	// EventOf, when not nil, gives the channel of what a bit of an alarm register
+	// means, where that is known.
+	EventOf func(register meter.Channel, bit uint8) (event meter.Channel, ok bool)
 }
 
 // sink takes what was read; it does not block.
@@ -175,6 +182,9 @@ func New(cfg Config) *Poller {
 			bits:   make(map[meter.Channel]uint64),
 			status: Status{Meter: m.ID, Line: cfg.Line, State: Waiting},
 		})
+		if m.Discover != nil {
+			p.meters[len(p.meters)-1].jobs = discovery()
+		}
 	}
 	return p
 }

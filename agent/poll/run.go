@@ -20,7 +20,9 @@ const (
 func (p *Poller) Run(ctx context.Context) error {
 	defer p.close()
 	p.recallExchanges()
-	p.begin(time.Now())
+	for _, m := range p.meters {
+		p.begin(m, time.Now())
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	ended := make(chan *meterState)
@@ -61,14 +63,13 @@ func (p *Poller) Run(ctx context.Context) error {
 	}
 }
 
-// begin makes all jobs due, but for those that say nothing at another time.
-func (p *Poller) begin(now time.Time) {
-	for _, m := range p.meters {
-		for i := range m.jobs {
-			j := &m.jobs[i]
-			if j.due = now; j.brackets() {
-				j.due = j.next(now, p.cfg.TimeZone)
-			}
+// begin makes all jobs of a meter due, but for those that say nothing at another
+// time.
+func (p *Poller) begin(m *meterState, now time.Time) {
+	for i := range m.jobs {
+		j := &m.jobs[i]
+		if j.due = now; j.brackets() {
+			j.due = j.next(now, p.cfg.TimeZone)
 		}
 	}
 }

@@ -35,6 +35,8 @@ func (p *Poller) turn(ctx context.Context, m *meterState, t task) {
 		p.obey(ctx, m, t.demand)
 	case t.fill != nil:
 		p.fill(ctx, m, t.fill)
+	case m.Discover != nil:
+		p.discover(ctx, m)
 	default:
 		p.visit(ctx, m)
 	}

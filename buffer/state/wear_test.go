@@ -7,12 +7,12 @@ import (
 	"gridgate/dlms/security"
 )
 
-// TestCommitsOfADay: a thousand ciphered meters, each read and each pushing every
+// TestCommitsOfADay: hundreds of ciphered meters, each read and each pushing every
 // quarter of an hour, are a few commits a day, also on the day of a start: the
 // readings and the confirmations of a meter reserve its counters apart.
 func TestCommitsOfADay(t *testing.T) {
 	t.Parallel()
-	const meters, turns, step, most = 1000, 96, 1024, 50
+	const meters, turns, step, most = 300, 96, 1024, 50
 	dir := t.TempDir()
 	ours := security.Title{1}
 	title := func(i int) (title security.Title) {

@@ -124,7 +124,13 @@ func (f *listenFlags) secure(ctx context.Context, env cli.Env, r *cosem.Receiver
 			if err != nil {
 				return fmt.Errorf("meter %s: %w", m.ID, err)
 			}
-			known, err := drivers.Known(drivers.Config{ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, TimeZone: cfg.TimeZone})
+			model, err := cfg.DLMSModel(m.Address.Model)
+			if err != nil {
+				return fmt.Errorf("meter %s: %w", m.ID, err)
+			}
+			known, err := drivers.Known(drivers.Config{
+				ID: m.ID, Serial: m.Serial, Address: m.Address, Secrets: secrets, DLMS: &model.Model, TimeZone: cfg.TimeZone,
+			})
 			if err != nil {
 				return fmt.Errorf("meter %s: %w", m.ID, err)
 			}

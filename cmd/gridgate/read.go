@@ -14,8 +14,8 @@ import (
 	"gridgate/configs"
 	"gridgate/drivers"
 	"gridgate/drivers/address"
+	"gridgate/drivers/cosem"
 	"gridgate/drivers/line"
-	"gridgate/drivers/modbus"
 	"gridgate/internal/cli"
 	"gridgate/internal/meter"
 	"gridgate/internal/sys"
@@ -75,6 +75,7 @@ type target struct {
 	groups   []meter.Group
 	force    bool // show the meter what it refused twice
 	guessing bool // the channels are a guess: what the meter lacks is no error
+	auto     bool // what to read is what the meter has
 }
 
 func (f readFlags) targets(args []string) ([]target, error) {
@@ -94,6 +95,7 @@ func (f readFlags) targets(args []string) ([]target, error) {
 			continue
 		}
 		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path, models: cfg.Models}
+		t.auto = m.Auto
 		for _, g := range m.Groups {
 			if g.Profile == "" {
 				t.groups = append(t.groups, meter.Group{Name: string(g.Name), Lane: g.Lane, Channels: g.Channels})
@@ -150,6 +152,18 @@ func usualChannels(addr address.Address) ([]meter.Channel, error) {
 			channels = append(channels, r.Channel)
 		}
 		return channels, nil
+	}
+	if addr.Scheme.IsDLMS() && addr.Model != "" {
+		model, err := configs.DLMSModelIn(configs.DefaultModels, addr.Model)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range model.Groups {
+			channels = append(channels, g.Channels...)
+		}
+		if len(channels) > 0 {
+			return channels, nil
+		}
 	}
 	if addr.Scheme == address.IEC21 && addr.Mode != address.ModeP {
 		return nil, nil
@@ -233,10 +247,21 @@ var errOnlyProfiles = errors.New("its groups are profiles only, which read does 
 
 // readOne visits one meter once.
 func readOne(ctx context.Context, env cli.Env, t target) (got meter.Got, err error) {
-	if len(t.groups) == 0 {
+	if len(t.groups) == 0 && !t.auto {
 		return got, errOnlyProfiles
 	}
 	err = t.with(ctx, env, "read", func(v meter.Visitor) (err error) {
+		if dlms, ok := v.(*cosem.Meter); ok && t.auto {
+			found, err := dlms.Discover(ctx)
+			if err != nil {
+				return err
+			}
+			for _, f := range found {
+				if f.Profile == "" && f.Lane != meter.Billing { // they are among the others
+					t.groups = append(t.groups, meter.Group{Name: f.Name, Lane: f.Lane, Channels: f.Channels})
+				}
+			}
+		}
 		got, err = v.Visit(ctx, meter.Ask{Groups: slices.Clone(t.groups)})
 		return err
 	})
@@ -263,23 +288,36 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	if err != nil {
 		return err
 	}
-	var model *modbus.Model
-	if t.addr.Scheme.IsModbus() {
-		if model, err = configs.ModelIn(t.models, t.addr.Model); err != nil {
-			return err
-		}
+	dc := drivers.Config{ID: t.id, Serial: t.serial, Address: t.addr, Secrets: secrets, Counters: counters, TimeZone: t.zone, Now: now}
+	if err := t.setModel(&dc); err != nil {
+		return err
 	}
 	l := drivers.OpenLine(t.addr, line.Options{Program: "gridgate " + verb})
 	defer func() { err = errors.Join(err, l.Close()) }()
-	v, err := drivers.Open(drivers.Config{
-		ID: t.id, Serial: t.serial, Address: t.addr, Secrets: secrets, Counters: counters, Model: model, TimeZone: t.zone, Now: now,
-	}, l)
+	v, err := drivers.Open(dc, l)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, v.Close(), counters.flush(ctx)) }()
 	err = do(v)
 	return errors.Join(err, tries.note(ctx, err))
+}
+
+// setModel adds what is known of the meter's model.
+func (t target) setModel(c *drivers.Config) error {
+	switch {
+	case t.addr.Scheme.IsModbus():
+		m, err := configs.ModelIn(t.models, t.addr.Model)
+		c.Model = m
+		return err
+	case t.addr.Scheme.IsDLMS():
+		m, err := configs.DLMSModelIn(t.models, t.addr.Model)
+		if err != nil {
+			return err
+		}
+		c.DLMS = &m.Model
+	}
+	return nil
 }
 
 // borrow borrows the line from the agent that serves the socket; where there

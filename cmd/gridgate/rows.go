@@ -26,7 +26,7 @@ func (p *rowPrinter) print(r meter.Row) {
 		_, _ = p.out.Write(b) // flush tells
 		return
 	}
-	const format = "%-12s  %-14s  %-22s  %-20s  %18s  %-6s %s\n"
+	const format = "%-12s  %-14s  %-22s  %-20s  %25s  %-6s %s\n"
 	if !p.headed {
 		p.headed = true
 		fmt.Fprintf(p.out, format, "METER", "SERIAL", "CHANNEL", "TIME", "VALUE", "UNIT", "QUALITY")

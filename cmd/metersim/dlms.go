@@ -93,6 +93,8 @@ func (o *dlmsOptions) check(faults []string) error {
 		return cli.Usagef("dlms: -transport %q: want wrapper, udp, hdlc or modee", o.transport)
 	case o.pty && o.transport == transportUDP:
 		return cli.Usagef("dlms: -pty is for -transport hdlc and modee")
+	case o.transport == transportUDP && o.secured.ref == "sn":
+		return cli.Usagef("dlms: -ref sn is not of -transport udp: short names do not number their requests")
 	case o.link != "" && !o.pty:
 		return cli.Usagef("dlms: -link needs -pty")
 	}

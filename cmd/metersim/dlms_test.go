@@ -131,6 +131,8 @@ func TestDLMSUsage(t *testing.T) {
 		"dlms -listen :65535 -count 2": "room for 2 ports",
 		"dlms now":                     `"now"`,
 		"replay":                       "want -trace",
+
+		"dlms -transport udp -auth none -ref sn": "-ref sn is not of -transport udp",
 	} {
 		if _, stop := command(t, 0, strings.Fields(args)...); true {
 			if code, stderr := stop(); code != 2 || !strings.Contains(stderr, want) {

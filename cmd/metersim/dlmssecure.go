@@ -29,7 +29,8 @@ func (o *securedOptions) flags(fs *flag.FlagSet) {
 		"without one client 17 needs none, as client 16 (public, reads only)")
 	fs.StringVar(&o.auth, "auth", "", "let in a client -client by none, lls, hls2, md5, sha1, gmac, sha256 or ecdsa, and print what goes into its URL")
 	fs.IntVar(&o.client, "client", 1, "the client of -auth")
-	fs.StringVar(&o.ref, "ref", "ln", "how the client of -auth names objects: ln or sn; client 32 does without authentication by sn, all others by ln")
+	fs.StringVar(&o.ref, "ref", "ln", "how the client of -auth names objects: ln, or sn as old meters do, client 16 of which does so too;\n"+
+		"client 32 does without authentication by sn, all others by ln")
 	fs.StringVar(&o.protection, "security", "none", "what the client of -auth must do to all that it sends: none, auth, enc or authenc")
 	fs.StringVar(&o.ek, "ek", "", "encryption key in `hex`; without one 000102…; client 21 (GMAC) needs it too,\nand it is the master key that new keys come wrapped by")
 	fs.StringVar(&o.ak, "ak", "", "authentication key in `hex`; without one D0D1D2…")
@@ -171,6 +172,9 @@ func (s *secured) clients() map[uint16]dlmstest.Login {
 			clients[client] = dlmstest.Login{Mechanism: mechanism, Secret: s.password}
 		}
 	}
+	if s.ref == "sn" {
+		clients[16] = clients[32] // who asks for the invocation counter does so by the names of the meter
+	}
 	if s.auth != "" {
 		login := dlmstest.Login{Mechanism: uint8(s.mechanism), Secret: s.password, Policy: s.policy}
 		if login.PreEstablished = s.standing; s.standing {
@@ -222,10 +226,10 @@ func (s *secured) describe(title security.Title, scheme, where string, pty bool,
 		add("security", s.protection)
 	}
 	ciphers := s.policy != security.Unprotected || s.mechanism == mechanismGMAC
+	if s.suite != 0 && (ciphers || s.mechanism == mechanismECDSA) {
+		add("suite", fmt.Sprint(s.suite))
+	}
 	if ciphers || s.mechanism > mechanismGMAC {
-		if s.suite != 0 {
-			add("suite", fmt.Sprint(s.suite))
-		}
 		add("title", clientTitle)
 	}
 	if ciphers {

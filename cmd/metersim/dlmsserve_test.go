@@ -78,6 +78,9 @@ func TestPrintedURLs(t *testing.T) {
 		"-auth ecdsa -security authenc -suite 1 -transport hdlc -physical 300",
 		"-auth ecdsa -suite 2",
 		"-auth none -transport hdlc -faults noise -every 2",
+		"-auth gmac -security authenc -ref sn",
+		"-auth lls -password p -security enc -ref sn -transport hdlc",
+		"-auth sha256 -password p -suite 1",
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()

@@ -1,4 +1,4 @@
-// Command metersim is meters that are not there: it answers on TCP ports and
+// Command metersim is meters that are not there: it answers on TCP and UDP ports and
 // pseudo-terminals as real ones do, with registers that move with time, and
 // with faults when asked.
 package main
@@ -8,7 +8,7 @@ import "gridgate/internal/cli"
 func main() {
 	cli.Program{
 		Name:    "metersim",
-		Summary: "simulated meters on TCP and pseudo-terminals",
+		Summary: "simulated meters on TCP, UDP and pseudo-terminals",
 		Verbs:   []cli.Verb{dlmsVerb(), iec21Verb(), modbusVerb(), replayVerb()},
 	}.Main()
 }
