@@ -13,7 +13,7 @@ func TestKnownByTitle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := make([]byte, 16)
+	key := []byte("000102030405060708090A0B0C0D0E0F")
 	k, err := Known(Config{ID: "m", Serial: "7", Address: a, Secrets: address.Credentials{EK: key, AK: key}})
 	want := security.Title{'G', 'R', 'G', 0, 0, 0, 0, 1}
 	if err != nil || k.Title != want || k.Host.IsValid() || k.Policy != security.Authenticated {
