@@ -20,10 +20,10 @@ func SetKeys(r *cosem.Receiver, suite uint8, c address.Credentials) (err error) 
 	return err
 }
 
-// Known gives a meter that is read as one that may push: by its serial number,
-// from the host of its address, protected by its keys if it has any.
+// Known gives a meter that is read as one that may push: by its system title or
+// its serial number, from the host of its address, protected by its keys if it has any.
 func Known(c Config) (cosem.Known, error) {
-	k := cosem.Known{ID: c.ID, Serial: c.Serial, TimeZone: c.TimeZone}
+	k := cosem.Known{ID: c.ID, Serial: c.Serial, TimeZone: c.TimeZone, Title: security.Title(c.Address.Security.Meter)}
 	if c.DLMS != nil {
 		k.Events = &c.DLMS.Events
 	}

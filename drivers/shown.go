@@ -15,7 +15,7 @@ func Place(a address.Address) string {
 	a.Baud, a.DataBits, a.Parity, a.StopBits, a.SignOn = 0, 0, 'N', 0, 0
 	s := &a.Security
 	s.EK, s.AK, s.SigningKey, s.MeterKey = address.Secret{}, address.Secret{}, address.Secret{}, address.Secret{}
-	s.CounterHidden, s.Counter = false, [6]byte{}
+	s.CounterHidden, s.Counter, s.Meter = false, [6]byte{}, address.Title{}
 	return a.String()
 }
 

@@ -15,7 +15,8 @@
 //
 // Keys that stand with every scheme: timeout=2s. Keys of DLMS: client, server,
 // ref=ln|sn, auth=none|lls|hls2|md5|sha1|gmac|sha256|ecdsa, password,
-// security=none|auth|enc|authenc, suite=0|1|2, title (the client's), the secrets
+// security=none|auth|enc|authenc, suite=0|1|2, title (the client's), meter (the
+// meter's title, by which its ciphered pushes are known), the secrets
 // ek and ak (keys), sk and pk (our signing key, the meter's public one), and
 // ic=OBIS|none (where the meter shows its invocation counter), and model (what
 // is known of meters of its kind). Keys of HDLC:

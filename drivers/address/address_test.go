@@ -124,6 +124,7 @@ func TestParseRefuses(t *testing.T) {
 		{"127.0.0.1:4059", "want SCHEME://"},
 		{strings.Repeat("x", maxLength+1), "is longer than 4096 bytes"},
 		{"http://h", "unknown scheme"},
+		{"dlms+wrapper://h?meter=12345", "meter: want 16 hexadecimal digits, or 8 characters: the system title of the meter"},
 		{"dlms+udp:///dev/ttyS1", "the host is neither"},
 		{"dlms+udp://h?baud=9600", "baud: does not belong to dlms+udp"},
 		{"dlms+udp://h?physical=1", "physical: does not belong to dlms+udp"},
@@ -215,7 +216,7 @@ func TestParseRefuses(t *testing.T) {
 		{"dlms+wrapper://h?auth=lls&password=hun&ter=2", "what follows password is no key; in a secret write '&' as %26"},
 		{"dlms+wrapper://h?auth=lls&password=hun&ter2", "what follows password is no key; in a secret write '&' as %26"},
 		{"dlms+wrapper://h?ref=x", "ref: want ln or sn"},
-		{"dlms+wrapper://h?clinet=1", "clinet: unknown key; dlms+wrapper has client, server, auth, password, security, suite, title, ek, ak, sk, pk, ic, ref, model, timeout"},
+		{"dlms+wrapper://h?clinet=1", "clinet: unknown key; dlms+wrapper has client, server, auth, password, security, suite, title, meter, ek, ak, sk, pk, ic, ref, model, timeout"},
 		{"dlms+wrapper://h?Ab1=1", "part 1 of the query: unknown key"},
 		{"dlms+wrapper://h?&", "part 1 of the query: unknown key"},
 		{"dlms+wrapper://h?unit=1", "unit: does not belong to dlms+wrapper"},
@@ -290,6 +291,10 @@ func TestString(t *testing.T) {
 		{
 			"dlms+modee://h:1?window=1&info=128",
 			"dlms+modee://h:1?client=16&server=1&auth=none&ref=ln&security=none&info=128&window=1",
+		},
+		{
+			"dlms+wrapper://h?meter=4752470000000001",
+			"dlms+wrapper://h:4059?client=16&server=1&auth=none&ref=ln&security=none&meter=4752470000000001",
 		},
 		{
 			"dlms+modee:///dev/x?address=7",

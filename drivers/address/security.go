@@ -68,6 +68,7 @@ type Security struct {
 	Protection Protection
 	Suite      uint8 // 0, 1 or 2
 	Title      Title // the client's
+	Meter      Title // the meter's, where it must be known before it speaks: of pushes
 	EK, AK     Secret
 	// SigningKey is the client's own, MeterKey the meter's public one.
 	SigningKey, MeterKey Secret
@@ -166,7 +167,12 @@ func securityKeys() []key {
 		{name: "suite", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
 			a.Security.Suite = uint8(p.number("suite", v, 0, 2))
 		}},
-		{name: "title", fits: Scheme.IsDLMS, set: setTitle},
+		{name: "title", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
+			a.Security.Title = p.title("title", v, "this client")
+		}},
+		{name: "meter", fits: Scheme.IsDLMS, set: func(p *parser, a *Address, v string) {
+			a.Security.Meter = p.title("meter", v, "the meter")
+		}},
 		secret("ek", func(a *Address) *Secret { return &a.Security.EK }),
 		secret("ak", func(a *Address) *Secret { return &a.Security.AK }),
 		secret("sk", func(a *Address) *Secret { return &a.Security.SigningKey }),
@@ -208,20 +214,20 @@ func list[T ~string](names []T) string {
 	return strings.Join(all, ", ")
 }
 
-// setTitle reads a title: 16 hexadecimal digits, or 8 characters.
-func setTitle(p *parser, a *Address, v string) {
+// title reads a title: 16 hexadecimal digits, or 8 characters.
+func (p *parser) title(key, v, whose string) (t Title) {
 	b := []byte(v)
-	if len(v) == 2*len(a.Security.Title) {
+	if len(v) == 2*len(t) {
 		var err error
 		if b, err = hex.DecodeString(v); err != nil {
 			b = nil
 		}
 	}
-	if len(b) != len(a.Security.Title) || Title(b) == (Title{}) {
-		p.fail("title", "want 16 hexadecimal digits, or 8 characters: the system title of this client")
-		return
+	if len(b) != len(t) || Title(b) == (Title{}) {
+		p.fail(key, "want 16 hexadecimal digits, or 8 characters: the system title of %s", whose)
+		return t
 	}
-	a.Security.Title = Title(b)
+	return Title(b)
 }
 
 func setCounter(p *parser, a *Address, v string) {
@@ -296,7 +302,7 @@ func (p *parser) unused(a *Address, has func(string) bool) {
 func (s Security) keys(a Address) [][2]string {
 	keys := [][2]string{
 		{"security", string(s.Protection)},
-		{"title", s.Title.String()},
+		{"title", s.Title.String()}, {"meter", s.Meter.String()},
 		{"ek", s.EK.String()},
 		{"ak", s.AK.String()},
 		{"sk", s.SigningKey.String()},
