@@ -58,6 +58,7 @@ func (w *badLine) Read(b []byte) (int, error) {
 	if first.octets = first.octets[n:]; len(first.octets) == 0 {
 		w.arriving = w.arriving[1:]
 	}
+	dbg("%v client hears %x", w.now, b[:n])
 	return n, nil
 }
 
@@ -66,12 +67,14 @@ func (w *badLine) Read(b []byte) (int, error) {
 func (w *badLine) Write(b []byte) (int, error) {
 	w.now += time.Duration(len(b)) * tortureChar
 	w.free = max(w.free, w.now)
+	dbg("%v client says %x", w.now, b)
 	if w.hit(5) {
 		w.arrive(0, w.spoil(b)) // its echo
 	}
 	w.trouble(w, b, func(pause time.Duration, octets []byte) {
 		w.free += pause
 		for _, frame := range w.meter.hear(octets) {
+			dbg("   %v meter says %x", w.free, frame)
 			w.trouble(w, frame, w.arrive)
 		}
 	})
@@ -351,6 +354,7 @@ func (d *tortured) get(t *testing.T, i int) (axdr.Value, bool) {
 	t.Helper()
 	d.exchanges++
 	d.answered = d.answered[:0]
+	dbg("--- get %d connected %v", i, d.client != nil)
 	ctx := t.Context()
 	if d.client == nil {
 		d.connects++
@@ -381,6 +385,7 @@ func (d *tortured) Receive(ctx context.Context, b []byte) ([]byte, error) {
 	b, err := d.link.Receive(ctx, b)
 	if err == nil && !slices.ContainsFunc(d.answered, func(a []byte) bool { return bytes.Equal(a, b) }) {
 		d.strange++
+		dbg("STRANGE %x answered %x", b, d.answered)
 	}
 	return b, err
 }
