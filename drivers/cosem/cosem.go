@@ -70,7 +70,7 @@ type Config struct {
 	Repeats uint8
 	// Envelope, if not nil, is around the APDUs within HDLC.
 	Envelope Envelope
-	Settings  line.Settings // of a serial port
+	Settings line.Settings // of a serial port
 	// ShortNames has objects found by the directory of short names, which is
 	// read once an association: for old meters that have nothing else.
 	ShortNames bool
