@@ -26,12 +26,13 @@ buffer:              internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
-drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/iec21 drivers/line drivers/modbus internal/meter
+drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/iec21 drivers/line drivers/modbus drivers/plc internal/meter
 drivers/address:     dlms/obis
-drivers/line:        internal/sys
+drivers/line:        internal/meter internal/sys
 drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security dlms/wrapper drivers/line internal/meter
 drivers/iec21:       dlms dlms/modee dlms/obis drivers/line internal/meter
 drivers/modbus:      drivers/line internal/meter
+drivers/plc:         dlms/gateway dlms/wrapper drivers/line internal/meter
 drivers/drivertest:  drivers/line
 
 dlms:                dlms/axdr dlms/obis dlms/security
