@@ -35,6 +35,7 @@ func (a *Agent) Report() status.Report {
 			}
 		}
 	}
+	r.Bridges = a.reportBridges()
 	return r
 }
 

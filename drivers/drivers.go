@@ -15,6 +15,7 @@ import (
 	"gridgate/drivers/iec21"
 	"gridgate/drivers/line"
 	"gridgate/drivers/modbus"
+	"gridgate/drivers/plc"
 	"gridgate/internal/meter"
 )
 
@@ -28,13 +29,18 @@ type Config struct {
 	Model    *modbus.Model       // the register map; Modbus only
 	TimeZone *time.Location      // of meters that do not tell their deviation from UTC
 	Now      meter.Now
+	Node     *plc.Node // of a power line, where it is shared; else nil
 }
 
 // OpenLine gives the line of an address, shared by all meters with the same
-// Address.Line. It opens no port.
+// Address.Line; of a power line with OpenBridge, see there, that to the one
+// meter. It opens no port.
 func OpenLine(a address.Address, o line.Options) *line.Line {
 	if a.IsSerial() {
 		return line.Serial(a.Line, o)
+	}
+	if a.Scheme.IsPLC() && !a.IsSerial() {
+		return loneNode(a, o)
 	}
 	if a.Scheme == address.DLMSUDP {
 		return line.UDP(a.Line, o)
@@ -49,7 +55,7 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		Parity: c.Address.Parity, StopBits: c.Address.StopBits,
 	}
 	switch c.Address.Scheme {
-	case address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE:
+	case address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.PLCGateway, address.PLCPrime, address.PLCG3:
 		cfg, err := cosemConfig(c)
 		if err != nil {
 			return nil, err
@@ -60,6 +66,9 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		if c.Address.Scheme == address.DLMSModeE {
 			cfg.ModeE = &cosem.ModeE{Address: c.Address.Device, SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud}
 			cfg.Settings = line.Settings{Baud: c.Address.SignOn, DataBits: 7, Parity: 'E', StopBits: 1}
+		}
+		if c.Address.Scheme.IsPLC() {
+			plcConfig(&cfg, c.Address, settings, c.Node)
 		}
 		return cosem.New(cfg, l), nil
 	case address.IEC21:
@@ -134,7 +143,8 @@ func transport(s address.Scheme) modbus.Transport {
 		return modbus.RTU
 	case address.ModbusRTUOverTCP:
 		return modbus.RTUOverTCP
-	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.IEC21:
+	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.IEC21,
+		address.PLCGateway, address.PLCPrime, address.PLCG3:
 	}
 	return modbus.TCP
 }

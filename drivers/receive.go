@@ -24,7 +24,7 @@ func SetKeys(r *cosem.Receiver, suite uint8, c address.Credentials) (err error) 
 // from the host of its address, protected by its keys if it has any.
 func Known(c Config) (cosem.Known, error) {
 	k := cosem.Known{ID: c.ID, Serial: c.Serial, TimeZone: c.TimeZone}
-	if host, _, err := net.SplitHostPort(c.Address.Line); err == nil && !c.Address.IsSerial() && !c.Address.Scheme.IsHDLC() {
+	if host, _, err := net.SplitHostPort(c.Address.Line); err == nil && !c.Address.IsSerial() && !c.Address.Scheme.IsHDLC() && !c.Address.Scheme.IsPLC() {
 		k.Host, _ = netip.ParseAddr(host) // a name is no address to know a sender by
 	}
 	var err error

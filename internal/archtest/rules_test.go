@@ -7,12 +7,12 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus internal/cli internal/meter internal/sys
+cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
 cmd/gridfog:         cmd/gridfog/track agent/batch internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/metersim:        dlms/... drivers/drivertest internal/cli internal/meter
 
-agent:               agent/... buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
+agent:               agent/... buffer buffer/state configs drivers drivers/address drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
 configs:             drivers/address drivers/modbus internal/meter
 
 agent/poll:          internal/backoff internal/meter
