@@ -66,6 +66,9 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 	if v.until > 0 {
 		end = min(end, v.until)
 	}
+	if t.end = p.Until; t.end > 0 {
+		end = min(end, t.end)
+	}
 	if p.Since >= end {
 		return nil
 	}
@@ -88,6 +91,9 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 		l.selector = pages.Selector
 		t.base.Stamp = v.cfg.Now()
 		t.add(rows)
+	}
+	if t.end > 0 && t.end <= v.cfg.Now().Time && !pages.More() {
+		t.since = t.end // and there is no more in the stretch
 	}
 	v.take(p, &t)
 	return nil

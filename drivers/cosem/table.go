@@ -14,7 +14,8 @@ type table struct {
 	model  model
 	base   meter.Row // what is the same in all rows; its stamp is the gateway's now
 	since  int64     // the newest capture time there is; rows up to it are not taken again
-	until  int64     // rows after it are not taken
+	until  int64     // rows after it cannot be
+	end    int64     // rows after it are not wanted; 0 is none
 
 	rows     []meter.Row
 	timeless int // rows whose time is no moment
@@ -36,7 +37,7 @@ func (t *table) add(rows []dlms.ProfileRow) {
 			t.early++
 			continue
 		}
-		if at <= t.since {
+		if at <= t.since || t.end > 0 && at > t.end {
 			continue
 		}
 		newest = max(newest, at)
