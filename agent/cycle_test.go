@@ -7,8 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"os"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,113 +18,6 @@ import (
 	"gridgate/drivers/modbus"
 	"gridgate/internal/meter"
 )
-
-// bus is a line of meters in simulated time: octets pass at its rate, and who
-// is on it answers frames that are for it.
-type bus struct {
-	char   time.Duration // of one octet
-	answer func(request []byte) (reply []byte, after time.Duration)
-
-	mu       sync.Mutex
-	deadline time.Time
-	changed  chan struct{} // closed when the deadline or the input changes
-	input    []octet
-	free     time.Time // when the medium falls silent
-	busy     time.Duration
-}
-
-type octet struct {
-	b  byte
-	at time.Time
-}
-
-func newBus(s line.Settings, answer func([]byte) ([]byte, time.Duration)) *bus {
-	return &bus{char: s.CharTime(), answer: answer, changed: make(chan struct{})}
-}
-
-func (b *bus) line() *line.Line {
-	return line.Of("bus", func(context.Context, line.Settings) (line.Medium, error) { return b, nil })
-}
-
-func (b *bus) stir() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-func (b *bus) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	if b.free.Before(now) {
-		b.free = now
-	}
-	wire := time.Duration(len(p)) * b.char
-	b.free = b.free.Add(wire)
-	reply, after := b.answer(slices.Clone(p))
-	if reply == nil {
-		return len(p), nil
-	}
-	b.busy += wire + after + time.Duration(len(reply))*b.char
-	at := b.free.Add(after)
-	for _, c := range reply {
-		at = at.Add(b.char)
-		b.input = append(b.input, octet{c, at})
-	}
-	b.free = at
-	b.stir()
-	return len(p), nil
-}
-
-func (b *bus) Read(p []byte) (int, error) {
-	for {
-		b.mu.Lock()
-		now := time.Now()
-		n := 0
-		for n < len(p) && len(b.input) > 0 && !b.input[0].at.After(now) {
-			p[n], b.input = b.input[0].b, b.input[1:]
-			n++
-		}
-		next, deadline, changed := now.Add(time.Hour), b.deadline, b.changed
-		if len(b.input) > 0 {
-			next = b.input[0].at
-		}
-		b.mu.Unlock()
-		if n > 0 {
-			return n, nil
-		}
-		if !deadline.IsZero() && !deadline.After(now) {
-			return 0, os.ErrDeadlineExceeded
-		}
-		if !deadline.IsZero() && deadline.Before(next) {
-			next = deadline
-		}
-		timer := time.NewTimer(next.Sub(now))
-		select {
-		case <-timer.C:
-		case <-changed:
-		}
-		timer.Stop()
-	}
-}
-
-func (b *bus) SetDeadline(t time.Time) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.deadline = t
-	b.stir()
-	return nil
-}
-
-func (b *bus) Discard() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.input = slices.DeleteFunc(b.input, func(o octet) bool { return !o.at.After(time.Now()) })
-	return nil
-}
-
-func (b *bus) Apply(line.Settings) error { return nil }
-func (b *bus) Stale() bool               { return false }
-func (b *bus) Close() error              { return nil }
 
 // crc is CRC-16 of Modbus over serial line, bit by bit.
 func crc(p []byte) (c uint16) {
