@@ -183,7 +183,7 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 		pc.Gate = a.gate
 	}
 	if r.bridge != nil {
-		pc.Parallel, pc.VisitLimit = parallel(l), plcVisitLimit
+		pc.Parallel, pc.VisitLimit, pc.Recent = parallel(l), plcVisitLimit, plcRecent
 	}
 	r.poller = poll.New(pc)
 	r.task = a.start(ctx, "line "+l.Key, r.poller.Run)

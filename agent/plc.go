@@ -16,6 +16,10 @@ import (
 // some ten exchanges, of which each may take as long as it takes to repeat it.
 const plcVisitLimit = 15 * time.Minute
 
+// plcRecent is how far back profiles are read at first: what fits into an
+// answer or two. The rest is filled in when nothing is due.
+const plcRecent = 6 * time.Hour
+
 // medium is what the meters of a line hang on: a line, or a bridge.
 type medium interface {
 	Lend(ctx context.Context) (giveBack func(), err error)

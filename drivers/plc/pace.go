@@ -13,8 +13,9 @@ const (
 )
 
 // pace is how fast answers come, as TCP learns it (RFC 6298, 2): a mean and a
-// mean deviation, and a wait that doubles with what is lost until an answer to
-// what was sent once is measured (5.5, and Karn's rule).
+// mean deviation, and a wait that doubles with what is lost, until an answer to
+// what was sent once is measured (5.5, and Karn's rule). But a power line loses
+// frames as it is: the first that is lost doubles nothing.
 type pace struct {
 	mean, spread time.Duration
 	known        bool
@@ -43,5 +44,5 @@ func (p *pace) wait(first time.Duration) time.Duration {
 	if p.known {
 		w = p.mean + max(4*p.spread, leastSpread)
 	}
-	return min(max(w<<p.doubled, leastWait), max(mostWait, first))
+	return min(max(w<<max(0, p.doubled-1), leastWait), max(mostWait, first))
 }
