@@ -38,10 +38,16 @@ func (v *visit) profile(ctx context.Context, s *session, p *meter.Profile) error
 	}
 	p.Since = max(p.Since, century) // a year has two digits
 	end := max(v.cfg.Now().Time, p.Since) + ahead
+	if p.Until > 0 {
+		end = min(end, p.Until)
+	}
 	t := table{zone: v.cfg.TimeZone, since: p.Since, until: end, base: meter.Row{
 		Meter: v.cfg.ID, Serial: v.got.Identity.Found, Lane: p.Lane, Quality: v.quality(),
 	}}
-	err := v.follow(ctx, s, &t, addressOf(code), end)
+	whole, err := v.follow(ctx, s, &t, addressOf(code), end)
+	if whole && p.Until > 0 && p.Until <= v.cfg.Now().Time {
+		t.since = max(t.since, p.Until) // and there is no more in the stretch
+	}
 	v.got.Rows = append(v.got.Rows, t.rows...)
 	if t.since > p.Since {
 		p.Since = t.since
@@ -59,12 +65,12 @@ func (v *visit) profile(ctx context.Context, s *session, p *meter.Profile) error
 
 // follow asks for the rows window by window, until it has all or enough for
 // one visit. A window without rows makes the next twice as long.
-func (v *visit) follow(ctx context.Context, s *session, t *table, address string, end int64) error {
+func (v *visit) follow(ctx context.Context, s *session, t *table, address string, end int64) (whole bool, err error) {
 	const day = 24 * 60 * 60 * 1000
 	span := int64(day)
 	var refused error
-	some := false
-	for from := t.since; from < end && len(t.rows) < maxRows; {
+	some, from := false, t.since
+	for from < end && len(t.rows) < maxRows {
 		to := min(from+span, end)
 		before := len(t.rows)
 		err := v.window(ctx, s, t, address, from, to)
@@ -72,7 +78,7 @@ func (v *visit) follow(ctx context.Context, s *session, t *table, address string
 		case isRefused(err):
 			refused = err // it may mean that there are no rows
 		case err != nil:
-			return fmt.Errorf("%s: %w", address, err)
+			return false, fmt.Errorf("%s: %w", address, err)
 		default:
 			some = true
 		}
@@ -84,9 +90,9 @@ func (v *visit) follow(ctx context.Context, s *session, t *table, address string
 		from = max(to, t.since)
 	}
 	if !some {
-		return refused
+		return false, refused
 	}
-	return nil
+	return from >= end, nil
 }
 
 // window reads the rows in a range. The first of a meter finds out whether its
