@@ -101,7 +101,7 @@ type outage struct {
 
 const outageEvery = 5 * time.Second
 
-var outageSettings = line.Settings{Baud: 9600, DataBits: 8, Parity: 'N', StopBits: 1} //nolint:gochecknoglobals // a constant
+var outageSettings = line.Settings{Baud: 9600, DataBits: 8, Parity: 'N', StopBits: 1}
 
 func hdlcOutage(_ *testing.T, now meter.Now) (*outage, *line.Line) {
 	o := &outage{began: time.Now().Add(-2 * time.Hour).Truncate(capturePeriod)}
