@@ -74,13 +74,20 @@ func (a *Agent) reportBridges() (all []status.Bridge) {
 			ids[drivers.NodeName(m.Address)] = m.ID
 		}
 		t := r.bridge.Table()
-		b := status.Bridge{Line: l.Key, Kind: string(t.Kind), Connected: t.Connected, Error: text(t.Err), Strange: t.Strange, Nodes: []status.Node{}}
-		for i := range t.Nodes {
-			b.Nodes = append(b.Nodes, reportNode(&t.Nodes[i], ids[t.Nodes[i].Node]))
-		}
+		b := status.Bridge{Line: l.Key, Kind: string(t.Kind), Connected: t.Connected, Error: text(t.Err), Strange: t.Strange, Nodes: Nodes(t, ids)}
 		all = append(all, b)
 	}
 	return all
+}
+
+// Nodes gives the nodes of a bridge for a report, with the ids of those that
+// are read by the names that they are read under.
+func Nodes(t plc.Table, ids map[string]meter.ID) []status.Node {
+	nodes := make([]status.Node, len(t.Nodes))
+	for i := range t.Nodes {
+		nodes[i] = reportNode(&t.Nodes[i], ids[t.Nodes[i].Node])
+	}
+	return nodes
 }
 
 func reportNode(s *plc.Status, id meter.ID) status.Node {
