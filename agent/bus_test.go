@@ -29,6 +29,9 @@ type bus struct {
 	opened   int
 }
 
+// fifo is how many octets come at a time.
+const fifo = 8
+
 type octet struct {
 	b  byte
 	at time.Time
@@ -98,9 +101,11 @@ func (a *adapter) Write(p []byte) (int, error) {
 	}
 	b.busy += wire + after + time.Duration(len(reply))*b.char
 	at := b.free.Add(after)
-	for _, c := range reply {
-		at = at.Add(b.char)
-		b.input = append(b.input, octet{c, at})
+	for piece := range slices.Chunk(reply, fifo) {
+		at = at.Add(time.Duration(len(piece)) * b.char)
+		for _, c := range piece {
+			b.input = append(b.input, octet{c, at})
+		}
 	}
 	b.free = at
 	b.stir()

@@ -163,11 +163,12 @@ func TestDeadMetersHoldUpNobodyByHDLC(t *testing.T) {
 		begin := time.Now()
 		go func() { done <- p.Run(ctx) }()
 		time.Sleep(20 * time.Minute)
-		busy, took := b.busy, time.Since(begin)
+		took := time.Since(begin)
 		cancel()
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
+		busy := b.busy
 		timeouts, least, most, connections, turns := 0, math.MaxInt, 0, 0, 0
 		for physical := uint16(firstPhysical); physical <= lastPhysical; physical++ {
 			rows := sink.rows[meter.ID(fmt.Sprint("m-", physical))]
