@@ -27,6 +27,8 @@ func (b *Bridge) manage(c *conn, body []byte) {
 	switch {
 	case err == nil && m.kind == msgNewDevice:
 		c.reported = time.Now()
+		close(b.news)
+		b.news = make(chan struct{})
 		back = b.joined(m)
 	case err == nil && m.kind == msgRemoveDevice:
 		b.removed(b.devices[m.device])
@@ -87,9 +89,10 @@ func (b *Bridge) removed(l *listing) {
 	}
 }
 
-// match makes l the listing of n if it is: the newest that is there counts. mu is held.
+// match makes l the listing of n if it is, and is not another's by its other
+// name: the newest that is there counts. mu is held.
 func (b *Bridge) match(n *Node, l *listing) {
-	if !n.isNamed(l) || n.listing == l || n.listing != nil && n.listing.isThere() && !l.isThere() {
+	if !n.isNamed(l) || l.node != nil || n.listing == l || n.listing != nil && n.listing.isThere() && !l.isThere() {
 		return
 	}
 	if n.listing != nil {
@@ -106,26 +109,28 @@ func (n *Node) isNamed(l *listing) bool {
 // await waits until the base node has reported a node, or all nodes and not
 // that one.
 func (b *Bridge) await(ctx context.Context, c *conn, n *Node) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(listQuiet)
 	defer timer.Stop()
 	for {
 		b.mu.Lock()
 		l := n.listing
 		there, left := l != nil && l.isThere(), l != nil && l.left
-		quiet := c.quietFor()
-		n.refused = !there
+		quiet, news := c.quietFor(), b.news
+		n.refused = left || !there && quiet >= listQuiet
+		refused := n.refused
 		b.mu.Unlock()
 		switch {
 		case there:
 			return nil
 		case left:
 			return ErrLeft
-		case quiet >= listQuiet:
+		case refused:
 			return ErrAbsent
 		}
-		timer.Reset(min(listQuiet-quiet, listQuiet/10))
+		timer.Reset(listQuiet - quiet)
 		select {
 		case <-timer.C:
+		case <-news:
 		case <-c.gone:
 			return c.why()
 		case <-ctx.Done():

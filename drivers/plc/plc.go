@@ -120,7 +120,8 @@ type Bridge struct {
 	byPlace map[string]*Node
 	listed  map[EUI48]*listing
 	devices map[uint16]*listing
-	overall pace // over all nodes: what to expect of one that is not known
+	news    chan struct{} // closed when a node is reported
+	overall pace          // over all nodes: what to expect of one that is not known
 	strange uint64
 	err     error // why the last connection ended or did not come about
 }
@@ -130,6 +131,7 @@ func New(c Config) *Bridge {
 	return &Bridge{
 		cfg: c, dialing: make(chan struct{}, 1),
 		byPlace: make(map[string]*Node), listed: make(map[EUI48]*listing), devices: make(map[uint16]*listing),
+		news: make(chan struct{}),
 	}
 }
 

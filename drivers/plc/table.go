@@ -12,7 +12,7 @@ type State string
 // The states.
 const (
 	Present State = "present" // in the network, as far as is known
-	Absent  State = "absent"  // never reported
+	Absent  State = "absent"  // not reported on this connection
 	Left    State = "left"    // told to have left
 	Silent  State = "silent"  // does not answer any more
 )
@@ -90,7 +90,10 @@ func (b *Bridge) status(n *Node) Status {
 func (s *Status) list(l *listing) {
 	s.Device, s.Serial, s.EUI48, s.Since = l.device, l.name, l.eui.String(), l.since
 	s.Heard = later(s.Heard, l.heard)
-	if l.left {
+	switch {
+	case l.left:
 		s.State = Left
+	case l.unsure:
+		s.State = Absent
 	}
 }
