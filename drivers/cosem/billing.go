@@ -112,7 +112,7 @@ func (v *visit) grows(from, to *reading) bool {
 	if err != nil {
 		return false
 	}
-	switch meter.Unit(scale.Unit) { //nolint:exhaustive // the energies
+	switch meter.Unit(scale.Unit) {
 	case meter.WattHour, meter.VarHour, meter.VAHour:
 	default:
 		return false
