@@ -68,3 +68,11 @@ func (m *Meter) lossy(o *dlms.Options) {
 		}
 	}
 }
+
+// mayBeTwice says whether a refusal of our proof may come of an association
+// request that came twice, as it does on a line that loses much: the meter began
+// anew then, and the proof was for its challenge before.
+func (m *Meter) mayBeTwice(err error) bool {
+	var refusal *dlms.AssociationError
+	return m.cfg.Repeats > 0 && mechanism(m.cfg.Auth) > dlms.LLS && errors.Is(err, dlms.ErrAuthentication) && !errors.As(err, &refusal)
+}
