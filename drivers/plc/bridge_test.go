@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,13 +92,13 @@ func TestNodesComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		back := make(chan string, 8)
 		h, b := newHead(t, Config{Kind: Prime, Listed: func(node string) { back <- node }})
-		quiet := false
+		var quiet atomic.Bool
 		h.answer = func(f []byte) {
 			switch {
 			case f[8] == 3:
 				h.sendBytes(newDevice(1, "A", 1))
 				h.sendBytes(newDevice(2, "B", 2))
-			case !quiet:
+			case !quiet.Load():
 				h.sendBytes([]byte{0, 1, f[4], f[5], 0, 16, 0, 1, f[5]})
 			}
 		}
@@ -122,13 +123,13 @@ func TestNodesComeAndGo(t *testing.T) {
 		}
 		took("C", nil, 0)
 
-		quiet = true
+		quiet.Store(true)
 		time.AfterFunc(time.Second, func() { h.sendBytes(removeDevice(1)) })
 		took("A", ErrLeft, time.Second) // in the middle of an exchange
 		took("A", ErrWaiting, 0)        // its answer could still come
 		time.Sleep(Lifetime)
 		took("A", ErrLeft, 0)
-		quiet = false
+		quiet.Store(false)
 		h.sendBytes(newDevice(9, "A", 1)) // with another device id
 		if name := <-back; name != "A" {
 			t.Errorf("%s came back", name)
@@ -140,7 +141,7 @@ func TestNodesComeAndGo(t *testing.T) {
 		time.Sleep(Lifetime)
 		took("00:80:E1:00:00:02", nil, 0) // connects anew
 		took("C", ErrAbsent, listQuiet)
-		if h.dialed != 2 {
+		if h.dials() != 2 {
 			t.Errorf("%d connections", h.dialed)
 		}
 		var rows []string
@@ -249,14 +250,15 @@ func TestNoConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h, b := newHead(t, Config{Kind: Gateway})
-		h.refuse = errors.New("nobody there")
-		if _, err := exchange(t.Context(), b.Node("\x00A"), []byte{0xC0}, time.Second); !errors.Is(err, h.refuse) || !strings.Contains(err.Error(), "line base:4059 node 0/41: ") {
+		nobody := errors.New("nobody there")
+		h.refuses(nobody)
+		if _, err := exchange(t.Context(), b.Node("\x00A"), []byte{0xC0}, time.Second); !errors.Is(err, nobody) || !strings.Contains(err.Error(), "line base:4059 node 0/41: ") {
 			t.Errorf("%v", err)
 		}
-		if s := b.Table(); s.Connected || !errors.Is(s.Err, h.refuse) {
+		if s := b.Table(); s.Connected || !errors.Is(s.Err, nobody) {
 			t.Errorf("%+v", s)
 		}
-		h.refuse = nil
+		h.refuses(nil)
 		h.answer = func([]byte) { h.send("474554202F20485454") }
 		if _, err := exchange(t.Context(), b.Node("\x00A"), []byte{0xC0}, time.Minute); err == nil || !strings.Contains(err.Error(), "wrapper") {
 			t.Errorf("what is no wrapper: %v", err)

@@ -139,3 +139,16 @@ func exchange(ctx context.Context, n *Node, apdu []byte, wait time.Duration) (go
 	})
 	return got, err
 }
+
+func (h *head) dials() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.dialed
+}
+
+// refuses has connections refused; nil lets them through.
+func (h *head) refuses(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuse = err
+}
