@@ -80,8 +80,10 @@ func quarterMeter(serial string) *dlmstest.Meter {
 			dlmstest.Register(code("1-0:1.8.0"), 0, 30, now(value)),
 			dlmstest.Register(code("1-0:2.8.0"), 0, 30, now(value)),
 			dlmstest.Profile(code("1-0:99.1.0"), []dlmstest.Column{
-				{Class: 8, Code: code("0-0:1.0.0"), ID: 2}, {Class: 1, Code: code("0-0:96.10.1"), ID: 2},
-				{Class: 3, Code: code("1-0:1.8.0"), ID: 2}, {Class: 3, Code: code("1-0:2.8.0"), ID: 2},
+				{Class: 8, Code: code("0-0:1.0.0"), ID: 2},
+				{Class: 1, Code: code("0-0:96.10.1"), ID: 2},
+				{Class: 3, Code: code("1-0:1.8.0"), ID: 2},
+				{Class: 3, Code: code("1-0:2.8.0"), ID: 2},
 			}, uint32(quarter/time.Second), rows),
 		},
 	})

@@ -162,7 +162,7 @@ func runPLC(ctx context.Context, env cli.Env, o plcOptions) error {
 	say := func(format string, args ...any) { fmt.Fprintf(env.Stdout, format+"\n", args...) }
 	switch o.kind {
 	case plcG3:
-		return l.serveG3(say)
+		return l.serveG3(ctx, say)
 	case plcHDLC:
 		return l.serveBridge(say, l.serveHDLC, func(where string, n *plcNode) string {
 			return fmt.Sprintf("dlms+hdlc://%s?physical=%d&timeout=20s serial %s", where, firstPhysical+n.number, n.serial)

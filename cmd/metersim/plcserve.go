@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -200,13 +201,13 @@ func (l *powerLine) gatewayHDLC(stream io.ReadWriter) error {
 }
 
 // serveG3 gives each node a port.
-func (l *powerLine) serveG3(say func(string, ...any)) error {
+func (l *powerLine) serveG3(ctx context.Context, say func(string, ...any)) error {
 	host, portText, err := net.SplitHostPort(l.listen)
 	port, perr := strconv.ParseUint(portText, 10, 16)
 	if err != nil || perr != nil || port+uint64(len(l.nodes)) > 1<<16 {
 		return cli.Usagef("-listen %q: want host:port with room for %d ports", l.listen, len(l.nodes))
 	}
-	group, ctx := errgroup.WithContext(l.ctx)
+	group, ctx := errgroup.WithContext(ctx)
 	for i, n := range l.nodes {
 		at := uint64(0)
 		if port != 0 {
@@ -223,11 +224,10 @@ func (l *powerLine) serveG3(say func(string, ...any)) error {
 			return conn.SetDeadline(time.Unix(1, 0))
 		})
 		group.Go(func() error {
-			err := l.datagrams(conn, n)
-			if ctx.Err() != nil {
-				return nil
+			if err := l.datagrams(conn, n); ctx.Err() == nil {
+				return err
 			}
-			return err
+			return nil
 		})
 	}
 	say("ready %s", l.listen)

@@ -63,7 +63,11 @@ func (n *Node) wait() time.Duration {
 	if o := &n.bridge.overall; o.known {
 		first = o.wait(first)
 	}
-	return n.pace.wait(first)
+	wait := n.pace.wait(first)
+	if n.pace.count < enough { // a few answers may have been fast by chance
+		wait = max(wait, first)
+	}
+	return wait
 }
 
 // open begins a conversation: when nothing of the one before can be under way.

@@ -10,6 +10,8 @@ const (
 	mostWait  = time.Minute
 	// leastSpread is added to the mean at least: a few answers alike say little.
 	leastSpread = 2 * time.Second
+	// enough is how many answers say how fast a node is.
+	enough = 16
 )
 
 // pace is how fast answers come, as TCP learns it (RFC 6298, 2): a mean and a
@@ -19,11 +21,13 @@ const (
 type pace struct {
 	mean, spread time.Duration
 	known        bool
+	count        int // answers measured, up to enough
 	doubled      int
 }
 
 func (p *pace) measure(rtt time.Duration) {
 	p.doubled = 0
+	p.count = min(p.count+1, enough)
 	if !p.known {
 		p.mean, p.spread, p.known = rtt, rtt/2, true
 		return
