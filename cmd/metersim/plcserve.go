@@ -181,17 +181,32 @@ func (l *powerLine) serveGateway(stream io.ReadWriter) error {
 	}
 }
 
+// gatewayTries is how often a gateway sends what gets lost.
+const gatewayTries = 4
+
+// repeat has a frame sent until it arrives.
+func (l *powerLine) repeat() bool {
+	for range gatewayTries {
+		if l.pass() {
+			return true
+		}
+	}
+	return false
+}
+
 // gatewayHDLC is a gateway that speaks HDLC: with all clients, at any address.
+// It sends again what gets lost: its client hears from it that it has nothing
+// yet, and waits.
 func (l *powerLine) gatewayHDLC(stream io.ReadWriter) error {
 	station := dlmstest.Station{AnyForm: true, Inactivity: 2 * time.Minute}
 	station.Answers = func(client byte, apdu []byte) [][]byte {
 		n, rest := l.headed(apdu)
-		if n == nil || !l.pass() {
+		if n == nil || !l.repeat() {
 			return nil
 		}
 		var out [][]byte
 		for _, answer := range l.answers(n, "", uint16(client), rest) {
-			if l.pass() {
+			if l.repeat() {
 				out = append(out, l.header(n, answer))
 			}
 		}
