@@ -16,12 +16,15 @@ import (
 	"gridgate/drivers"
 	"gridgate/drivers/address"
 	"gridgate/drivers/line"
+	"gridgate/drivers/plc"
 	"gridgate/internal/meter"
 )
 
 // runningLine is a line with its poller.
 type runningLine struct {
-	line   *line.Line
+	line   medium
+	single *line.Line  // that it is; nil where it is a bridge
+	bridge *plc.Bridge // that it is; nil where it is a line
 	poller *poll.Poller
 	task   *task
 	broken []poll.Status // meters that could not be opened
@@ -165,12 +168,12 @@ func secretDate(s address.Secret) string {
 // others go on. mu is held.
 func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Line) {
 	r := &runningLine{
-		line:    drivers.OpenLine(l.Meters[0].Address, line.Options{Program: "gridgate run"}),
 		secrets: secretDates(l),
 	}
+	r.open(l)
 	var meters []poll.Meter
 	for _, m := range l.Meters {
-		v, credentials, err := a.openMeter(cfg, m, r.line)
+		v, credentials, err := a.openMeter(cfg, m, r)
 		if err != nil {
 			a.log.Error("meter cannot be opened", "line", l.Key, "meter", string(m.ID), "error", err)
 			r.broken = append(r.broken, poll.Status{Meter: m.ID, Line: l.Key, State: poll.Failing, Err: err.Error()})
@@ -190,6 +193,9 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 	if !l.Serial {
 		pc.Gate = a.gate
 	}
+	if r.bridge != nil {
+		pc.Parallel, pc.VisitLimit, pc.Recent = parallel(l), plcVisitLimit, plcRecent
+	}
 	r.poller = poll.New(pc)
 	r.task = a.start(ctx, "line "+l.Key, r.poller.Run)
 	a.lines[l.Key] = r
@@ -197,7 +203,7 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 
 // openMeter gives the driver of a meter, and the name of the credentials that it
 // shows.
-func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (v meter.Visitor, credentials string, err error) {
+func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, r *runningLine) (v meter.Visitor, credentials string, err error) {
 	secrets, err := m.Address.Resolve(a.opts.Getenv, os.ReadFile)
 	if err != nil {
 		return nil, "", err
@@ -220,7 +226,12 @@ func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, l *line.Line) (v
 			return nil, "", err
 		}
 	}
+	l, node := r.to(m)
+	dc.Node = node
 	v, err = drivers.Open(dc, l)
+	if err == nil && node != nil {
+		v = plc.Observe(v, node)
+	}
 	return v, state.Credentials(salt, drivers.Place(m.Address), drivers.Shown(secrets)...), err
 }
 

@@ -35,7 +35,7 @@ func TestCredentialsFollowWhatTheSecretIs(t *testing.T) {
 		}
 		l := drivers.OpenLine(addr, line.Options{})
 		defer func() { _ = l.Close() }()
-		v, credentials, err := a.openMeter(&configs.Config{}, configs.Meter{ID: "m", Address: addr}, l)
+		v, credentials, err := a.openMeter(&configs.Config{}, configs.Meter{ID: "m", Address: addr}, &runningLine{single: l})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,8 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"os"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,113 +18,6 @@ import (
 	"gridgate/drivers/modbus"
 	"gridgate/internal/meter"
 )
-
-// bus is a line of meters in simulated time: octets pass at its rate, and who
-// is on it answers frames that are for it.
-type bus struct {
-	char   time.Duration // of one octet
-	answer func(request []byte) (reply []byte, after time.Duration)
-
-	mu       sync.Mutex
-	deadline time.Time
-	changed  chan struct{} // closed when the deadline or the input changes
-	input    []octet
-	free     time.Time // when the medium falls silent
-	busy     time.Duration
-}
-
-type octet struct {
-	b  byte
-	at time.Time
-}
-
-func newBus(s line.Settings, answer func([]byte) ([]byte, time.Duration)) *bus {
-	return &bus{char: s.CharTime(), answer: answer, changed: make(chan struct{})}
-}
-
-func (b *bus) line() *line.Line {
-	return line.Of("bus", func(context.Context, line.Settings) (line.Medium, error) { return b, nil })
-}
-
-func (b *bus) stir() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-func (b *bus) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	if b.free.Before(now) {
-		b.free = now
-	}
-	wire := time.Duration(len(p)) * b.char
-	b.free = b.free.Add(wire)
-	reply, after := b.answer(slices.Clone(p))
-	if reply == nil {
-		return len(p), nil
-	}
-	b.busy += wire + after + time.Duration(len(reply))*b.char
-	at := b.free.Add(after)
-	for _, c := range reply {
-		at = at.Add(b.char)
-		b.input = append(b.input, octet{c, at})
-	}
-	b.free = at
-	b.stir()
-	return len(p), nil
-}
-
-func (b *bus) Read(p []byte) (int, error) {
-	for {
-		b.mu.Lock()
-		now := time.Now()
-		n := 0
-		for n < len(p) && len(b.input) > 0 && !b.input[0].at.After(now) {
-			p[n], b.input = b.input[0].b, b.input[1:]
-			n++
-		}
-		next, deadline, changed := now.Add(time.Hour), b.deadline, b.changed
-		if len(b.input) > 0 {
-			next = b.input[0].at
-		}
-		b.mu.Unlock()
-		if n > 0 {
-			return n, nil
-		}
-		if !deadline.IsZero() && !deadline.After(now) {
-			return 0, os.ErrDeadlineExceeded
-		}
-		if !deadline.IsZero() && deadline.Before(next) {
-			next = deadline
-		}
-		timer := time.NewTimer(next.Sub(now))
-		select {
-		case <-timer.C:
-		case <-changed:
-		}
-		timer.Stop()
-	}
-}
-
-func (b *bus) SetDeadline(t time.Time) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.deadline = t
-	b.stir()
-	return nil
-}
-
-func (b *bus) Discard() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.input = slices.DeleteFunc(b.input, func(o octet) bool { return !o.at.After(time.Now()) })
-	return nil
-}
-
-func (b *bus) Apply(line.Settings) error { return nil }
-func (b *bus) Stale() bool               { return false }
-func (b *bus) Close() error              { return nil }
 
 // crc is CRC-16 of Modbus over serial line, bit by bit.
 func crc(p []byte) (c uint16) {
@@ -189,6 +80,30 @@ func (s *cycleSink) Cursor(meter.ID, string, meter.Channel) (meter.Cursor, bool,
 	return meter.Cursor{}, false, nil
 }
 
+const (
+	cycleTimeout = 500 * time.Millisecond
+	cycleUnits   = 32
+)
+
+func isDeadUnit(unit byte) bool { return unit%8 == 3 }
+
+// modbusMeters are 32 units that are all due more often than the line can do.
+func modbusMeters(settings line.Settings, model *modbus.Model, l *line.Line, now meter.Now) (meters []poll.Meter) {
+	for unit := byte(1); unit <= cycleUnits; unit++ {
+		id := meter.ID(fmt.Sprint("m-", unit))
+		meters = append(meters, poll.Meter{
+			ID: id, Visitor: modbus.New(modbus.Config{
+				ID: id, Unit: unit, Transport: modbus.RTU, Settings: settings, Model: model, Timeout: cycleTimeout, Now: now,
+			}, l),
+			Groups: []poll.Group{{
+				Name: "g", Lane: meter.Instant, Every: time.Second,
+				Channels: []meter.Channel{"1-0:32.7.0*255/3:2", "1-0:1.8.0*255/3:2", "1-0:14.7.0*255/3:2"},
+			}},
+		})
+	}
+	return meters
+}
+
 // TestDeadMetersHoldUpNobody: 32 meters on one line at 9600 bit/s, 4 of them
 // dead, all due every few seconds. The line is busy with the living: a cycle
 // takes at most 1.15 times their time on the wire, and one time-out for each of
@@ -201,25 +116,11 @@ func TestDeadMetersHoldUpNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		isDead := func(unit byte) bool { return unit%8 == 3 }
 		asked := make(map[byte]int)
-		b := newBus(settings, units(isDead, asked))
+		b := newBus(settings, units(isDeadUnit, asked))
 		l := b.line()
 		now := func() meter.Stamp { return meter.Stamp{Time: time.Now().UnixMilli()} }
-		const timeout = 500 * time.Millisecond
-		var meters []poll.Meter
-		for unit := byte(1); unit <= 32; unit++ {
-			id := meter.ID(fmt.Sprint("m-", unit))
-			meters = append(meters, poll.Meter{
-				ID: id, Visitor: modbus.New(modbus.Config{
-					ID: id, Unit: unit, Transport: modbus.RTU, Settings: settings, Model: model, Timeout: timeout, Now: now,
-				}, l),
-				Groups: []poll.Group{{
-					Name: "g", Lane: meter.Instant, Every: time.Second, // more than the line can do
-					Channels: []meter.Channel{"1-0:32.7.0*255/3:2", "1-0:1.8.0*255/3:2", "1-0:14.7.0*255/3:2"},
-				}},
-			})
-		}
+		meters := modbusMeters(settings, model, l, now)
 		sink := &cycleSink{rows: map[meter.ID]int{}}
 		p := poll.New(poll.Config{
 			Line: "bus", Meters: meters, Sink: sink, Memory: noMemory{}, Now: now,
@@ -236,9 +137,9 @@ func TestDeadMetersHoldUpNobody(t *testing.T) {
 		}
 		took := time.Since(begin)
 		timeouts, least, most := 0, math.MaxInt, 0
-		for unit := byte(1); unit <= 32; unit++ {
+		for unit := byte(1); unit <= cycleUnits; unit++ {
 			rows := sink.rows[meter.ID(fmt.Sprint("m-", unit))]
-			if isDead(unit) {
+			if isDeadUnit(unit) {
 				timeouts += asked[unit]
 				if rows > 0 || asked[unit] > 10 {
 					t.Errorf("dead unit %d: %d rows, asked %d times", unit, rows, asked[unit])
@@ -248,11 +149,11 @@ func TestDeadMetersHoldUpNobody(t *testing.T) {
 			least, most = min(least, rows), max(most, rows)
 		}
 		t.Logf("%d to %d rows of each living meter, wire %v, %d time-outs of the dead, ratio %.3f",
-			least, most, b.busy.Round(time.Second), timeouts, float64(took-time.Duration(timeouts)*timeout)/float64(b.busy))
+			least, most, b.busy.Round(time.Second), timeouts, float64(took-time.Duration(timeouts)*cycleTimeout)/float64(b.busy))
 		if least == 0 || most-least > 3 {
 			t.Errorf("the living were not read alike: %d to %d rows", least, most)
 		}
-		if allowed := time.Duration(1.15*float64(b.busy)) + time.Duration(timeouts)*timeout; took > allowed {
+		if allowed := time.Duration(1.15*float64(b.busy)) + time.Duration(timeouts)*cycleTimeout; took > allowed {
 			t.Errorf("the cycles is worth %v of wire and time-outs", allowed)
 		}
 		if err := l.Close(); err != nil {

@@ -36,6 +36,7 @@ func (a *Agent) Report() status.Report {
 			}
 		}
 	}
+	r.Bridges = a.reportBridges()
 	return r
 }
 

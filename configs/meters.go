@@ -124,6 +124,9 @@ func (r *reader) place(m rawMeter, places, lines map[string]rawMeter) {
 	if a.Physical != 0 {
 		who += fmt.Sprintf(", physical %d", a.Physical)
 	}
+	if a.Node != "" {
+		who += fmt.Sprintf(", network %d, node %s", a.Network, a.Node)
+	}
 	if first, ok := lines[where]; !ok {
 		lines[where] = m
 	} else if first.Address.Scheme != a.Scheme {

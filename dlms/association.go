@@ -43,8 +43,8 @@ func (c *Client) associate(ctx context.Context) (Association, error) {
 	c.out = appendAARQ(c.out[:0], c.options, c.secure.challenge, info)
 	isAARE := func(apdu []byte) bool { return apdu[0] == tagAARE }
 	apdu, err := c.exchange(ctx, isAARE)
-	if c.again(ctx, err) && c.options.Mechanism == NoAuthentication && !c.options.Security.ciphers() {
-		apdu, err = c.repeat(ctx, isAARE)
+	for n := 0; c.again(ctx, err, n) && c.options.Mechanism == NoAuthentication && !c.options.Security.ciphers(); n++ {
+		apdu, err = c.repeat(ctx, n, isAARE)
 	}
 	if err != nil {
 		return Association{}, err

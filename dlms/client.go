@@ -2,7 +2,10 @@ package dlms
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"gridgate/dlms/security"
 )
 
 // maxStray is how many APDUs that answer something else are passed over while
@@ -88,7 +91,9 @@ func (c *Client) exchange(ctx context.Context, isAnswer func([]byte) bool) ([]by
 	for range maxStray {
 		apdu, err := c.receive(ctx)
 		if err == nil {
-			apdu, err = c.unseal(apdu)
+			if apdu, err = c.unseal(apdu); c.options.Repeat && errors.Is(err, security.ErrReplay) {
+				continue // it was overtaken by an answer that is newer, or came twice
+			}
 		}
 		if err != nil {
 			return nil, err

@@ -147,6 +147,8 @@ type Options struct {
 	// or twice. What has no help is a request that comes late or twice to a
 	// meter that gives a long answer in blocks: that begins anew.
 	Repeat bool
+	// Repeats is how often in a row Repeat sends a request again; 0 is once.
+	Repeats uint8
 	// Quirks is what the model does differently.
 	Quirks Quirks
 	// Notify, if not nil, is handed the notifications that come while the

@@ -93,12 +93,12 @@ func (c *Client) blocks(ctx context.Context, invoke, form byte) ([]byte, error) 
 	c.answer = c.answer[:0]
 	for n := uint32(1); ; n++ {
 		apdu, err := c.exchange(ctx, c.isBlock(invoke, n))
-		if c.again(ctx, err) && c.options.InvokeID == 0 {
+		for tries := 0; c.again(ctx, err, tries) && c.options.InvokeID == 0; tries++ {
 			if n == 1 { // the answer to the first is no answer to the second
 				invoke = c.nextInvoke()
 				c.out[2] = priorityConfirmed | invoke
 			}
-			apdu, err = c.repeat(ctx, c.isBlock(invoke, n))
+			apdu, err = c.repeat(ctx, tries, c.isBlock(invoke, n))
 		}
 		if err != nil {
 			return nil, err

@@ -15,6 +15,7 @@ import (
 	"gridgate/drivers/iec21"
 	"gridgate/drivers/line"
 	"gridgate/drivers/modbus"
+	"gridgate/drivers/plc"
 	"gridgate/internal/meter"
 )
 
@@ -30,10 +31,12 @@ type Config struct {
 	Caches   cosem.Caches        // where is kept what DLMS meters say of their objects; nil is nowhere
 	TimeZone *time.Location      // of meters that do not tell their deviation from UTC
 	Now      meter.Now
+	Node     *plc.Node // of a power line, where it is shared; else nil
 }
 
 // OpenLine gives the line of an address, shared by all meters with the same
-// Address.Line. It opens no port.
+// Address.Line; of a power line with OpenBridge, see there, that to the one
+// meter. It opens no port.
 func OpenLine(a address.Address, o line.Options) *line.Line {
 	if a.IsSerial() {
 		switch a.RS485 {
@@ -43,6 +46,9 @@ func OpenLine(a address.Address, o line.Options) *line.Line {
 			o.Direction = line.ByRTSOnLow
 		}
 		return line.Serial(a.Line, o)
+	}
+	if a.Scheme.IsPLC() && !a.IsSerial() {
+		return loneNode(a, o)
 	}
 	if a.Scheme == address.DLMSUDP {
 		return line.UDP(a.Line, o)
@@ -57,7 +63,7 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		Parity: c.Address.Parity, StopBits: c.Address.StopBits,
 	}
 	switch c.Address.Scheme {
-	case address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE:
+	case address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.PLCGateway, address.PLCPrime, address.PLCG3:
 		cfg, err := cosemConfig(c)
 		if err != nil {
 			return nil, err
@@ -68,6 +74,9 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		if c.Address.Scheme == address.DLMSModeE {
 			cfg.ModeE = &cosem.ModeE{Address: c.Address.Device, SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud}
 			cfg.Settings = line.Settings{Baud: c.Address.SignOn, DataBits: 7, Parity: 'E', StopBits: 1}
+		}
+		if c.Address.Scheme.IsPLC() {
+			plcConfig(&cfg, c.Address, settings, c.Node)
 		}
 		return cosem.New(cfg, l), nil
 	case address.IEC21:
@@ -162,7 +171,8 @@ func transport(s address.Scheme) modbus.Transport {
 		return modbus.RTU
 	case address.ModbusRTUOverTCP:
 		return modbus.RTUOverTCP
-	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.IEC21:
+	case address.ModbusTCP, address.DLMSWrapper, address.DLMSUDP, address.DLMSHDLC, address.DLMSModeE, address.IEC21,
+		address.PLCGateway, address.PLCPrime, address.PLCG3:
 	}
 	return modbus.TCP
 }

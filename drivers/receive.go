@@ -27,7 +27,7 @@ func Known(c Config) (cosem.Known, error) {
 	if c.DLMS != nil {
 		k.Events = &c.DLMS.Events
 	}
-	if host, _, err := net.SplitHostPort(c.Address.Line); err == nil && !c.Address.IsSerial() && !c.Address.Scheme.IsHDLC() {
+	if host, _, err := net.SplitHostPort(c.Address.Line); err == nil && !c.Address.IsSerial() && !c.Address.Scheme.IsHDLC() && !c.Address.Scheme.IsPLC() {
 		k.Host, _ = netip.ParseAddr(host) // a name is no address to know a sender by
 	}
 	var err error

@@ -13,6 +13,7 @@ import (
 func Place(a address.Address) string {
 	a.Password, a.Timeout, a.Model = address.Secret{}, 0, ""
 	a.Baud, a.DataBits, a.Parity, a.StopBits, a.SignOn = 0, 0, 'N', 0, 0
+	a.Parallel = 0
 	s := &a.Security
 	s.EK, s.AK, s.SigningKey, s.MeterKey = address.Secret{}, address.Secret{}, address.Secret{}, address.Secret{}
 	s.CounterHidden, s.Counter, s.Meter = false, [6]byte{}, address.Title{}

@@ -13,7 +13,7 @@ import (
 )
 
 func profileOf(every time.Duration) Group {
-	return Group{Name: "p", Lane: meter.Interval, Every: every, Profile: load, Back: recent}
+	return Group{Name: "p", Lane: meter.Interval, Every: every, Profile: load, Back: DefaultRecent}
 }
 
 // TestAMeterThatShowsNoSerialKeepsItsPlaceInTheProfile: its rows and cursors

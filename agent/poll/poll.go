@@ -90,12 +90,17 @@ type Config struct {
 	// VisitLimit ends a visit that takes too long, so that others have their
 	// turn; 0 is DefaultVisitLimit. What it brought counts, and it is resumed.
 	VisitLimit time.Duration
+	// Recent is how far back a profile is read at first, where more is missing:
+	// the rest is filled in when nothing is due. 0 is DefaultRecent.
+	Recent time.Duration
 }
 
 // Defaults.
 const (
 	DefaultBack       = 40 * 24 * time.Hour
 	DefaultVisitLimit = 3 * time.Minute
+	// DefaultRecent: the newest rows matter most.
+	DefaultRecent = 24 * time.Hour
 )
 
 // State says how a meter does.
@@ -168,6 +173,9 @@ func New(cfg Config) *Poller {
 	cfg.Parallel = max(1, cfg.Parallel)
 	if cfg.VisitLimit <= 0 {
 		cfg.VisitLimit = DefaultVisitLimit
+	}
+	if cfg.Recent <= 0 {
+		cfg.Recent = DefaultRecent
 	}
 	if cfg.TimeZone == nil {
 		cfg.TimeZone = time.UTC

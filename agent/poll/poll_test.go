@@ -243,7 +243,7 @@ func TestAProfileWaitsUntilTheSerialIsKnown(t *testing.T) {
 			if len(v.asks) != 2 || len(v.asks[0].Profiles) != 0 || len(v.asks[1].Profiles) != 1 {
 				t.Fatalf("serial %q: asked %+v", serial, v.asks)
 			}
-			if since := v.asks[1].Profiles[0].Since; since != begin.Add(-recent).UnixMilli() {
+			if since := v.asks[1].Profiles[0].Since; since != begin.Add(-DefaultRecent).UnixMilli() {
 				t.Errorf("serial %q: a profile never read is read since %d", serial, since)
 			}
 		})

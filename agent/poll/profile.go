@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	// recent is how far back a profile is read first: the newest rows matter
-	// most. What lies before becomes a gap.
-	recent = day
 	// fillFirst is how much of a gap one visit reads. It grows while the meter
 	// has nothing there.
 	fillFirst = day
@@ -48,7 +45,7 @@ func (p *Poller) prepareProfile(m *meterState, j *job, now time.Time, r *round) 
 	}
 	cursor.Gaps = cursor.Gaps.Without(meter.Gap{From: math.MinInt64, To: oldest})
 	q := read{job: j, since: cursor.Time, cursor: cursor}
-	if near := now.Add(-recent).UnixMilli(); cursor.Time < near {
+	if near := now.Add(-p.cfg.Recent).UnixMilli(); cursor.Time < near {
 		q.since, q.jumped = near, true
 		q.cursor.Gaps = cursor.Gaps.With(meter.Gap{From: max(cursor.Time, oldest), To: near})
 	}

@@ -94,7 +94,7 @@ func TestGapsAreFilledNewestFirst(t *testing.T) {
 				runFor(t, poller(), 40*time.Second, nil)
 				runFor(t, poller(), 12*time.Hour, nil)
 
-				newest := slices.IndexFunc(v.asks, func(p meter.Profile) bool { return p.Since >= returned.Add(-recent).UnixMilli() })
+				newest := slices.IndexFunc(v.asks, func(p meter.Profile) bool { return p.Since >= returned.Add(-DefaultRecent).UnixMilli() })
 				if newest < 0 || v.asks[newest].Until != 0 {
 					t.Errorf("asked first on return: %+v", v.asks)
 				}

@@ -15,7 +15,8 @@ type Report struct {
 	Lanes   []Lane    `json:"lanes"`
 	Uplink  Uplink    `json:"uplink"`
 	Meters  []Meter   `json:"meters"`
-	Notes   []string  `json:"notes,omitempty"` // what an operator should know and do
+	Bridges []Bridge  `json:"bridges,omitempty"` // of power lines
+	Notes   []string  `json:"notes,omitempty"`   // what an operator should know and do
 }
 
 // Intake is what was read and stored since the start.

@@ -271,7 +271,7 @@ func readOne(ctx context.Context, env cli.Env, t target) (got meter.Got, err err
 // with opens the meter for a verb, on a line borrowed from the agent where one
 // runs, and closes it behind do.
 func (t target) with(ctx context.Context, env cli.Env, verb string, do func(meter.Visitor) error) (err error) {
-	giveBack, err := borrow(ctx, t.control, t.addr.Line)
+	giveBack, shared, err := lent(ctx, t.control, t.addr.Line)
 	if err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 	if err := t.setModel(&dc); err != nil {
 		return err
 	}
-	l := drivers.OpenLine(t.addr, line.Options{Program: "gridgate " + verb})
+	l := drivers.OpenLine(t.addr, line.Options{Program: "gridgate " + verb, Shared: shared})
 	defer func() { err = errors.Join(err, l.Close()) }()
 	v, err := drivers.Open(dc, l)
 	if err != nil {
@@ -323,14 +323,20 @@ func (t target) setModel(c *drivers.Config) error {
 // borrow borrows the line from the agent that serves the socket; where there
 // is nothing to borrow the line is free.
 func borrow(ctx context.Context, socket, name string) (giveBack func(), err error) {
+	giveBack, _, err = lent(ctx, socket, name)
+	return giveBack, err
+}
+
+// lent is borrow; lent says whether there was an agent that used the line.
+func lent(ctx context.Context, socket, name string) (giveBack func(), lent bool, err error) {
 	giveBack, err = status.Borrow(ctx, socket, name)
 	if errors.Is(err, status.ErrNoAgent) || errors.Is(err, status.ErrUnused) {
-		return func() {}, nil
+		return func() {}, false, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("borrowing the line from the running agent: %w", err)
+		return nil, false, fmt.Errorf("borrowing the line from the running agent: %w", err)
 	}
-	return giveBack, nil
+	return giveBack, true, nil
 }
 
 func now() meter.Stamp {

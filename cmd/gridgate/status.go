@@ -74,6 +74,11 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	for _, b := range r.Bridges {
+		if err := printBridge(out, b, now); err != nil {
+			return err
+		}
+	}
 	for _, m := range r.Meters {
 		if m.Error != "" {
 			if _, err := fmt.Fprintf(out, "%s: %s\n", m.Meter, m.Error); err != nil {

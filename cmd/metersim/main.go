@@ -9,6 +9,6 @@ func main() {
 	cli.Program{
 		Name:    "metersim",
 		Summary: "simulated meters on TCP, UDP and pseudo-terminals",
-		Verbs:   []cli.Verb{dlmsVerb(), iec21Verb(), modbusVerb(), replayVerb()},
+		Verbs:   []cli.Verb{dlmsVerb(), iec21Verb(), modbusVerb(), plcVerb(), replayVerb()},
 	}.Main()
 }

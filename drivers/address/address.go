@@ -13,6 +13,13 @@
 //	modbus+rtu:///dev/ttyS1?baud=9600&format=8N1&unit=7&model=NAME
 //	modbus+rtuovertcp://HOST:PORT?unit=7&model=NAME
 //
+// Meters behind the bridges of power lines: see plc.go.
+//
+//	plc+prime://HOST[:4059]?node=SERIAL&client=16
+//	plc+gateway://HOST[:4059]?network=0&node=0A1B2C&client=16
+//	plc+gateway:///dev/ttyS2?baud=9600&network=0&node=0A1B2C&client=16
+//	plc+g3://[IPV6][:4059]?client=16
+//
 // Keys that stand with every scheme: timeout=2s. Keys of DLMS: client, server,
 // ref=ln|sn, auth=none|lls|hls2|md5|sha1|gmac|sha256|ecdsa, password,
 // security=none|auth|enc|authenc, suite=0|1|2, title (the client's), meter (the
@@ -58,22 +65,25 @@ const (
 	ModbusTCP        Scheme = "modbus+tcp"        // Modbus over TCP with MBAP header
 	ModbusRTU        Scheme = "modbus+rtu"        // Modbus RTU on a serial port
 	ModbusRTUOverTCP Scheme = "modbus+rtuovertcp" // Modbus RTU frames through a serial server
+	PLCGateway       Scheme = "plc+gateway"       // DLMS behind a gateway, by its header, over TCP or HDLC
+	PLCPrime         Scheme = "plc+prime"         // DLMS behind a PRIME base node, by its TCP protocol
+	PLCG3            Scheme = "plc+g3"            // DLMS over UDP on G3-PLC
 )
 
 // Schemes lists the schemes that Parse accepts.
 func Schemes() []Scheme {
-	return []Scheme{DLMSWrapper, DLMSHDLC, DLMSUDP, DLMSModeE, IEC21, ModbusTCP, ModbusRTU, ModbusRTUOverTCP}
+	return []Scheme{DLMSWrapper, DLMSHDLC, DLMSUDP, DLMSModeE, IEC21, ModbusTCP, ModbusRTU, ModbusRTUOverTCP, PLCGateway, PLCPrime, PLCG3}
 }
 
 // laterSchemes are known and refused with a word of their own.
 func laterSchemes() []Scheme {
 	return []Scheme{
-		"plc+gateway", "plc+prime", "plc+g3", "serial", "tcp",
+		"serial", "tcp",
 	}
 }
 
 // IsDLMS says whether a meter of this scheme speaks DLMS/COSEM.
-func (s Scheme) IsDLMS() bool { return strings.HasPrefix(string(s), "dlms+") }
+func (s Scheme) IsDLMS() bool { return strings.HasPrefix(string(s), "dlms+") || s.IsPLC() }
 
 // IsHDLC says whether frames are those of HDLC.
 func (s Scheme) IsHDLC() bool { return s == DLMSHDLC || s == DLMSModeE }
@@ -92,7 +102,7 @@ func (s Scheme) IsModbus() bool { return strings.HasPrefix(string(s), "modbus+")
 
 // hasSettings says whether the line may be a serial port of this machine that
 // has one setting for good.
-func (s Scheme) hasSettings() bool { return s == ModbusRTU || s == DLMSHDLC }
+func (s Scheme) hasSettings() bool { return s == ModbusRTU || s == DLMSHDLC || s == PLCGateway }
 
 func (s Scheme) hasBaud() bool { return s.hasSettings() || s.signsOn() }
 
@@ -104,14 +114,14 @@ func (a Address) IsSerial() bool { return isPort(a.Scheme, a.Line) }
 // isPort says whether where is a serial port. HDLC has both: a port begins
 // with what no host does.
 func isPort(s Scheme, where string) bool {
-	return s == ModbusRTU || (s.IsHDLC() || s.isIEC21()) &&
+	return s == ModbusRTU || (s.IsHDLC() || s.isIEC21() || s == PLCGateway) &&
 		(strings.HasPrefix(where, "/") || strings.HasPrefix(where, "./") || strings.HasPrefix(where, "../"))
 }
 
 // defaultPort is the port that a scheme implies, 0 when it implies none.
 func (s Scheme) defaultPort() int {
 	switch s {
-	case DLMSWrapper, DLMSUDP:
+	case DLMSWrapper, DLMSUDP, PLCGateway, PLCPrime, PLCG3:
 		return 4059
 	case ModbusTCP:
 		return 502
@@ -143,11 +153,13 @@ type Address struct {
 	Security Security
 	Ref      string // referencing: "ln", or "sn" for short names
 
-	// HDLC; zero elsewhere.
+	// HDLC and PLCGateway on a serial port; zero elsewhere.
 	Physical uint16 // address of the device on its line; 0 is none
 	AddrLen  uint8  // octets of the meter's address: 1, 2 or 4; 0 is as few as do
 	Info     uint16 // the longest information field that is proposed, in octets; 0 is the driver's own
 	Window   uint8  // the window size that is proposed, in frames; 0 is the driver's own
+
+	PLC // zero elsewhere
 
 	// Mode is how a meter of IEC21 is read: ModeA, ModeB, ModeC, ModeP, or "" as
 	// it says itself.
@@ -225,8 +237,9 @@ func (a Address) String() string {
 	if a.Timeout != 0 {
 		keys = append(keys, [2]string{"timeout", a.Timeout.String()})
 	}
+	keys = append(keys, a.plcKeys()...)
 	b := append([]byte(a.Scheme), "://"...)
-	b = escape(b, a.Line)
+	b = escape(b, a.place())
 	sep := byte('?')
 	for _, k := range keys {
 		if k[1] == "" {

@@ -120,7 +120,7 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ in, want string }{
-		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, dlms+hdlc, dlms+udp, dlms+modee, iec21, modbus+tcp, modbus+rtu, modbus+rtuovertcp"},
+		{"", "want SCHEME://…, with the scheme one of dlms+wrapper, dlms+hdlc, dlms+udp, dlms+modee, iec21, modbus+tcp, modbus+rtu, modbus+rtuovertcp, plc+gateway, plc+prime, plc+g3"},
 		{"127.0.0.1:4059", "want SCHEME://"},
 		{strings.Repeat("x", maxLength+1), "is longer than 4096 bytes"},
 		{"http://h", "unknown scheme"},
@@ -153,7 +153,6 @@ func TestParseRefuses(t *testing.T) {
 		{"iec21://h:1?format=7E1", "format: is of serial ports"},
 		{"iec21://h", "the port: want 1 to 65535"},
 		{"dlms+modee:///dev/ttyS1?mode=c", "mode: does not belong to dlms+modee"},
-		{"plc+prime://h", "plc+prime is not in this version"},
 		{"serial:///dev/ttyS1", "serial is not in this version"},
 		{"dlms+wrapper://h#x", "write it as %23"},
 

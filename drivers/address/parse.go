@@ -30,8 +30,10 @@ func (e *KeyError) Error() string {
 
 // Parse reads an address. All that is wrong with it is in the error, joined:
 // *KeyError each.
-func Parse(s string) (Address, error) {
-	a, p := Address{}, parser{}
+func Parse(s string) (Address, error) { return parse(s, parser{}) }
+
+func parse(s string, p parser) (Address, error) {
+	a := Address{}
 	rest, ok := p.scheme(&a, s)
 	if !ok {
 		return Address{}, errors.Join(p.errs...)
@@ -54,6 +56,9 @@ func Parse(s string) (Address, error) {
 		a.Client, a.Server, a.Auth, a.Ref = 16, 1, AuthNone, "ln"
 		a.Security.Protection = Unprotected
 	}
+	if a.Scheme.IsPLC() {
+		p.plc(&a)
+	}
 	seen := p.query(&a, query)
 	p.together(&a, seen)
 	if len(p.errs) > 0 {
@@ -62,7 +67,10 @@ func Parse(s string) (Address, error) {
 	return a, nil
 }
 
-type parser struct{ errs []error }
+type parser struct {
+	errs []error
+	line bool // the address is of a line, not of a meter on it
+}
 
 func (p *parser) fail(key, format string, args ...any) {
 	p.errs = append(p.errs, &KeyError{Key: key, Text: fmt.Sprintf(format, args...)})
@@ -245,6 +253,9 @@ func (p *parser) together(a *Address, seen []string) {
 		if !has("model") {
 			p.fail("model", "missing: want model=NAME, the meter's register map")
 		}
+	}
+	if a.Scheme.IsPLC() {
+		p.plcTogether(a, has)
 	}
 	if a.Scheme.IsDLMS() {
 		p.securityTogether(a, has)

@@ -27,10 +27,10 @@ func keys() []key {
 			a.Server = uint16(p.number("server", v, 1, 0xffff))
 		}},
 		{name: "ref", fits: Scheme.IsDLMS, set: setRef},
-		{name: "physical", fits: Scheme.IsHDLC, set: func(p *parser, a *Address, v string) {
+		{name: "physical", fits: Scheme.hasStation, set: func(p *parser, a *Address, v string) {
 			a.Physical = uint16(p.number("physical", v, 1, 1<<14-1))
 		}},
-		{name: "addrlen", fits: Scheme.IsHDLC, set: setAddrLen},
+		{name: "addrlen", fits: Scheme.hasStation, set: setAddrLen},
 		{name: "info", fits: Scheme.IsHDLC, set: func(p *parser, a *Address, v string) {
 			a.Info = uint16(p.number("info", v, 32, 2030))
 		}},
@@ -55,12 +55,8 @@ func keys() []key {
 			a.Timeout = p.duration("timeout", v)
 		}},
 	}
+	all = append(all, plcKeys()...)
 	return slices.Insert(all, 2, securityKeys()...)
-}
-
-// laterKeys are known and refused with a word of their own.
-func laterKeys() []string {
-	return []string{"network", "node"}
 }
 
 // query reads the keys and gives the names of those it met.
@@ -76,9 +72,6 @@ func (p *parser) query(a *Address, query string) (seen []string) {
 		case at < 0 && afterSecret != "":
 			// A secret with an unescaped '&' ends up here: do not quote it.
 			p.fail("", "what follows %s is no key; in a secret write '&' as %%26", afterSecret)
-			continue
-		case at < 0 && slices.Contains(laterKeys(), name):
-			p.fail(name, "is not in this version")
 			continue
 		case at < 0:
 			p.unknown(i+1, name, hasValue, a.Scheme)

@@ -63,7 +63,15 @@ type Config struct {
 	ModeE *ModeE
 	// Datagrams says that the wrapper is over UDP, and the line one of datagrams.
 	Datagrams bool
-	Settings  line.Settings // of a serial port
+	// Wait, if not nil, gives how long the next answer may take, as was learnt
+	// of a line with long and varying delays. It goes before Timeout.
+	Wait func() time.Duration
+	// Repeats is how often in a row a request that does no harm twice is sent
+	// again where Datagrams get lost; 0 is once.
+	Repeats uint8
+	// Envelope, if not nil, is around the APDUs within HDLC.
+	Envelope Envelope
+	Settings line.Settings // of a serial port
 	// ShortNames has objects found by the directory of short names, which is
 	// read once an association: for old meters that have nothing else.
 	ShortNames bool

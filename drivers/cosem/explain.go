@@ -21,6 +21,9 @@ func (m *Meter) explain(err error) error {
 		return e
 	}
 	switch {
+	case m.mayBeTwice(err):
+		return m.perhapsRefused(fmt.Errorf("the meter did not take the proof of auth=%s (%s Or did the association request come twice over this line?): %w",
+			m.cfg.Auth, m.advice(err), err), true)
 	case errors.Is(err, dlms.ErrAuthentication):
 		return m.refused(m.advice(err), err)
 	case errors.As(err, &refusal):

@@ -112,7 +112,11 @@ func (l *link) Send(ctx context.Context, apdu []byte) error {
 		// A meter that has forgotten the connection is not asked three times.
 		l.meter.wire.once = l.meter.cfg.Timeout
 	}
-	return l.silence(l.hdlc.Send(ctx, apdu))
+	sealed, err := l.seal(apdu)
+	if err != nil {
+		return err
+	}
+	return l.silence(l.hdlc.Send(ctx, sealed))
 }
 
 // patience is how long the answer to a request may take. Of two tries that the
@@ -120,6 +124,9 @@ func (l *link) Send(ctx context.Context, apdu []byte) error {
 func (l *link) patience(apdu []byte) time.Duration {
 	const aarq, getRequest = 0x60, 0xC0
 	m := l.meter
+	if m.cfg.Wait != nil {
+		return m.cfg.Wait()
+	}
 	if m.cfg.Datagrams && len(apdu) > 0 && (apdu[0] == getRequest || apdu[0] == aarq && m.cfg.Auth == AuthNone && !m.usesKeys()) {
 		return m.cfg.Timeout / 2
 	}
@@ -135,7 +142,7 @@ func (l *link) Receive(ctx context.Context, b []byte) ([]byte, error) {
 		}
 		return b, err
 	}
-	b, err := l.hdlc.Receive(ctx, b)
+	b, err := l.receive(ctx, b)
 	if err == nil {
 		l.meter.wire.open, l.probe = false, false
 	}
@@ -153,6 +160,9 @@ func (l *link) silence(err error) error {
 
 // waited says for how long a meter was waited for in vain.
 func (m *Meter) waited(err error) string {
+	if m.cfg.Wait != nil {
+		return fmt.Sprintf("%v, as long as answers take on this line", m.cfg.Wait().Round(time.Second))
+	}
 	if m.cfg.HDLC != nil && !errors.Is(err, errSilent) {
 		return fmt.Sprintf("%d times %v", hdlcRetries+1, m.cfg.Timeout)
 	}
@@ -167,6 +177,9 @@ func (l *link) release(ctx context.Context, c *dlms.Client) error {
 	}
 	if !l.connected {
 		return nil
+	}
+	if err := l.releaseBehind(ctx, c); err != nil {
+		return err
 	}
 	l.connected = false
 	err := l.hdlc.Disconnect(ctx)

@@ -80,6 +80,7 @@ func (m *Meter) options() dlms.Options {
 		o.Password = m.cfg.Password
 	}
 	o.Security.Counter, o.Security.Received = m.counter, &m.received
+	m.lossy(&o)
 	return o
 }
 
@@ -160,7 +161,7 @@ func (m *Meter) noCounter(err error) error {
 
 func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) {
 	way := m.connect(port, publicClient)
-	c := dlms.NewClient(way, dlms.Options{ShortNames: m.cfg.ShortNames, Repeat: m.cfg.Datagrams})
+	c := dlms.NewClient(way, dlms.Options{ShortNames: m.cfg.ShortNames, Repeat: m.cfg.Datagrams, Repeats: m.cfg.Repeats})
 	if _, err := c.Associate(ctx); err != nil {
 		return 0, err
 	}

@@ -133,7 +133,7 @@ func refused(a dlms.Attribute, err error) error { return fmt.Errorf("get %v: %w"
 // failed notes what went wrong with a channel, and gives what stops the visit.
 func (v *visit) failed(c meter.Channel, err error) error {
 	switch {
-	case errors.Is(err, errNotScalar), errors.Is(err, dlms.ErrNoMoment), isRefusal(err):
+	case errors.Is(err, errNotScalar), errors.Is(err, dlms.ErrNoMoment), errors.Is(err, ErrUnsteady), isRefusal(err):
 	case isOfOne(err):
 		err = fmt.Errorf("%w: %w", meter.ErrGarbled, err)
 	default:
@@ -225,14 +225,15 @@ func (v *visit) registers(ctx context.Context, groups []meter.Group) error {
 				continue
 			}
 			r.attribute = dlms.Attribute{Class: class, Code: code, ID: id}
-			questions = append(questions, question{attribute: r.attribute, take: func(data axdr.Value, err error) {
-				r.read, r.data, r.err, r.stamp = true, data, err, v.cfg.Now()
-			}})
+			questions = append(questions, v.value(r))
 			questions = append(questions, v.scales(r.attribute, func() bool { return r.err != nil })...)
 		}
 	}
 	stopped := v.readAll(ctx, questions)
 	defer maps.DeleteFunc(v.unscaled, func(_ dlms.Attribute, err error) bool { return errors.Is(err, errUnread) })
+	if v.checksOnly() {
+		stopped = errors.Join(stopped, v.confirm(ctx, readings, stopped != nil))
+	}
 	for _, r := range readings {
 		switch {
 		case r.attribute == (dlms.Attribute{}):
@@ -247,6 +248,16 @@ func (v *visit) registers(ctx context.Context, groups []meter.Group) error {
 		}
 	}
 	return stopped
+}
+
+// value is the question for what r reads.
+func (v *visit) value(r *reading) question {
+	return question{attribute: r.attribute, take: func(data axdr.Value, err error) {
+		r.read, r.data, r.stamp = true, data, v.cfg.Now()
+		if r.err == nil {
+			r.err = err
+		}
+	}}
 }
 
 // register makes a row of a channel that was read, or a failure. It is not done

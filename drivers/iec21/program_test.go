@@ -322,6 +322,37 @@ func TestLoadProfile(t *testing.T) {
 	}
 }
 
+// TestStretchOfALoadProfile asks for the rows up to a time, and is told that
+// there are no more.
+func TestStretchOfALoadProfile(t *testing.T) {
+	t.Parallel()
+	r := programmable()
+	r.answer = loadProfile(false, "(15)(2)(1.5)(kW)(1-0:1.8.0)(kWh)")
+	with(t, r, Config{Password: []byte("12345678"), Serial: "50123456"}, func(t *testing.T, m *Meter) {
+		time.Sleep(60 * time.Hour)
+		at := func(hour, minute int) int64 { return time.Date(2000, 1, 2, hour, minute, 0, 0, time.UTC).UnixMilli() }
+		for _, c := range []struct {
+			since, until, first, last int64
+			rows                      int
+		}{
+			{at(-4, 0), at(2, 20), at(0, 15), at(2, 15), 2 * 9},
+			{at(3, 0), at(4, 0), at(3, 15), at(4, 0), 2 * 4},
+			{at(29, 0), at(35, 0), at(29, 15), at(30, 0), 2 * 4},
+		} {
+			got, err := m.Visit(t.Context(), meter.Ask{Profiles: []meter.Profile{{
+				Channel: channel(t, "1-0:99.1.0"), Lane: meter.Interval, Since: c.since, Until: c.until,
+			}}})
+			if err != nil || len(got.Failures) > 0 || len(got.Rows) != c.rows || len(got.Cursors) != 1 || got.Cursors[0].Time != c.until {
+				t.Errorf("%+v: %v %v, %d rows, %+v", c, err, got.Failures, len(got.Rows), got.Cursors)
+				continue
+			}
+			if first, last := got.Rows[0].Stamp.Time, got.Rows[c.rows-1].Stamp.Time; first != c.first || last != c.last {
+				t.Errorf("%+v: rows of %d to %d", c, first, last)
+			}
+		}
+	})
+}
+
 func TestProfilesThatAreNone(t *testing.T) {
 	t.Parallel()
 	for head, want := range map[string]error{

@@ -41,6 +41,9 @@ type Options struct {
 	Direction Direction
 	// Program is who BusyError names as the holder; "" is the process's name.
 	Program string
+	// Shared says that another program may have used the line right before. It
+	// matters to power lines, where answers to it may still be under way.
+	Shared bool
 }
 
 // Line is one medium. Make it with Serial, TCP, UDP or Of.
@@ -94,7 +97,8 @@ func (l *Line) String() string { return l.name }
 // their ctx ends. When ctx ends during the exchange, its reads and writes
 // return at once with the cause, whatever deadline is set; what is left to say
 // then is said after Do has returned: see Port.Farewell. The Port is void when
-// exchange returns. Errors carry the line's name.
+// exchange returns. Errors carry the line's name; those of a port that is gone,
+// or in use by another program, are meter.ErrNoLine.
 func (l *Line) Do(ctx context.Context, s Settings, exchange func(context.Context, Port) error) error {
 	if err := l.do(ctx, s, exchange); err != nil {
 		return fmt.Errorf("line %s: %w", l.name, err)
@@ -222,7 +226,7 @@ func (l *Line) ready(ctx context.Context, s Settings) error {
 	if l.medium == nil {
 		m, err := l.open(ctx, s)
 		if err != nil {
-			return err
+			return markGone(err)
 		}
 		l.medium, l.settings = m, s
 		l.heard, l.deaf = time.Time{}, time.Time{}
@@ -231,7 +235,7 @@ func (l *Line) ready(ctx context.Context, s Settings) error {
 	if l.settings != s {
 		if err := l.medium.Apply(s); err != nil {
 			l.drop()
-			return fmt.Errorf("set %v: %w", s, err)
+			return fmt.Errorf("set %v: %w", s, markGone(err))
 		}
 		l.settings = s
 	}

@@ -171,7 +171,7 @@ func (h *held) Apply(s Settings) error {
 	}
 	if err := h.medium.Apply(s); err != nil {
 		h.Drop()
-		return fmt.Errorf("set %v: %w", s, err)
+		return fmt.Errorf("set %v: %w", s, markGone(err))
 	}
 	h.line.settings = s
 	return nil
@@ -190,7 +190,7 @@ func (h *held) judge(err error) error {
 		return os.ErrDeadlineExceeded
 	}
 	h.Drop()
-	return err
+	return markGone(err)
 }
 
 func (h *held) Drop() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -124,7 +125,16 @@ func closeOnExec(device string) error {
 	return nil
 }
 
-func (p *port) Read(b []byte) (int, error)    { return p.file.Read(b) }
+// Read says of a terminal that was hung up what Write does: it is an end only
+// where somebody else can begin anew.
+func (p *port) Read(b []byte) (int, error) {
+	n, err := p.file.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = &fs.PathError{Op: "read", Path: p.file.Name(), Err: syscall.EIO}
+	}
+	return n, err
+}
+
 func (p *port) Write(b []byte) (int, error)   { return p.file.Write(b) }
 func (p *port) SetDeadline(t time.Time) error { return p.file.SetDeadline(t) }
 func (p *port) Apply(s Settings) error        { return p.mode.SetMode(s.mode()) }

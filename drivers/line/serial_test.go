@@ -18,6 +18,7 @@ import (
 
 	"gridgate/drivers/drivertest"
 	"gridgate/drivers/line"
+	"gridgate/internal/meter"
 )
 
 func pty(t *testing.T) *drivertest.Terminal {
@@ -277,7 +278,7 @@ func TestNoSuchPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = closing(t, line.Serial(file, options(t)))
-	if err := ask(t.Context(), l, 1); err == nil || !strings.Contains(err.Error(), "not a serial port") {
+	if err := ask(t.Context(), l, 1); err == nil || !strings.Contains(err.Error(), "not a serial port") || errors.Is(err, meter.ErrNoLine) {
 		t.Fatalf("a plain file: %v", err)
 	}
 }
@@ -292,7 +293,7 @@ func TestBusyNamesTheHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var busy *line.BusyError
-	if err := ask(t.Context(), second, 1); !errors.As(err, &busy) {
+	if err := ask(t.Context(), second, 1); !errors.As(err, &busy) || !errors.Is(err, meter.ErrNoLine) {
 		t.Fatalf("got %v", err)
 	}
 	if want := fmt.Sprintf("the-test (pid %d)", os.Getpid()); busy.Holder != want || busy.Line != tty.Path {
@@ -371,7 +372,7 @@ func TestUnpluggedAndPluggedIn(t *testing.T) {
 				}
 				_ = tty.Close()
 				_, err := p.Read(make([]byte, 1))
-				if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				if !errors.Is(err, meter.ErrNoLine) || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "input/output error") {
 					t.Errorf("read from an unplugged port: %v", err)
 				}
 				return nil
@@ -381,7 +382,7 @@ func TestUnpluggedAndPluggedIn(t *testing.T) {
 			}
 			_ = tty.Close()
 			_ = os.Remove(path)
-			if err := ask(t.Context(), l, 1); !errors.Is(err, fs.ErrNotExist) {
+			if err := ask(t.Context(), l, 1); !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, meter.ErrNoLine) {
 				t.Errorf("unplugged: %v", err)
 			}
 			tty = pty(t)

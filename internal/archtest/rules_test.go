@@ -7,12 +7,12 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus internal/cli internal/meter internal/sys
+cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
 cmd/gridfog:         cmd/gridfog/track agent/batch internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
 
-agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus internal/backoff internal/meter internal/mqtt internal/sys
+agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter
 
 agent/poll:          internal/backoff internal/meter
@@ -26,12 +26,13 @@ buffer:              internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
-drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/iec21 drivers/line drivers/modbus internal/meter
+drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/iec21 drivers/line drivers/modbus drivers/plc internal/meter
 drivers/address:     dlms/obis
-drivers/line:        internal/sys
+drivers/line:        internal/meter internal/sys
 drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security dlms/wrapper drivers/line internal/meter
 drivers/iec21:       dlms dlms/modee dlms/obis drivers/line internal/meter
 drivers/modbus:      drivers/line internal/meter
+drivers/plc:         dlms/gateway dlms/wrapper drivers/line internal/meter
 drivers/drivertest:  drivers/line
 
 dlms:                dlms/axdr dlms/obis dlms/security
