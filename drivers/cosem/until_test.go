@@ -11,9 +11,9 @@ import (
 	"gridgate/internal/meter"
 )
 
-// TestProfileUntil asks for stretches of a profile: only rows of the stretch
+// TestStretchesOfAProfile asks for stretches of a profile: only rows of the stretch
 // come, whatever the meter gives, and the cursor says that there are no more.
-func TestProfileUntil(t *testing.T) {
+func TestStretchesOfAProfile(t *testing.T) {
 	t.Parallel()
 	began := start().Add(-6 * time.Hour)
 	all := func(low, high time.Time) (rows []axdr.Value) {
