@@ -137,7 +137,7 @@ func (v *visit) clear(ctx context.Context, c meter.Clear) error {
 	if err != nil {
 		return err
 	}
-	switch data.Tag { //nolint:exhaustive // what registers of bits come as
+	switch data.Tag {
 	case axdr.TagUnsigned, axdr.TagLongUnsigned, axdr.TagDoubleLongUnsigned, axdr.TagLong64Unsigned:
 	default:
 		return fmt.Errorf("%w: %v", errNotBits, data.Tag)
