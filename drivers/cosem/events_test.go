@@ -195,3 +195,64 @@ func TestProfileUntil(t *testing.T) {
 		}
 	}
 }
+
+// What a meter pushes is named as what is read of it.
+func TestPushedEventsAreNamed(t *testing.T) {
+	t.Parallel()
+	var rows []meter.Row
+	r := &Receiver{
+		Now: (&turnable{at: start()}).now, Strict: true, Meters: []Known{{ID: "m1", Serial: "A1", Events: names()}},
+		Got: func(_ Sender, p Pushed) (func() error, error) {
+			rows = p.Rows
+			return nil, nil
+		},
+	}
+	apdu := []byte{0x0F, 0, 0, 0, 7, 0, 2, 6, 9, 6, 0, 0, 96, 1, 0, 255, 10, 2, 'A', '1'}
+	apdu = append(apdu, 9, 6, 0, 0, 97, 98, 0, 255, 6, 0, 0, 0x20, 0x02, 9, 6, 0, 0, 96, 11, 1, 255, 17, 40)
+	if _, _, err := r.take(Sender{}, apdu); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range rows {
+		got = append(got, r.Channel.Short()+"="+r.Value.String()+" "+r.Lane.String()+" "+r.Serial)
+	}
+	want := []string{
+		"0-0:96.1.0=A1 instant A1", "0-0:97.98.0=8194 alarm A1", "event.fraud-attempt=13 alarm A1",
+		"0-0:96.11.1=40 alarm A1", "event.terminal-cover-opened=40 alarm A1",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+// A stretch with more rows than a visit takes is read on from where it was left.
+func TestProfileUntilInParts(t *testing.T) {
+	t.Parallel()
+	at := start().Add(-100 * time.Hour)
+	var rows []axdr.Value
+	for i := range maxRows + 700 {
+		rows = append(rows, row(when(at.Add(time.Duration(i)*time.Minute), 0), axdr.Unsigned(0), units(i)))
+	}
+	r := newRig(t, dlmstest.Options{Objects: append(objects("A1"), dlmstest.Profile(obisOf(load), columns(), 60,
+		func(s *dlmstest.Selection) (picked []axdr.Value) {
+			for i, v := range rows {
+				if when := at.Add(time.Duration(i) * time.Minute); s == nil || !when.Before(s.From) && !when.After(s.To) {
+					picked = append(picked, v)
+				}
+			}
+			return picked
+		}))})
+	m := r.driver(t, Config{Serial: "A1"})
+	ask := since(t, at.Add(-time.Second))
+	ask.Profiles[0].Until = at.Add(90 * time.Hour).UnixMilli()
+	first, err := m.Visit(t.Context(), ask)
+	if err != nil || len(first.Cursors) != 1 || first.Cursors[0].Time >= ask.Profiles[0].Until || len(first.Rows) < maxRows ||
+		first.Cursors[0].Time != first.Rows[len(first.Rows)-1].Stamp.Time {
+		t.Fatalf("%v, %d rows, %+v", err, len(first.Rows), first.Cursors)
+	}
+	ask.Profiles[0].Since = first.Cursors[0].Time
+	rest, err := m.Visit(t.Context(), ask)
+	if err != nil || len(first.Rows)+len(rest.Rows) != len(rows) || len(rest.Cursors) != 1 || rest.Cursors[0].Time != ask.Profiles[0].Until {
+		t.Errorf("%v, %d and %d rows of %d, %+v", err, len(first.Rows), len(rest.Rows), len(rows), rest.Cursors)
+	}
+}
