@@ -124,6 +124,20 @@ func (f *lineFault) spoil(frame []byte) []part {
 	return whole
 }
 
+// echoing is a stream that sends back what comes, at once, as a head does that
+// hears its own light.
+type echoing struct{ io.ReadWriter }
+
+func (e echoing) Read(b []byte) (int, error) {
+	n, err := e.ReadWriter.Read(b)
+	if n > 0 {
+		if _, err := e.ReadWriter.Write(b[:n]); err != nil {
+			return n, err
+		}
+	}
+	return n, err
+}
+
 func noise() []byte {
 	b := make([]byte, 1+rand.IntN(6))
 	for i := range b {
@@ -137,16 +151,6 @@ type faultyLine struct {
 	io.ReadWriter
 	ctx   context.Context //nolint:containedctx // Write has none
 	fault *lineFault
-}
-
-func (l faultyLine) Read(b []byte) (int, error) {
-	n, err := l.ReadWriter.Read(b)
-	if n > 0 && l.fault != nil && l.fault.kind == faultEcho {
-		if _, err := l.ReadWriter.Write(b[:n]); err != nil {
-			return n, err
-		}
-	}
-	return n, err
 }
 
 func (l faultyLine) Write(frame []byte) (int, error) {

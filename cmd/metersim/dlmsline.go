@@ -89,6 +89,22 @@ func (r rated) Read(b []byte) (int, error) {
 	}
 }
 
+// timed is a terminal that keeps the rate at which its octets came. By the time
+// that a paced line has passed them on, the client may have another.
+type timed struct {
+	io.ReadWriter
+	rate func() int
+	then int
+}
+
+func (t *timed) Read(b []byte) (int, error) {
+	n, err := t.ReadWriter.Read(b)
+	t.then = t.rate()
+	return n, err
+}
+
+func (t *timed) rateThen() int { return t.then }
+
 // settleTime is how long the meter waits for a client to change the rate of a
 // terminal before it answers at a new one. The standard gives it up to 1.5 s.
 const settleTime = time.Second

@@ -22,6 +22,7 @@ func TestPrintedURLsOfLines(t *testing.T) {
 		"-transport modee -auth none",
 		"-transport modee -pty -auth lls -password p",
 		"-transport modee -pty -baud 19200 -turnaround 20ms -auth lls -password p",
+		"-transport modee -pty -baud 9600 -turnaround 50ms -auth none -faults echo",
 		"-transport modee -auth gmac -security authenc -physical 17 -faults segment",
 		"-transport hdlc -baud 115200 -turnaround 5ms -auth none -info 512 -window 3",
 		"-transport hdlc -pty -baud 115200 -auth md5 -password p",

@@ -34,6 +34,9 @@ type dlmsMeter struct {
 
 // serve serves one stream.
 func (d *dlmsMeter) serve(ctx context.Context, stream io.ReadWriter) error {
+	if d.fault != nil && d.fault.kind == faultEcho {
+		stream = echoing{stream}
+	}
 	line := dlmstest.NewLine(ctx, stream, d.pace.baud, d.pace.turnaround)
 	faulty := faultyLine{line, ctx, d.fault}
 	switch d.transport {
@@ -54,13 +57,16 @@ func (d *dlmsMeter) serve(ctx context.Context, stream io.ReadWriter) error {
 
 // serveTerminal serves a terminal, whose rate is heard.
 func (d *dlmsMeter) serveTerminal(ctx context.Context, tty *drivertest.Terminal) error {
-	own := *d
-	own.modeE.Rate = terminalRate(tty)
-	own.modeE.Settle = settled(ctx, own.modeE.Rate)
-	if d.transport == transportHDLC && d.pace.baud != 0 {
-		return own.serve(ctx, rated{tty, own.modeE.Rate, d.pace.baud})
+	rate := terminalRate(tty)
+	switch {
+	case d.transport == transportModeE:
+		own, from := *d, &timed{ReadWriter: tty, rate: rate}
+		own.modeE.Rate, own.modeE.Settle = from.rateThen, settled(ctx, rate)
+		return own.serve(ctx, from)
+	case d.transport == transportHDLC && d.pace.baud != 0:
+		return d.serve(ctx, rated{tty, rate, d.pace.baud})
 	}
-	return own.serve(ctx, tty)
+	return d.serve(ctx, tty)
 }
 
 // hdlcOptions are the properties of an HDLC link.
