@@ -40,6 +40,7 @@ func (r *Receiver) Listen(ctx context.Context, network, address string, listenin
 func (r *Receiver) Serve(ctx context.Context, ln net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
+	ended := ctx // what hangs on it, the connections' context too, may end later than ln
 	defer func() { _ = ln.Close() }()
 	var senders sync.WaitGroup
 	defer senders.Wait()
@@ -48,7 +49,7 @@ func (r *Receiver) Serve(ctx context.Context, ln net.Listener) error {
 	var room callers
 	for {
 		conn, err := ln.Accept()
-		if ctx.Err() != nil {
+		if ended.Err() != nil {
 			if err == nil {
 				_ = conn.Close()
 			}
