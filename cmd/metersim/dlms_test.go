@@ -7,10 +7,12 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"gridgate/dlms"
 	"gridgate/dlms/dlmstest"
 	"gridgate/drivers/cosem"
 	"gridgate/drivers/line"
@@ -179,6 +181,48 @@ func TestReplayHDLC(t *testing.T) {
 	}
 	if code, stderr := stop(); code != 0 || !strings.Contains(stderr, "not in the trace: get 1-0:9.9.9*255/3:2") {
 		t.Errorf("ended with %d: %s", code, stderr)
+	}
+}
+
+// TestReplayModeE plays a conversation that begins with a sign-on.
+func TestReplayModeE(t *testing.T) {
+	t.Parallel()
+	for _, strict := range []string{"-strict=false", "-strict"} {
+		printed, stop := command(t, 1, "replay", strict, "-listen", "127.0.0.1:0", "-trace", "../../dlms/modee/testdata/09-modeE-hdlc-lls.txt")
+		if len(printed) != 1 {
+			t.Fatal("it does not listen")
+		}
+		at := strings.Fields(printed[0])[0]
+		if strict == "-strict" { // the driver asks for more than was asked then
+			conn, err := net.Dial("tcp", at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, turn := range [][2]string{{"/?!\r\n", "/GRX512345678\r\n"}, {"\x06252\r\n", "\x06252\r\n"}} {
+				b := make([]byte, len(turn[1]))
+				_, werr := conn.Write([]byte(turn[0]))
+				if _, err := io.ReadFull(conn, b); err != nil || werr != nil || string(b) != turn[1] {
+					t.Errorf("%q: %q, %v, %v", turn[0], b, err, werr)
+				}
+			}
+			_, werr := conn.Write([]byte("no frame of HDLC"))
+			_, _ = io.ReadAll(conn) // until it hangs up
+			if err := errors.Join(werr, conn.Close()); err != nil {
+				t.Error(err)
+			}
+			if code, stderr := stop(); code != 1 || !strings.Contains(stderr, "line 10: the client sent") {
+				t.Errorf("ended with %d: %s", code, stderr)
+			}
+			continue
+		}
+		cfg := cosem.Config{Client: 17, Auth: cosem.AuthLLS, Password: dlms.Secret("Gurux"), HDLC: &cosem.HDLC{}, ModeE: &cosem.ModeE{}}
+		got, err := visit(t, at, cfg, readings(t, "1-1:21.25.0", "0-0:1.0.0"))
+		if err != nil || len(got.Rows) != 2 || got.Rows[0].Value.String() != "1.26" || got.Rows[1].Value.String() != "2026-11-22T08:40:46+00:00" {
+			t.Errorf("%v, %+v, %v", err, got.Rows, got.Failures)
+		}
+		if code, stderr := stop(); code != 0 {
+			t.Errorf("ended with %d: %s", code, stderr)
+		}
 	}
 }
 

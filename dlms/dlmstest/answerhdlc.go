@@ -4,15 +4,31 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 )
 
-// IsHDLC says whether t is a conversation of HDLC frames.
+// IsHDLC says whether t is a conversation of HDLC frames, after a sign-on or
+// without one.
 func (t Trace) IsHDLC() bool {
+	if signOn, _ := t.signOn(); signOn != nil {
+		return true
+	}
 	return len(t) > 0 && len(t[0].Bytes) > 2 && t[0].Bytes[0] == 0x7E && t[0].Bytes[1]>>4 == 0xA
 }
 
+// signOn gives what t begins with of IEC 62056-21: the client's sign-on and the
+// meter's identification; nil for none.
+func (t Trace) signOn() (asked, identification []byte) {
+	if len(t) < 2 || t[0].FromMeter || !t[1].FromMeter ||
+		!bytes.HasPrefix(t[0].Bytes, []byte("/?")) || !bytes.HasPrefix(t[1].Bytes, []byte("/")) {
+		return nil, nil
+	}
+	return t[0].Bytes, t[1].Bytes
+}
+
 // AnswerHDLC is Answer for a trace of HDLC frames. It serves the meter's
-// address in the trace, and any client.
+// address in the trace, and any client. In a trace that begins with a sign-on,
+// the meter identifies itself as it did there, and takes HDLC without too.
 func (t Trace) AnswerHDLC(stream io.ReadWriter, missed func(request []byte)) error {
 	server, apdus := t.unframe()
 	if len(apdus) == 0 {
@@ -30,7 +46,16 @@ func (t Trace) AnswerHDLC(stream io.ReadWriter, missed func(request []byte)) err
 		at = step
 		return apdu
 	}}
-	return s.Serve(stream)
+	asked, identification := t.signOn()
+	if asked == nil {
+		return s.Serve(stream)
+	}
+	e := ModeE{Open: true, Identification: strings.TrimRight(string(identification), "\r\n")}
+	e.Address, _, _ = strings.Cut(string(asked[len("/?"):]), "!")
+	if rate := identification[min(len("/GRX"), len(identification)-1)] - '0'; int(rate) < len(baudRates()) {
+		e.Baud = baudRates()[rate]
+	}
+	return ServeModeE(stream, e, s)
 }
 
 // unframe gives the APDUs in the frames of t as a trace of wrapper frames,

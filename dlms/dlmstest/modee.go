@@ -27,6 +27,9 @@ type ModeE struct {
 	Address string
 	// Device is what the identification ends with, up to 16 characters.
 	Device string
+	// Identification is said in the place of what Device and Baud make, without
+	// its end; "" is that.
+	Identification string
 	// Baud is the highest rate offered, of 300, 600, … 19200 bit/s; 0 is 9600.
 	Baud int
 	// Readout gives the data lines of the readout, "1-0:1.8.0(000123.4*kWh)".
@@ -160,6 +163,9 @@ func (s *modeEState) signOn(address string) error {
 	}
 	s.change(signOnBaud)
 	s.waits = true
+	if s.Identification != "" {
+		return s.write(s.Identification + "\r\n")
+	}
 	rate := slices.Index(baudRates(), s.Baud)
 	return s.write("/GRX" + string(rune('0'+rate)) + `\2` + s.Device + "\r\n")
 }

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -32,7 +33,9 @@ type Trace []Step
 
 // ParseTrace reads a trace. A line that starts with "TX:" has what the client
 // sent, one with "RX:" what the meter sent: the time of day, a tab, and
-// hexadecimal octets with spaces between them. Other lines are notes.
+// hexadecimal octets with spaces between them, or, of a sign-on by IEC 62056-21,
+// its text, which begins with a slash, or a byte array as Python writes it. Other
+// lines are notes.
 func ParseTrace(r io.Reader) (Trace, error) {
 	var t Trace
 	lines := bufio.NewScanner(r)
@@ -42,8 +45,8 @@ func ParseTrace(r io.Reader) (Trace, error) {
 		if kind != "TX" && kind != "RX" {
 			continue
 		}
-		_, octets, ok := strings.Cut(rest, "\t")
-		b, err := hex.DecodeString(strings.ReplaceAll(octets, " ", ""))
+		_, said, ok := strings.Cut(rest, "\t")
+		b, err := octets(said)
 		if !ok || err != nil || len(b) == 0 {
 			return nil, fmt.Errorf("line %d: want %s: TIME, a tab and octets in hexadecimal", n, kind)
 		}
@@ -56,6 +59,18 @@ func ParseTrace(r io.Reader) (Trace, error) {
 		return nil, errors.New("no line of the trace starts with TX: or RX:")
 	}
 	return t, nil
+}
+
+// octets gives what a line of a trace says was sent.
+func octets(said string) ([]byte, error) {
+	if said, ok := strings.CutPrefix(said, "bytearray(b'"); ok {
+		text, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.TrimSuffix(said, "')"), `"`, `\"`) + `"`)
+		return []byte(text), err
+	}
+	if strings.HasPrefix(said, "/") {
+		return []byte(strings.TrimRight(said, "\r\n") + "\r\n"), nil
+	}
+	return hex.DecodeString(strings.ReplaceAll(said, " ", ""))
 }
 
 // ErrScript says that the client left the script.

@@ -233,10 +233,11 @@ func (h *handOver) identification(ctx context.Context, request []byte) (Identifi
 	return Identification{}, fmt.Errorf("%w: %q", ErrGarbled, line[:min(len(line), maxDevice)])
 }
 
-// confirmation waits for the acknowledgement to come back. A meter that is
-// silent is one that does not confirm.
+// confirmation waits for the acknowledgement to come back, behind whatever noise
+// the change of the rate makes. A meter that is silent is one that does not confirm.
 func (h *handOver) confirmation(ctx context.Context, choice []byte) (bool, error) {
-	at, wait := 0, h.Timeout
+	const leastLine = 8 // octets of text with an end: the change of the rate may cost an STX
+	at, text, wait := 0, 0, h.Timeout
 	for range maxSkipped {
 		c, err := h.read(ctx, wait)
 		switch {
@@ -255,10 +256,13 @@ func (h *handOver) confirmation(ctx context.Context, choice []byte) (bool, error
 			at = 1
 		case c == nak:
 			return false, ErrRefused
-		case c == stx, c >= ' ' && c <= '~' && at == 0:
-			return false, fmt.Errorf("%w, beginning %q", ErrReadout, c)
+		case c == stx, c == '\r' && text >= leastLine:
+			return false, ErrReadout
 		default:
 			at = 0
+		}
+		if text++; c < ' ' || c > '~' {
+			text = 0
 		}
 	}
 	return false, ErrGarbled

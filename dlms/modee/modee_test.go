@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -24,29 +23,14 @@ type line struct{ io.ReadWriter }
 
 func (line) SetTimeout(time.Duration) error { return nil }
 
-// trace reads the trace: its first lines are text as the tools of then showed it.
 func trace(t *testing.T) dlmstest.Trace {
 	t.Helper()
-	b, err := os.ReadFile("testdata/09-modeE-hdlc-lls.txt")
+	f, err := os.Open("testdata/09-modeE-hdlc-lls.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []string
-	for s := range strings.Lines(string(b)) {
-		s = strings.TrimRight(s, "\r\n")
-		head, text, ok := strings.Cut(s, "\t")
-		if quoted, found := strings.CutPrefix(text, "bytearray(b'"); ok && found {
-			plain, err := strconv.Unquote(`"` + strings.TrimSuffix(quoted, "')") + `"`)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s = fmt.Sprintf("%s\t% X", head, plain)
-		} else if text == "/?!" {
-			s = fmt.Sprintf("%s\t% X", head, "/?!\r\n")
-		}
-		out = append(out, s)
-	}
-	tr, err := dlmstest.ParseTrace(strings.NewReader(strings.Join(out, "\n")))
+	defer f.Close()
+	tr, err := dlmstest.ParseTrace(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +137,10 @@ func TestHandOver(t *testing.T) {
 		"faster than offered": {[]string{id, "\x06242\r\n"}, Config{MaxBaud: 19200}, "\x06242\r\n", 4800, true, nil},
 		"readout":             {[]string{id, "\x02F.F(00)\r\n1.8.0(000012.3*kWh)\r\n!\r\n\x03\x11"}, Config{}, "\x06242\r\n", 0, false, ErrReadout},
 		"readout without STX": {[]string{id, "0.0.0(123)\r\n"}, Config{}, "\x06242\r\n", 0, false, ErrReadout},
+		"noise of the change": {[]string{id, "L\x00~x)(\x1b\x06242\r\n"}, Config{}, "\x06242\r\n", 4800, true, nil},
+		"noise alone":         {[]string{id, "L(1)\x00~x"}, Config{}, "\x06242\r\n", 4800, false, nil},
+		"noise and a readout": {[]string{id, "L~\x02F.F(00)\r\n!\r\n\x03\x11"}, Config{}, "\x06242\r\n", 0, false, ErrReadout},
+		"noise and NAK":       {[]string{id, "L~\x15"}, Config{}, "\x06242\r\n", 0, false, ErrRefused},
 		"NAK":                 {[]string{id, "\x15"}, Config{}, "\x06242\r\n", 0, false, ErrRefused},
 		"mode B":              {[]string{"/ABBC1234\r\n"}, Config{}, "", 0, false, ErrRate},
 		"mode A":              {[]string{"/ABB 1234\r\n"}, Config{}, "", 0, false, ErrRate},
