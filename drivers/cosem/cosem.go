@@ -204,6 +204,9 @@ func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error
 		began = true
 		kept, err := m.session(ctx, port)
 		defer m.link.forget()
+		if isReject(err) {
+			err = fmt.Errorf("%w: %w", errBroken, err)
+		}
 		if err == nil {
 			m.associated, m.doubted = true, m.doubted && kept
 			v := visit{Meter: m, got: got, untried: kept}

@@ -32,7 +32,7 @@ func (m *Meter) explain(err error) error {
 	case errors.Is(err, dlms.ErrDuringProof) && isTimeout(err):
 		return m.perhapsRefused(fmt.Errorf("%w within %s to the proof of auth=%s, and before it client %d was answered (%s Or did the line fail?): %w",
 			meter.ErrNoAnswer, m.waited(err), m.cfg.Auth, m.cfg.Client, m.advice(err), err), true)
-	case errors.Is(err, dlms.ErrDuringProof) && (isHangUp(err) || isForgottenHDLC(err)):
+	case errors.Is(err, dlms.ErrDuringProof) && (isHangUp(err) || errors.Is(err, hdlc.ErrDisconnected)):
 		return m.perhapsRefused(fmt.Errorf("the meter hung up at the proof of auth=%s, and before it client %d was answered (%s Or did the line fail?): %w",
 			m.cfg.Auth, m.cfg.Client, m.advice(err), err), true)
 	}
@@ -81,7 +81,7 @@ func (m *Meter) noAnswer(client uint16, err error) error {
 	if m.usesKeys() && client == m.cfg.Client {
 		keys = ", are keys and title right"
 	}
-	if e := m.explainModeE(err); e != nil {
+	if e := m.explainModeE(client, err); e != nil {
 		return e
 	}
 	switch {
@@ -93,6 +93,8 @@ func (m *Meter) noAnswer(client uint16, err error) error {
 			meter.ErrNoAnswer, m.addressed(client), keys, err)
 	case errors.Is(err, hdlc.ErrDisconnected):
 		return fmt.Errorf("the meter refused the HDLC connection (does it know client %d, or does it serve another client?): %w", client, err)
+	case isReject(err):
+		return fmt.Errorf("%w at the meter: it gave up the HDLC connection (is the line disturbed? Some need info=128&window=1): %w", meter.ErrGarbled, err)
 	case isGarbled(err):
 		return fmt.Errorf("%w: %w", meter.ErrGarbled, err)
 	}

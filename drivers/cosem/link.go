@@ -205,9 +205,13 @@ func isTimeout(err error) bool {
 }
 
 // isForgottenHDLC says whether the meter has forgotten the connection.
-func isForgottenHDLC(err error) bool {
+func isForgottenHDLC(err error) bool { return errors.Is(err, hdlc.ErrDisconnected) || isReject(err) }
+
+// isReject says whether the meter rejected a frame: the connection is over, and
+// it is not because of what was in the frame.
+func isReject(err error) bool {
 	var reject *hdlc.RejectError
-	return errors.Is(err, hdlc.ErrDisconnected) || errors.As(err, &reject)
+	return errors.As(err, &reject)
 }
 
 func isGarbledHDLC(err error) bool {

@@ -118,9 +118,9 @@ func (l *link) wake(ctx context.Context, rate int) {
 
 // explainModeE says why a meter did not go over to HDLC, nil when it is
 // something else.
-func (m *Meter) explainModeE(err error) error {
+func (m *Meter) explainModeE(client uint16, err error) error {
 	if m.cfg.ModeE == nil || !errors.Is(err, errSignOn) {
-		return m.explainHandedOver(err)
+		return m.explainHandedOver(client, err)
 	}
 	own, baud := *m.cfg.ModeE, 300
 	if own.SignOn > 0 {
@@ -150,10 +150,10 @@ func (m *Meter) explainModeE(err error) error {
 
 // explainHandedOver says why a meter that signed on is silent in HDLC, nil when
 // it is something else.
-func (m *Meter) explainHandedOver(err error) error {
+func (m *Meter) explainHandedOver(client uint16, err error) error {
 	if m.cfg.ModeE == nil || m.link == nil || !m.link.handed || m.link.connected || !errors.Is(err, errSilent) {
 		return nil
 	}
 	return fmt.Errorf("%w in HDLC at %d baud 8N1, after the meter had signed on (does the head do that rate, baud=2400? "+
-		"Does the meter know client %d and server %d?): %w", meter.ErrNoAnswer, m.wire.rate, m.cfg.Client, m.cfg.Server, err)
+		"Does the meter know %s?): %w", meter.ErrNoAnswer, m.wire.rate, m.addressed(client), err)
 }

@@ -211,6 +211,25 @@ func TestModeEFailures(t *testing.T) {
 	}
 }
 
+// TestModeESilentInHDLC: whom the meter did not answer in HDLC is told by all of
+// the address, and as whom it was asked.
+func TestModeESilentInHDLC(t *testing.T) {
+	t.Parallel()
+	for words, cfg := range map[string]Config{
+		"Does the meter know client 17, server 1 and physical 99?": {Client: 17},
+		"Does the meter know client 16, server 1 and physical 99?": securedConfig(t), // the counter is read first
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHead(t, dlmstest.ModeE{})
+			cfg.HDLC, cfg.ModeE, cfg.Timeout, cfg.Now = &HDLC{Physical: 99}, &ModeE{}, 6*time.Second, (&turnable{at: start()}).now
+			_, err := New(cfg, h.line).Visit(t.Context(), registers(t, "1-0:1.8.0"))
+			if !errors.Is(err, meter.ErrNoAnswer) || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "at 9600 baud 8N1") {
+				t.Errorf("%v, want %q", err, words)
+			}
+		})
+	}
+}
+
 // says is a port at which every request is answered with the next of answers.
 type says struct {
 	hose

@@ -19,8 +19,9 @@ var errOther = errors.New("another meter answers than before")
 
 // progress is what was done of what a visit is asked, over its associations.
 type progress struct {
-	began    bool // reading; nothing before is done twice
+	began    bool // reading; what clears before is not done twice
 	again    bool // it is on the second association
+	known    bool // who it was on the first
 	read     map[reached]bool
 	profiles map[meter.Profile]bool
 	since    map[meter.Profile]int64 // of those that were begun
@@ -88,7 +89,7 @@ func (v *visit) lost(ctx context.Context, err error) error {
 	default:
 		return nil
 	}
-	v.done.again = true
+	v.done.again, v.done.known = true, v.known
 	return fmt.Errorf("%w: %w", errBroken, err)
 }
 

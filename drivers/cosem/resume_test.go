@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gridgate/dlms"
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/dlmstest"
 	"gridgate/internal/meter"
@@ -164,5 +165,46 @@ func TestLostToAnotherMeter(t *testing.T) {
 	}
 	if got, err = m.Visit(t.Context(), registers(t, "1-0:1.8.0")); err != nil || len(got.Rows) != 1 || got.Rows[0].Serial != "B2" {
 		t.Errorf("%v, %s", err, describe(got))
+	}
+}
+
+// TestRejected: a frame that the meter rejects, be it of the counter's reading,
+// of the association or of its proof, is no word about keys and objects. The
+// visit goes on, on a new connection, once.
+func TestRejected(t *testing.T) {
+	t.Parallel()
+	for _, client := range []uint16{1, 2} { // GMAC, which reads the counter first; MD5
+		for n := range 10 {
+			for _, always := range []bool{false, true} {
+				t.Run(fmt.Sprintf("client %d, frame %d, always %t", client, n+1, always), func(t *testing.T) {
+					t.Parallel()
+					o := securedMeter(t)
+					var asked atomic.Int32
+					r := &rig{serve: func(stream io.ReadWriter) error {
+						return dlmstest.NewMeter(o).ServeHDLC(stream, dlmstest.Station{Rejects: func() bool {
+							at := int(asked.Add(1))
+							return at == n+1 || always && at > n
+						}})
+					}}
+					r.listen(t)
+					cfg := secured(t, func(c *Config) { c.HDLC = &HDLC{} })
+					if client == 2 {
+						cfg = Config{Client: 2, Auth: AuthMD5, Password: dlms.Secret("secret-2"), HDLC: &HDLC{}}
+					}
+					got, err := r.driver(t, cfg).Visit(t.Context(), registers(t, "1-0:1.8.0"))
+					if !always && (err != nil || len(got.Rows) != 1) {
+						t.Fatalf("%v, %s", err, describe(got))
+					}
+					if !always || int(asked.Load()) <= n {
+						return
+					}
+					var doubt interface{ MayBeRefusal() bool }
+					if !errors.Is(err, meter.ErrGarbled) || errors.Is(err, meter.ErrAuthentication) || errors.As(err, &doubt) ||
+						strings.Contains(err.Error(), "ic=") || strings.Contains(err.Error(), "wrong") {
+						t.Error(err)
+					}
+				})
+			}
+		}
 	}
 }

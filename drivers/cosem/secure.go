@@ -132,14 +132,10 @@ func (m *Meter) firstCounter(ctx context.Context) (uint32, error) {
 // readCounter reads, as the public client, the last invocation counter that
 // the meter took.
 func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
-	began := false
-	err = m.line.Do(ctx, m.settings(), func(ctx context.Context, port line.Port) error {
-		began = true
-		if last, err = m.askCounter(ctx, port); err != nil {
-			m.drop(port)
-		}
-		return err
-	})
+	last, began, err := m.readCounterOnce(ctx)
+	if isReject(err) && ctx.Err() == nil {
+		last, began, err = m.readCounterOnce(ctx)
+	}
 	if err != nil && !began {
 		return 0, unreachable(err)
 	}
@@ -149,18 +145,35 @@ func (m *Meter) readCounter(ctx context.Context) (last uint32, err error) {
 	return last, nil
 }
 
+func (m *Meter) readCounterOnce(ctx context.Context) (last uint32, began bool, err error) {
+	err = m.line.Do(ctx, m.settings(), func(ctx context.Context, port line.Port) error {
+		began = true
+		way := m.connect(port, publicClient)
+		m.link = way
+		defer way.forget()
+		if last, err = m.askCounter(ctx, port, way); err != nil {
+			way.hangUp(ctx, err)
+			m.drop(port)
+		}
+		return err
+	})
+	return last, began, err
+}
+
 // noCounter explains why the counter cannot be read.
 func (m *Meter) noCounter(err error) error {
 	why := m.noAnswer(publicClient, err)
-	if errors.Is(why, meter.ErrNoAnswer) {
+	switch {
+	case isReject(err):
+		return fmt.Errorf("%w: asking for it as the public client: %w", ErrCounter, why)
+	case errors.Is(why, meter.ErrNoAnswer):
 		return fmt.Errorf("%w: asking for it as the public client (has the meter no such client? ic=none): %w", ErrCounter, why)
 	}
 	return fmt.Errorf("%w: reading what the meter took last, as client %d (is it in another object, ic=OBIS, or in none, ic=none?): %w",
 		ErrCounter, publicClient, why)
 }
 
-func (m *Meter) askCounter(ctx context.Context, port line.Port) (uint32, error) {
-	way := m.connect(port, publicClient)
+func (m *Meter) askCounter(ctx context.Context, port line.Port, way *link) (uint32, error) {
 	c := dlms.NewClient(way, dlms.Options{ShortNames: m.cfg.ShortNames, Repeat: m.cfg.Datagrams, Repeats: m.cfg.Repeats})
 	if _, err := c.Associate(ctx); err != nil {
 		return 0, err

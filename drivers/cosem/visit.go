@@ -36,6 +36,7 @@ type visit struct {
 }
 
 func (v *visit) run(ctx context.Context, ask meter.Ask) error {
+	v.done.began = v.done.began || len(ask.Clears) == 0
 	if err := v.identify(ctx); err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (v *visit) identify(ctx context.Context) error {
 		}
 		v.known = true
 	}
-	if v.done != nil && v.done.again && v.serial != v.got.Identity.Found {
+	if v.done != nil && v.done.known && v.serial != v.got.Identity.Found {
 		return fmt.Errorf("%w: %q, and it was %q", errOther, v.serial, v.got.Identity.Found)
 	}
 	v.got.Identity = meter.Identity{
