@@ -140,7 +140,14 @@ func TestAFeederLeavesFiveHundredMeters(t *testing.T) {
 
 func TestAStrangersPushIsToldAndNotStored(t *testing.T) {
 	t.Parallel()
-	s, cfg, listen := pushSite(t, 2) // of one host, so that nobody is known by it
+	for meters := range 2 { // the host of one alone knows it, and of two none
+		strangersPush(t, meters+1)
+	}
+}
+
+func strangersPush(t *testing.T, meters int) {
+	t.Helper()
+	s, cfg, listen := pushSite(t, meters)
 	s.make(cfg)
 	s.run()
 	proctest.Until(t, "the port is open", func() bool { return gasp(listen, lastGasp("S000", 1)) == nil })

@@ -288,3 +288,21 @@ meters:
 		t.Error("a password is in the log")
 	}
 }
+
+// TestEachLineSaysWhatItIsOf: all that is wrong with an address is told, each
+// behind what it is wrong with.
+func TestEachLineSaysWhatItIsOf(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"read", "objects"} {
+		code, _, errOut := cmdline(t, verb, "dlms+hdlc://h:1?suite=9&title=zz&server=1")
+		said := strings.Split(strings.TrimSuffix(errOut, "\n"), "\n")
+		if code != 2 || len(said) < 2 {
+			t.Errorf("%s: exit code %d\n%s", verb, code, errOut)
+		}
+		for _, line := range said {
+			if !strings.HasPrefix(line, "gridgate: "+verb+": address: ") {
+				t.Errorf("%s: %q", verb, line)
+			}
+		}
+	}
+}

@@ -37,7 +37,7 @@ func listenVerb() cli.Verb {
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			var f listenFlags
-			fs.DurationVar(&f.last, "for", 0, "stop after this `DURATION` (default: with SIGINT)")
+			fs.DurationVar(&f.last, "for", 0, "stop after this `DURATION`, with exit code 1 where nothing could be taken of what came (default: with SIGINT)")
 			fs.StringVar(&f.zone, "zone", "UTC", "the time `ZONE` of meters that do not tell their own")
 			fs.StringVar(&f.config, "config", "", "know the meters of this configuration `FILE`: their names, serial numbers and keys")
 			fs.StringVar(&f.objects, "objects", "", "the `OBJECTS` of a meter that pushes values only, as in 1-0:1.8.0,1-0:2.8.0")
@@ -58,7 +58,7 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 	}
 	at, err := address.ParseListen(args[0])
 	if err != nil {
-		return cli.Usagef("listen: address: %v", err)
+		return wrongAddress("listen", err)
 	}
 	zone, err := loadZone("listen", f.zone)
 	if err != nil {
@@ -74,7 +74,7 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	h := hearing{env: env, out: newRowPrinter(env.Stdout, f.json), cancel: cancel, config: f.config, told: map[string]bool{}}
-	h.Receiver = cosem.Receiver{Now: now, TimeZone: zone, Objects: objects, Got: h.got, Bad: h.bad, MeterTitle: security.Title(at.Meter)}
+	h.Receiver = cosem.Receiver{Now: now, TimeZone: zone, Objects: objects, Got: h.got, Bad: h.notTaken, MeterTitle: security.Title(at.Meter)}
 	if err := f.secure(ctx, env, &h.Receiver, &at); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -89,6 +89,9 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 		err = h.Listen(ctx, at.Network, at.Host, func(a net.Addr) {
 			fmt.Fprintf(env.Stderr, "gridgate: listening on %s %v\n", at.Network, a)
 		})
+	}
+	if f.last > 0 && err == nil && h.taken == 0 && h.refused > 0 {
+		return fmt.Errorf("listen: nothing could be taken of what came, %d times, for the reasons above", h.refused)
 	}
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		err = cause // what was received could not be printed
@@ -163,9 +166,12 @@ type hearing struct {
 	cancel context.CancelCauseFunc
 	config string
 	told   map[string]bool // of whom it was said that nobody knows them
+
+	taken, refused int // of what came
 }
 
 func (h *hearing) got(from cosem.Sender, p cosem.Pushed) (stored func() error, err error) {
+	h.taken++
 	if !p.Known && h.config != "" {
 		h.unknown(from, p)
 	}
@@ -196,6 +202,12 @@ func (h *hearing) unknown(from cosem.Sender, p cosem.Pushed) {
 	}
 	h.told[who] = true
 	h.bad(from, fmt.Errorf("%s: %w of %s (a meter there with this serial number or this host knows it)", who, cosem.ErrUnknown, h.config))
+}
+
+// notTaken is told what was not handed on, and what was and cannot be answered.
+func (h *hearing) notTaken(from cosem.Sender, err error) {
+	h.refused++
+	h.bad(from, err)
 }
 
 func (h *hearing) bad(from cosem.Sender, err error) {

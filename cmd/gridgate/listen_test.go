@@ -45,6 +45,7 @@ type listening struct {
 	at          string // host:port
 	out, errOut screen
 	stop        func() int // gives the exit code
+	wait        func() int // as well, when it ends by itself
 }
 
 func listen(t *testing.T, network, query string, args ...string) *listening {
@@ -56,7 +57,8 @@ func listen(t *testing.T, network, query string, args ...string) *listening {
 	go func() {
 		exit <- program().Run(ctx, env, append([]string{"listen", network + "://127.0.0.1:0" + query}, args...))
 	}()
-	l.stop = sync.OnceValue(func() int { cancel(); return <-exit })
+	l.wait = sync.OnceValue(func() int { return <-exit })
+	l.stop = func() int { cancel(); return l.wait() }
 	t.Cleanup(func() { l.stop() })
 	proctest.Until(t, "it listens", func() bool {
 		_, rest, ok := strings.Cut(l.errOut.String(), " 127.0.0.1:")
@@ -105,11 +107,16 @@ func entry(class uint16, code obis.Code, id int8) axdr.Value {
 // push is a data-notification with its push object list.
 func push(t *testing.T, invoke, energy uint32) []byte {
 	t.Helper()
+	return pushOf(t, "GRG7", invoke, energy)
+}
+
+func pushOf(t *testing.T, serial string, invoke, energy uint32) []byte {
+	t.Helper()
 	list := axdr.Array(entry(40, code(t, "0-0:25.9.0"), 2), entry(1, code(t, "0-0:96.1.0"), 2), entry(3, code(t, "1-0:1.8.0"), 2), entry(3, code(t, "1-0:1.8.0"), 3))
 	n := dlms.Notification{
 		Kind: dlms.DataNotificationKind, Invoke: invoke, HasTime: true,
 		Time: dlms.DateTimeOf(time.Date(2026, 3, 1, 9, 0, 0, 0, time.FixedZone("", 3*60*60))),
-		Value: axdr.Structure(list, axdr.OctetString("GRG7"), axdr.DoubleLongUnsigned(energy),
+		Value: axdr.Structure(list, axdr.OctetString(serial), axdr.DoubleLongUnsigned(energy),
 			axdr.Structure(axdr.Integer(-1), axdr.Enum(30))),
 	}
 	b, err := n.AppendBinary(nil)
@@ -182,6 +189,26 @@ func TestListenStopsByItself(t *testing.T) {
 	}
 }
 
+// TestListenToOneHost: of two meters that push from one host, of which one is
+// configured, each has its own name.
+func TestListenToOneHost(t *testing.T) {
+	t.Parallel()
+	site := write(t, "site.yaml", strings.Replace(wellFormed, "serial: A1", "serial: G7", 1))
+	l := listen(t, "tcp", "", "-json", "-config", site)
+	conn := l.dial(t, "tcp")
+	for n, c := range []struct{ serial, row string }{{"A7", `"meter":"127.0.0.1","serial":"A7"`}, {"G7", `"meter":"m1","serial":"G7"`}, {"GRXG7", `"meter":"m1","serial":"G7"`}} {
+		send(t, conn, pushOf(t, c.serial, uint32(n+1), uint32(10*n)))
+		proctest.Until(t, c.serial+" is printed", func() bool {
+			return slices.ContainsFunc(lines(l.out.String()), func(s string) bool {
+				return strings.Contains(s, c.row) && strings.Contains(s, fmt.Sprintf(`"value":%d.0`, n))
+			})
+		})
+	}
+	if said := l.errOut.String(); !strings.Contains(said, `serial number "A7": none of the meters`) || strings.Contains(said, "another meter") {
+		t.Error(said)
+	}
+}
+
 func TestListenDeciphers(t *testing.T) {
 	t.Parallel()
 	const ek, ak = "000102030405060708090A0B0C0D0E0F", "D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF"
@@ -233,5 +260,19 @@ func TestListenDeciphers(t *testing.T) {
 		proctest.Until(t, "the key is missed", func() bool {
 			return strings.Contains(l.errOut.String(), "ciphered, and no key is given") && strings.Contains(l.errOut.String(), "4752473030303031")
 		})
+	})
+	t.Run("without, to the end", func(t *testing.T) {
+		t.Parallel()
+		for pushes, want := range []int{1, 0} { // one that nobody can read, and one in the clear behind it
+			l := listen(t, "dlms+udp", "", "-for", "2s")
+			conn := l.dial(t, "udp")
+			send(t, conn, cipher(t, 5, push(t, 1, 1234)))
+			if pushes > 0 {
+				send(t, conn, push(t, 2, 1234))
+			}
+			if code := l.wait(); code != want || want == 1 != strings.HasSuffix(l.errOut.String(), "nothing could be taken of what came, 1 times, for the reasons above\n") {
+				t.Errorf("%d more pushes: exit code %d\n%s", pushes, code, l.errOut.String())
+			}
+		}
 	})
 }

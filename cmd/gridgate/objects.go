@@ -60,7 +60,7 @@ func (f *meterFlags) target(addr address.Address) target {
 func cosemAddress(verb, text string) (address.Address, error) {
 	addr, err := address.Parse(text)
 	if err != nil {
-		return addr, cli.Usagef("%s: address: %v", verb, err)
+		return addr, wrongAddress(verb, err)
 	}
 	if !addr.Scheme.IsDLMS() {
 		return addr, cli.Usagef("%s: %s: such a meter has no DLMS objects: `gridgate read URL` reads all its registers", verb, addr.Scheme)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"gridgate/agent/status"
@@ -117,7 +118,7 @@ func (f readFlags) addressed(args []string) ([]target, error) {
 	}
 	addr, err := address.Parse(args[0])
 	if err != nil {
-		return nil, cli.Usagef("read: address: %v", err)
+		return nil, wrongAddress("read", err)
 	}
 	t := target{id: unnamed, serial: f.serial, addr: addr, zone: time.UTC, control: defaultControl, models: configs.DefaultModels}
 	group := meter.Group{Name: "read", Lane: meter.Instant}
@@ -345,4 +346,11 @@ func now() meter.Stamp {
 		s.Bound = uint32(bound.Milliseconds())
 	}
 	return s
+}
+
+// wrongAddress says of each thing that is wrong with an address that it is of
+// the address.
+func wrongAddress(verb string, err error) error {
+	prefix := verb + ": address: "
+	return cli.Usagef("%s%s", prefix, strings.ReplaceAll(err.Error(), "\n", "\n"+prefix))
 }

@@ -51,7 +51,7 @@ func scan(ctx context.Context, env cli.Env, f scanFlags, url string) (err error)
 	addr, err := address.ParseLine(url)
 	switch {
 	case err != nil:
-		return cli.Usagef("scan: address: %v", err)
+		return wrongAddress("scan", err)
 	case addr.Scheme == address.PLCGateway, addr.Scheme == address.PLCG3:
 		return cli.Usagef("scan: %s: such a bridge has no list of its nodes; `gridgate status` shows those that the agent reads", addr.Scheme)
 	}

@@ -129,6 +129,8 @@ func TestIdentity(t *testing.T) {
 		"number":              {[]dlmstest.Object{id(axdr.DoubleLongUnsigned(4711))}, "4711", meter.Identity{Want: "4711", Found: "4711", Proven: true}, 0},
 		"octets":              {[]dlmstest.Object{id(axdr.OctetString("\x00\xAB\x01"))}, "00AB01", meter.Identity{Want: "00AB01", Found: "00AB01", Proven: true}, 0},
 		"other octets":        {[]dlmstest.Object{id(axdr.OctetString("\x00\xAB\x01"))}, "", meter.Identity{Found: "00ab01", Proven: true}, 0},
+		"maker in front":      {[]dlmstest.Object{name(axdr.OctetString("GRGGRG42"))}, "grg42", meter.Identity{Want: "grg42", Found: "grg42", Proven: true}, 0},
+		"another's name":      {[]dlmstest.Object{name(axdr.OctetString("GRG1GRG42"))}, "GRG42", meter.Identity{Want: "GRG42", Found: "GRG1GRG42"}, 0},
 		"logical device name": {[]dlmstest.Object{name(axdr.OctetString("GRG42"))}, "GRG42", meter.Identity{Want: "GRG42", Found: "GRG42", Proven: true}, 0},
 		"id is null":          {[]dlmstest.Object{id(axdr.Null()), name(axdr.OctetString("GRG42"))}, "", meter.Identity{Found: "GRG42", Proven: true}, 0},
 		"id is empty":         {[]dlmstest.Object{id(axdr.OctetString("")), name(axdr.OctetString("GRG42"))}, "", meter.Identity{Found: "GRG42", Proven: true}, 0},

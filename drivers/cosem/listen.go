@@ -96,8 +96,8 @@ type Protection struct {
 }
 
 // Known is a meter that is expected to push. A notification is its own by the
-// system title that protects it; else by where it comes from; else, of those in
-// the clear, by the serial number in it.
+// system title that protects it; else by the serial number in it; else, where
+// there is none, by where it comes from.
 type Known struct {
 	ID     meter.ID
 	Serial string         // expected serial number; "" is any
@@ -277,6 +277,31 @@ func (t *taken) finish() (answer []byte, err error) {
 
 // parse makes rows of what was opened, and finds out whose they are.
 func (r *Receiver) parse(from Sender, o *opened) (Pushed, error) {
+	p, err := r.parseAs(from, o)
+	if err != nil {
+		return Pushed{}, err
+	}
+	if found := p.Identity.Found; found != "" && (o.known == nil || o.byHost && !isSerial(o.known.Serial, found)) {
+		if p, err = r.recognise(from, o, found); err != nil {
+			return Pushed{}, err
+		}
+	}
+	switch {
+	case o.known != nil:
+	case r.Strict:
+		return Pushed{}, fmt.Errorf("%w: system title %q, serial number %q", ErrUnknown, o.title.String(), p.Identity.Found)
+	case !o.policy.Covers(r.Policy):
+		return Pushed{}, fmt.Errorf("%w: %v, want %v", security.ErrWeak, o.policy, r.Policy)
+	}
+	p.identify(o)
+	if o.known != nil {
+		p.Rows = o.known.Events.beside(p.Rows)
+	}
+	return p, nil
+}
+
+// parseAs makes rows of what was opened, as those of whom it is known to be of.
+func (r *Receiver) parseAs(from Sender, o *opened) (Pushed, error) {
 	base := meter.Row{Meter: from.id(), Stamp: r.Now(), Lane: meter.Instant}
 	zone := r.TimeZone
 	objects := r.Objects
@@ -297,43 +322,29 @@ func (r *Receiver) parse(from Sender, o *opened) (Pushed, error) {
 	if len(p.Rows) > 0 {
 		p.Identity.Found = p.Rows[0].Serial
 	}
-	if o.known == nil && p.Identity.Found != "" {
-		if err := r.recognise(&p, o); err != nil {
-			return Pushed{}, err
-		}
-	}
-	switch {
-	case o.known != nil:
-	case r.Strict:
-		return Pushed{}, fmt.Errorf("%w: system title %q, serial number %q", ErrUnknown, o.title.String(), p.Identity.Found)
-	case !o.policy.Covers(r.Policy):
-		return Pushed{}, fmt.Errorf("%w: %v, want %v", security.ErrWeak, o.policy, r.Policy)
-	}
-	p.identify(o)
-	if o.known != nil {
-		p.Rows = o.known.Events.beside(p.Rows)
-	}
 	return p, nil
 }
 
-// recognise looks for a meter by the serial number in what it sent. One that
-// protects what it sends is not known by what anybody can write.
-func (r *Receiver) recognise(p *Pushed, o *opened) error {
-	for i := range r.Meters {
-		m := &r.Meters[i]
-		if m.Serial == "" || !strings.EqualFold(m.Serial, p.Identity.Found) {
-			continue
-		}
-		if !o.policy.Covers(m.Policy) {
-			return fmt.Errorf("%w: %v, want %v of meter %s", security.ErrWeak, o.policy, m.Policy, m.ID)
-		}
-		o.known = m
-		for j := range p.Rows {
-			p.Rows[j].Meter = m.ID
-		}
-		return nil
+// recognise looks for a meter by the serial number in what it sent, also where
+// the host is another's: several may be behind one modem. One that protects what
+// it sends is not known by what anybody can write.
+func (r *Receiver) recognise(from Sender, o *opened, found string) (Pushed, error) {
+	if o.byHost = false; o.known != nil {
+		o.known, o.Protection = nil, Protection{}
 	}
-	return nil
+	var known *Known
+	for i := range r.Meters {
+		if m := &r.Meters[i]; strings.EqualFold(m.Serial, found) || known == nil && m.Serial != "" && isSerial(m.Serial, found) {
+			known = m
+		}
+	}
+	if known != nil && !o.policy.Covers(known.Policy) {
+		return Pushed{}, fmt.Errorf("%w: %v, want %v of meter %s", security.ErrWeak, o.policy, known.Policy, known.ID)
+	}
+	o.known = known
+	p, err := r.parseAs(from, o)
+	p.Identity.Found = found
+	return p, err
 }
 
 // identify says how sure it is that the meter sent it: by its key, where that
@@ -344,8 +355,8 @@ func (p *Pushed) identify(o *opened) {
 		p.Known, p.Identity.Want = true, m.Serial
 		proven := o.policy.Covers(security.Authenticated) && o.title == m.Title
 		switch {
-		case strings.EqualFold(serial, m.Serial) && serial != "" || serial == "" && proven:
-			serial = m.Serial // hexadecimal digits of either case
+		case m.Serial != "" && serial != "" && isSerial(m.Serial, serial) || serial == "" && proven:
+			serial = m.Serial
 			p.Identity.Found, p.Identity.Proven = serial, true
 		case m.Serial == "" && serial != "":
 			p.Identity.Proven = true

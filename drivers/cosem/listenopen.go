@@ -14,6 +14,7 @@ import (
 type opened struct {
 	plain  []byte
 	known  *Known // nil is none of the meters
+	byHost bool   // known is, and by nothing else
 	title  security.Title
 	policy security.Policy // what was done to it
 	Protection
@@ -106,7 +107,7 @@ func (r *Receiver) open(from Sender, apdu []byte) (opened, error) {
 		}
 		plain, oerr := r.opened(c, p.Control, func(o security.Receiver) ([]byte, error) { return o.Unprotect(nil, apdu) })
 		if oerr == nil {
-			return opened{plain, c.known, c.title, p.Control.Policy(), c.Protection}, nil
+			return opened{plain: plain, known: c.known, title: c.title, policy: p.Control.Policy(), Protection: c.Protection}, nil
 		}
 		if err == nil || errors.Is(oerr, security.ErrReplay) {
 			err = fmt.Errorf("%w (%s)", oerr, what())
@@ -152,7 +153,7 @@ func (r *Receiver) inClear(from Sender, apdu []byte) (opened, error) {
 			if o.known != nil {
 				return opened{plain: apdu}, nil
 			}
-			o.known, o.Protection = m, m.Protection
+			o.known, o.byHost, o.Protection = m, true, m.Protection
 		}
 	}
 	return o, r.enough(&o)
@@ -204,7 +205,7 @@ func (r *Receiver) openGeneral(from Sender, apdu []byte) (opened, error) {
 	if len(plain) == 0 {
 		return opened{}, fmt.Errorf("%w: an empty apdu", security.ErrMalformed)
 	}
-	return opened{plain, c.known, title, g.Control.Policy(), c.Protection}, nil
+	return opened{plain: plain, known: c.known, title: title, policy: g.Control.Policy(), Protection: c.Protection}, nil
 }
 
 // confirmation gives the answer as the sender takes it: protected as what it

@@ -93,6 +93,7 @@ type pushed struct {
 	rows     []meter.Row
 	objects  []dlms.Column
 	custom   custom
+	rank     int    // of the object that the serial number is of, among serialNumbers
 	captured string // the meter's clock, where it is among the values
 	dated    bool
 }
@@ -239,8 +240,10 @@ func (p *pushed) attribute(a dlms.Attribute, v axdr.Value, scale dlms.ScalerUnit
 	if a.Class == meter.ClassClock && a.ID == 2 {
 		p.captured = v.Str
 	}
-	if p.base.Serial == "" && slices.Contains(serialNumbers(), a) {
-		p.base.Serial = serialText(v)
+	if rank := slices.Index(serialNumbers(), a); rank >= 0 && (p.base.Serial == "" || rank < p.rank) {
+		if serial := serialText(v); serial != "" {
+			p.base.Serial, p.rank = serial, rank
+		}
 	}
 	p.custom.heard(v)
 	r := p.base

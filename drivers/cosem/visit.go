@@ -166,8 +166,8 @@ func (v *visit) identify(ctx context.Context) error {
 				break
 			}
 		}
-		if strings.EqualFold(v.serial, v.cfg.Serial) {
-			v.serial = v.cfg.Serial // hexadecimal digits of either case
+		if v.serial != "" && v.cfg.Serial != "" && isSerial(v.cfg.Serial, v.serial) {
+			v.serial = v.cfg.Serial
 		}
 		v.known = true
 	}
@@ -183,6 +183,20 @@ func (v *visit) identify(ctx context.Context) error {
 		v.recall()
 	}
 	return nil
+}
+
+// isSerial says whether the serial number found is the configured one, "" being
+// any: hexadecimal digits are of either case, and a logical device name has the
+// three letters of the maker in front (IEC 62056-6-2).
+func isSerial(configured, found string) bool {
+	if maker := len(found) - len(configured); maker == 3 && isLetters(found[:maker]) {
+		found = found[maker:]
+	}
+	return configured == "" || strings.EqualFold(configured, found)
+}
+
+func isLetters(s string) bool {
+	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == ""
 }
 
 // serialText gives a serial number as people read it: text where it is text,

@@ -62,20 +62,19 @@ func (p Program) Main() {
 	os.Exit(code)
 }
 
-// Run runs p and gives the exit code. Errors go to env.Stderr.
+// Run runs p and gives the exit code. Errors go to env.Stderr, each line of them
+// behind the program's name.
 func (p Program) Run(ctx context.Context, env Env, args []string) int {
 	err := p.run(ctx, env, args)
-	var usage *UsageError
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, &usage):
-		fmt.Fprintf(env.Stderr, "%s: %v\n", p.Name, err)
-		return 2
-	default:
-		fmt.Fprintf(env.Stderr, "%s: %v\n", p.Name, err)
-		return 1
 	}
+	fmt.Fprintf(env.Stderr, "%s: %s\n", p.Name, strings.ReplaceAll(err.Error(), "\n", "\n"+p.Name+": "))
+	var usage *UsageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
 }
 
 func (p Program) run(ctx context.Context, env Env, args []string) error {
