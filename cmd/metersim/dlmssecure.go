@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"gridgate/dlms/dlmstest"
 	"gridgate/dlms/security"
@@ -63,10 +64,20 @@ type secured struct {
 	first     security.Title
 	meterKey  *ecdsa.PrivateKey // for ecdsa: made anew each time
 	clientKey *ecdsa.PrivateKey
+	counter   uint32 // the first of what each meter sends
+}
+
+// firstCounter gives the invocation counter that a meter begins with which is
+// started now: ten a second, so that one with the same title and keys that was
+// stopped before, and was not asked all the time, had sent lower ones. After more
+// than a day of rest those who remember it find the leap too far.
+func firstCounter(now time.Time) uint32 {
+	since := now.Sub(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	return uint32(max(0, since/(100*time.Millisecond)))
 }
 
 func (o *securedOptions) parse() (*secured, error) {
-	s := &secured{securedOptions: *o}
+	s := &secured{securedOptions: *o, counter: firstCounter(time.Now())}
 	switch o.protection {
 	case "none":
 	case "auth":
@@ -195,6 +206,7 @@ func (s *secured) security(number int) dlmstest.Security {
 	binary.BigEndian.PutUint32(title[4:], binary.BigEndian.Uint32(title[4:])+uint32(number))
 	out := dlmstest.Security{
 		Suite: security.Suite(s.suite), Title: title, Keys: s.keys, Master: s.keys.Encryption, SigningKey: s.meterKey,
+		Counter: s.counter,
 	}
 	if s.clientKey != nil {
 		out.ClientKey = &s.clientKey.PublicKey

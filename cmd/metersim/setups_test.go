@@ -10,6 +10,7 @@ import (
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/dlmstest"
 	"gridgate/dlms/obis"
+	"gridgate/dlms/security"
 )
 
 // oneMeter makes a meter as the verb does.
@@ -233,5 +234,27 @@ func TestTariffsAddUp(t *testing.T) {
 	}
 	if drawn, _ := h.energy(at); sum != uint64(10*drawn) {
 		t.Errorf("tariffs are %d, all is %v", sum, 10*drawn)
+	}
+}
+
+// TestARestartedMeterCountsOn: what it sends is above what it sent before it was
+// stopped, and not so far that it is taken for another.
+func TestARestartedMeterCountsOn(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	const answers = 60
+	for _, rest := range []time.Duration{7 * time.Second, time.Minute, 24 * time.Hour} {
+		first, next := firstCounter(began), firstCounter(began.Add(rest))
+		if next <= first+answers || next-first > security.MaxJump {
+			t.Errorf("after %v: %d, and it was %d", rest, next, first)
+		}
+	}
+	o := securedOptions{auth: "gmac", client: 1, protection: "authenc", ref: "ln"}
+	s, err := o.parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.security(1).Counter; n < firstCounter(began) {
+		t.Errorf("it begins at %d", n)
 	}
 }

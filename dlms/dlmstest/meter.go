@@ -78,6 +78,9 @@ type Security struct {
 	// SigningKey is the meter's and ClientKey the clients', for mechanism 7.
 	SigningKey *ecdsa.PrivateKey
 	ClientKey  *ecdsa.PublicKey
+	// Counter is the first invocation counter of what the meter sends: who heard
+	// one of the same title and keys before takes nothing below.
+	Counter uint32
 	Agreement
 }
 
@@ -174,6 +177,7 @@ func NewMeter(o Options) *Meter {
 		m.logins[client] = &login{l, client}
 	}
 	m.counter = security.NewCounter(&m.store, o.Security.Title, o.Security.Keys.Encryption, 0)
+	_ = m.counter.Anchor(o.Security.Counter) // in memory, where it has no error
 	return m
 }
 

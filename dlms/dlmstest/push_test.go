@@ -1,6 +1,7 @@
 package dlmstest_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -53,6 +54,27 @@ func TestNotifications(t *testing.T) {
 		}
 		if got, err := dlms.ParseNotification(plain); err != nil || got.Value.Items[1].Num != 12345 {
 			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
+
+// TestAMeterThatBeganAnew: who heard a meter takes another with its title and
+// keys that goes on above, and one that begins at 0 not.
+func TestAMeterThatBeganAnew(t *testing.T) {
+	t.Parallel()
+	s, _ := meterSecurity(t, security.Suite0)
+	receiver := security.Receiver{
+		Suite: s.Suite, Policy: security.AuthenticatedEncrypted, Title: s.Title, Keys: s.Keys, Direction: security.FromServer, Window: &security.Window{},
+	}
+	for _, began := range []uint32{0, 100, 100, 0, 1000} {
+		s.Counter = began
+		apdu, err := full(dlmstest.Options{Security: s}).DataNotification(dlmstest.Notice{Policy: security.AuthenticatedEncrypted})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, seen := receiver.Window.Last(s.Title, s.Keys.Encryption.ID(), security.FromServer)
+		if _, err := receiver.Unprotect(nil, apdu); errors.Is(err, security.ErrReplay) != (seen && began <= last) {
+			t.Errorf("from %d, after %d: %v", began, last, err)
 		}
 	}
 }
