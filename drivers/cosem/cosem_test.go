@@ -199,7 +199,7 @@ func TestWhyAVisitStops(t *testing.T) {
 		"silence":             {Config{Timeout: 50 * time.Millisecond}, silence, meter.ErrNoAnswer, "within 50ms"},
 		"not dlms":            {Config{}, func(_, _ []byte) []byte { return []byte("HTTP/1.1 400 Bad Request\r\n") }, meter.ErrGarbled, "does this port speak DLMS"},
 		"too long":            {Config{}, answer("\xFF\xFF\xC4"), meter.ErrGarbled, "65535 octets"},
-		"cut short":           {Config{Timeout: 50 * time.Millisecond}, answer("\x00\x40\xC4"), meter.ErrNoAnswer, "within 50ms"},
+		"cut short":           {Config{Timeout: 50 * time.Millisecond}, answer("\x00\x40\xC4"), meter.ErrNoAnswer, "no answer that is whole: it stopped on its way, for 50ms"},
 		"nonsense in frames":  {Config{}, answer("\x00\x03\xFF\x00\x55"), meter.ErrGarbled, "answers nothing that was asked"},
 		"empty answers":       {Config{}, answer("\x00\x00"), meter.ErrGarbled, "empty"},
 		"half an AARE":        {Config{}, answer("\x00\x05\x61\x29\xA1\x09\x06"), meter.ErrGarbled, "no answer to an association request"},

@@ -85,6 +85,9 @@ func (m *Meter) noAnswer(client uint16, err error) error {
 		return e
 	}
 	switch {
+	case errors.Is(err, errPiece):
+		return fmt.Errorf("%w that is whole: it stopped on its way, for %s, or takes over %d times that long (is the line slow? timeout=): %w",
+			meter.ErrNoAnswer, m.waited(err), maxPieces, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w within %s (is the meter on, does it know %s%s?): %w",
 			meter.ErrNoAnswer, m.waited(err), m.addressed(client), keys, err)

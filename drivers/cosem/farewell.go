@@ -2,6 +2,8 @@ package cosem
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"gridgate/dlms"
@@ -70,21 +72,54 @@ func (l *link) disconnect(ctx context.Context, connected bool) error {
 	return nil
 }
 
-// frames is a stream of wrapper frames that knows how far into one it is.
+// frames is a stream of wrapper frames that knows how far into one it is. An
+// answer that has begun has as much time again after each piece of it: what is
+// waited for is the meter, not a slow line.
 type frames struct {
 	line.Port
 
-	open bool      // an answer may come
-	due  time.Time // until when
-	head []byte    // of a frame, as far as it came
-	left int       // octets of its APDU that did not come
+	open     bool          // an answer may come
+	patience time.Duration // with it, and with each piece of it
+	due      time.Time     // until when it is waited for
+	end      time.Time     // until when it is, however it comes
+	head     []byte        // of a frame, as far as it came
+	left     int           // octets of its APDU that did not come
 }
 
+// maxPieces is how many times as long as the answer its pieces are waited for.
+const maxPieces = 20
+
+// errPiece says that an answer began and came to no end.
+var errPiece = errors.New("the answer has begun, and does not end")
+
 func (f *frames) asked(patience time.Duration) {
-	f.open, f.due = true, time.Now().Add(patience)
+	now := time.Now()
+	f.open, f.patience, f.due, f.end = true, patience, now.Add(patience), now.Add(maxPieces*patience)
+}
+
+// more waits anew, where the meter goes on after an answer unasked.
+func (f *frames) more() {
+	if !f.open {
+		f.asked(f.patience)
+	}
+}
+
+func (f *frames) begun() bool { return f.left > 0 || len(f.head) > 0 }
+
+// explain says of a time-out that it was within an answer.
+func (f *frames) explain(err error) error {
+	if isTimeout(err) && f.begun() {
+		return fmt.Errorf("%w: %w", errPiece, err)
+	}
+	return err
 }
 
 func (f *frames) Read(b []byte) (int, error) {
+	if f.open {
+		if err := f.SetDeadline(f.due); err != nil {
+			return 0, err
+		}
+	}
 	n, err := f.Port.Read(b)
 	for b = b[:n]; len(b) > 0; {
 		if f.left > 0 {
@@ -100,6 +135,13 @@ func (f *frames) Read(b []byte) (int, error) {
 			f.head = f.head[:0]
 		}
 	}
+	if n > 0 && f.begun() {
+		if late := time.Now().Add(f.patience); late.Before(f.end) {
+			f.due = late
+		} else {
+			f.due = f.end
+		}
+	}
 	return n, err
 }
 
@@ -107,11 +149,9 @@ func (f *frames) Read(b []byte) (int, error) {
 // the client tells from the answer to its goodbye: nobody has to wait for the
 // word here.
 func (f *frames) finish() error {
-	if err := f.SetDeadline(f.due); err != nil {
-		return err
-	}
+	f.open = true
 	var b [256]byte
-	for f.left > 0 || len(f.head) > 0 {
+	for f.begun() {
 		want := f.left
 		if want == 0 {
 			want = wrapper.HeaderLen - len(f.head)

@@ -35,6 +35,7 @@ type link struct {
 	meter  *Meter
 	client uint16
 	port   line.Port
+	bare   bool // the association shows nothing: no password, no key
 	probe  bool // the conversation is of an exchange before, and the meter did not answer in this one
 
 	frames *frames // of the wrapper; nil with HDLC
@@ -48,7 +49,7 @@ type link struct {
 
 // connect gives the way from a client to the meter. It sends nothing yet.
 func (m *Meter) connect(port line.Port, client uint16) *link {
-	l := &link{meter: m, client: client}
+	l := &link{meter: m, client: client, bare: m.cfg.Auth == AuthNone && !m.usesKeys()}
 	if m.cfg.HDLC != nil {
 		if _, l.wrong = l.server(); client > 0x7F {
 			l.wrong = fmt.Errorf("%w: client %d over HDLC: want 1 to 127", hdlc.ErrAddress, client)
@@ -119,16 +120,24 @@ func (l *link) Send(ctx context.Context, apdu []byte) error {
 	return l.silence(l.hdlc.Send(ctx, sealed))
 }
 
-// patience is how long the answer to a request may take. Of two tries that the
+// patience is how long the answer to a request may be awaited. Of two tries that the
 // client makes where datagrams get lost, each has half the time.
 func (l *link) patience(apdu []byte) time.Duration {
-	const aarq, getRequest = 0x60, 0xC0
+	const aarq, getRequest, gloGetRequest, dedGetRequest = 0x60, 0xC0, 0xC8, 0xD0
 	m := l.meter
 	if m.cfg.Wait != nil {
 		return m.cfg.Wait()
 	}
-	if m.cfg.Datagrams && len(apdu) > 0 && (apdu[0] == getRequest || apdu[0] == aarq && m.cfg.Auth == AuthNone && !m.usesKeys()) {
+	if !m.cfg.Datagrams || len(apdu) == 0 {
+		return m.cfg.Timeout
+	}
+	switch apdu[0] {
+	case getRequest, gloGetRequest, dedGetRequest:
 		return m.cfg.Timeout / 2
+	case aarq:
+		if l.bare {
+			return m.cfg.Timeout / 2
+		}
 	}
 	return m.cfg.Timeout
 }
@@ -136,11 +145,12 @@ func (l *link) patience(apdu []byte) time.Duration {
 // Receive waits for an answer. The line interrupts it when ctx ends.
 func (l *link) Receive(ctx context.Context, b []byte) ([]byte, error) {
 	if l.meter.cfg.HDLC == nil {
+		l.frames.more()
 		b, err := l.conn.Receive(b)
 		if err == nil {
 			l.frames.open = false
 		}
-		return b, err
+		return b, l.frames.explain(err)
 	}
 	b, err := l.receive(ctx, b)
 	if err == nil {

@@ -149,7 +149,7 @@ func (m *Meter) readCounterOnce(ctx context.Context) (last uint32, began bool, e
 	err = m.line.Do(ctx, m.settings(), func(ctx context.Context, port line.Port) error {
 		began = true
 		way := m.connect(port, publicClient)
-		m.link = way
+		m.link, way.bare = way, true
 		defer way.forget()
 		if last, err = m.askCounter(ctx, port, way); err != nil {
 			way.hangUp(ctx, err)

@@ -1,12 +1,14 @@
 package cosem
 
 import (
+	"context"
 	"errors"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gridgate/dlms/dlmstest"
@@ -148,5 +150,65 @@ func TestUDPNobody(t *testing.T) {
 	_, err = m.Visit(t.Context(), registers(t, "1-0:1.8.0"))
 	if !errors.Is(err, meter.ErrNoAnswer) || !strings.Contains(err.Error(), "is the port number right, and does the device listen?") {
 		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+// TestUDPSilence: a meter that keeps silent costs the line one time-out,
+// whoever asks, and whether it asks once or twice.
+func TestUDPSilence(t *testing.T) {
+	t.Parallel()
+	plain := Config{}
+	first := securedConfig(t) // the counter is read first, as the public client
+	known := secured(t, func(c *Config) { c.Counters = &store{known: true} })
+	later := secured(t, func(c *Config) { c.Counters = &store{known: true} })
+	for title, c := range map[string]struct {
+		cfg   Config
+		tries int
+		heard int // requests that are answered before it is silent
+	}{
+		"public": {plain, 2, 0}, "counter": {first, 2, 0}, "with keys": {known, 1, 0}, "ciphered GET": {later, 2, 2},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var served sync.WaitGroup
+				asked := 0
+				var last time.Time
+				l := line.Of("silent", func(context.Context, line.Settings) (line.Medium, error) {
+					here, there := net.Pipe()
+					served.Go(func() {
+						session := dlmstest.NewMeter(securedMeter(t)).NewSession()
+						b := make([]byte, 1<<16)
+						for {
+							n, err := there.Read(b)
+							if err != nil {
+								return
+							}
+							if asked++; asked > c.heard {
+								continue
+							}
+							for _, out := range session.Frame(b[:n]) {
+								last = time.Now()
+								if _, err := there.Write(out); err != nil {
+									return
+								}
+							}
+						}
+					})
+					return hose{here}, nil
+				})
+				c.cfg.ID, c.cfg.Datagrams, c.cfg.Timeout, c.cfg.Now = "m1", true, 6*time.Second, (&turnable{at: start()}).now
+				last = time.Now()
+				c.cfg.CounterObjects = c.cfg.CounterObjects[:min(len(c.cfg.CounterObjects), c.tries-1)] // asked for no counter after a refusal
+				_, err := New(c.cfg, l).Visit(t.Context(), registers(t, "1-0:1.8.0"))
+				if took := time.Since(last); took != 6*time.Second || asked != c.heard+c.tries || !strings.Contains(err.Error(), "within 6s") {
+					t.Errorf("after %v, asked %d times: %v", took, asked, err)
+				}
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+				served.Wait()
+			})
+		})
 	}
 }
