@@ -35,7 +35,7 @@ func (l *Link) flush(ctx context.Context) error {
 	if err := l.stream.SetTimeout(l.c.Timeout); err != nil {
 		return err
 	}
-	l.ours = false
+	l.ours, l.fresh = false, true
 	_, err := l.stream.Write(l.out)
 	return err
 }

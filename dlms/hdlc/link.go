@@ -25,6 +25,15 @@ type Config struct {
 	Propose Parameters
 	// Timeout is how long an answer may take to begin; 0 is 5 s.
 	Timeout time.Duration
+	// Wait, if not nil, gives how long an answer within the connection takes to
+	// begin, as was learnt; over Timeout is Timeout. What is not there by then is
+	// asked after; that wait doubles each time, and the meter is not given up
+	// before it was silent for as long as without. What comes late is told by its
+	// numbers.
+	Wait func() time.Duration
+	// Heard, if not nil, is told when a frame is there that answers what was
+	// written last, where that was written once.
+	Heard func()
 	// InterOctet is how long the line may be silent within a frame; 0 is Timeout.
 	InterOctet time.Duration
 	// Pause is how long a meter that is busy is left alone; 0 is 100 ms.
@@ -102,11 +111,13 @@ type Link struct {
 	began      int    // where it begins in collected
 	headed     bool   // its LLC header is through
 	complete   bool
-	tries      int  // time-outs in a row
-	busy       int  // answers that brought nothing, in a row
-	repeats    int  // I frames that the meter asked for again, in a row
-	polled     bool // an RR was sent after the last I frame
-	pausing    bool // the meter is busy: it is asked again after Pause
+	tries      int           // time-outs in a row
+	silent     time.Duration // that they took
+	busy       int           // answers that brought nothing, in a row
+	repeats    int           // I frames that the meter asked for again, in a row
+	polled     bool          // an RR was sent after the last I frame
+	fresh      bool          // nothing has come since what was written last
+	pausing    bool          // the meter is busy: it is asked again after Pause
 
 	// ours says that the meter sends nothing until we do: it gave the turn back.
 	ours bool
@@ -195,7 +206,7 @@ func (l *Link) reset() {
 // begin starts an operation.
 func (l *Link) begin() {
 	l.collecting, l.collected, l.headed, l.complete = false, nil, false, false
-	l.tries, l.busy, l.repeats, l.polled, l.pausing = 0, 0, 0, false, false
+	l.tries, l.silent, l.busy, l.repeats, l.polled, l.pausing = 0, 0, 0, 0, false, false
 }
 
 // Disconnect ends the connection: DISC, UA or DM. The meter is told even where

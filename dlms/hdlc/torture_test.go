@@ -25,6 +25,7 @@ type badLine struct {
 	rng      *rand.Rand
 	trouble  func(w *badLine, frame []byte, put func(pause time.Duration, octets []byte))
 	forges   bool // as if nobody looked at checks and addresses
+	hurried  bool // answers are asked after that take longer than usual
 	now      time.Duration
 	deadline time.Duration
 	free     time.Duration // when what was put last has arrived
@@ -339,10 +340,14 @@ func newTortured(t *testing.T, w *badLine) *tortured {
 	}
 	w.meter = newStrand(station)
 	t.Cleanup(w.meter.stop)
-	d.link = NewLink(w, Config{
+	c := Config{
 		Client: one(16), Server: one(1), Timeout: tortureTimeout, InterOctet: tortureTimeout / 2,
 		Propose: Parameters{MaxInfoTx: 128, MaxInfoRx: 128, WindowTx: 3, WindowRx: 3},
-	})
+	}
+	if w.hurried {
+		c.Wait = func() time.Duration { return tortureTimeout / 16 }
+	}
+	d.link = NewLink(w, c)
 	return d
 }
 
@@ -430,18 +435,20 @@ func (d *tortured) String() string {
 // torture makes n exchanges with every trouble, and n with random damage.
 func torture(t *testing.T, n int) {
 	t.Helper()
-	t.Run("bursts of up to 16 bits, late, split, duplicated, truncated, echoed, foreign", func(t *testing.T) {
-		t.Parallel()
-		d := newTortured(t, &badLine{rng: rand.New(rand.NewPCG(1, 1)), trouble: everything})
-		d.run(t, n)
-		t.Log(d)
-		if d.wrong != [kinds]int{} || d.strange > 0 {
-			t.Error("wrong values")
-		}
-		if d.right[short] < n/3 || d.right[long] < n/200 || d.right[twice] < n/50 {
-			t.Error("too few right ones")
-		}
-	})
+	for title, hurried := range map[string]bool{"": false, ", in a hurry": true} {
+		t.Run("bursts of up to 16 bits, late, split, duplicated, truncated, echoed, foreign"+title, func(t *testing.T) {
+			t.Parallel()
+			d := newTortured(t, &badLine{rng: rand.New(rand.NewPCG(1, 1)), trouble: everything, hurried: hurried})
+			d.run(t, n)
+			t.Log(d)
+			if d.wrong != [kinds]int{} || d.strange > 0 {
+				t.Error("wrong values")
+			}
+			if d.right[short] < n/3 || d.right[long] < n/200 || d.right[twice] < n/50 {
+				t.Error("too few right ones")
+			}
+		})
+	}
 	t.Run("random damage", func(t *testing.T) {
 		t.Parallel()
 		d := newTortured(t, &badLine{rng: rand.New(rand.NewPCG(2, 2)), trouble: scrambled})

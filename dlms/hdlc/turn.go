@@ -3,33 +3,55 @@ package hdlc
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // step takes one frame of the meter, or its silence.
 func (l *Link) step(ctx context.Context) error {
-	wait := l.c.Timeout
+	wait := l.patience()
 	if l.pausing {
 		wait = l.c.Pause
 	}
 	f, err := l.next(ctx, wait)
 	switch {
 	case err == nil:
+		if l.fresh && l.tries == 0 && l.c.Heard != nil {
+			l.c.Heard()
+		}
+		l.fresh = false
 		return l.take(ctx, f)
 	case !isTimeout(err):
 		return err
 	case l.pausing:
 		return l.poll(ctx)
 	}
-	if l.tries++; l.tries > l.c.Retries {
+	l.tries++
+	if l.silent += wait; l.silent >= l.most() {
 		return l.exhausted(err)
 	}
 	// What got lost? RR asks the meter, and makes it repeat what it sent. A
-	// meter that does not answer to that may answer to the frame.
-	if l.tries%2 == 0 && l.va != l.vs {
+	// meter that does not answer to that may answer to the frame; one that may
+	// just be slow is not given it twice.
+	if l.va != l.vs && (l.tries%2 == 0 && l.c.Wait == nil || l.c.Wait != nil && l.silent >= l.c.Timeout) {
 		_, err = l.window(ctx)
 		return err
 	}
 	return l.poll(ctx)
+}
+
+// most is for how long a meter may be silent, however often it is asked.
+func (l *Link) most() time.Duration {
+	return time.Duration(1+max(0, l.c.Retries)) * l.c.Timeout
+}
+
+// patience is how long what was asked last is waited for.
+func (l *Link) patience() time.Duration {
+	wait := l.c.Timeout
+	if l.c.Wait != nil {
+		const maxDoubled = 16
+		wait = min(wait, max(1, l.c.Wait())<<min(l.tries, maxDoubled))
+	}
+	return min(wait, l.most()-l.silent)
 }
 
 func (l *Link) exhausted(err error) error {
@@ -70,7 +92,7 @@ func (l *Link) acknowledge(nr uint8) bool {
 	l.va = nr
 	l.base = min(l.base+int(n)*int(l.granted.MaxInfoTx), len(l.apdu))
 	if n > 0 {
-		l.tries, l.busy, l.repeats = 0, 0, 0
+		l.tries, l.silent, l.busy, l.repeats = 0, 0, 0, 0
 	}
 	return true
 }
@@ -117,7 +139,7 @@ func (l *Link) information(ctx context.Context, f Frame) error {
 	}
 	l.vr = (l.vr + 1) & 7
 	l.ours = f.Control.Final()
-	l.tries, l.busy, l.pausing = 0, 0, false
+	l.tries, l.silent, l.busy, l.pausing = 0, 0, 0, false
 	if err := l.collect(f.Info); err != nil {
 		return err
 	}

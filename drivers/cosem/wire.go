@@ -28,9 +28,11 @@ type wire struct {
 	open bool      // the meter may have something to say
 	due  time.Time // until when it may begin
 	last time.Time // when something passed
+	sent time.Time // when what was written last was out
 	rate int       // of the last hand-over, in bit/s; 0 for none
 
 	terms terms
+	pace  pace
 }
 
 // SetTimeout makes reads and writes give up d from now, or from when what was
@@ -51,6 +53,7 @@ func (w *wire) Write(b []byte) (int, error) {
 	}
 	n, err := w.port.Write(b)
 	w.open, w.last = true, w.out()
+	w.sent = w.last
 	w.due = w.last.Add(w.timeout)
 	return n, err
 }
@@ -105,6 +108,35 @@ func (w *wire) swallow(ctx context.Context, client hdlc.Address) error {
 	return nil
 }
 
+// pace is how long a meter takes for its answers on a connection, as RFC 6298 has
+// it: a mean, and how far answers are from it.
+type pace struct {
+	mean, spread time.Duration
+	known        bool
+}
+
+// leastSpread is how much longer than usual a meter may take at least, before it
+// is asked whether the answer got lost.
+const leastSpread = time.Second
+
+func (p *pace) learn(took time.Duration) {
+	if !p.known {
+		*p = pace{took, took / 2, true}
+		return
+	}
+	p.spread += ((took - p.mean).Abs() - p.spread) / 4
+	p.mean += (took - p.mean) / 8
+}
+
+// expected is how long the next answer is waited for before it is asked after. A
+// meter that is not to be asked a second time has the whole time-out.
+func (w *wire) expected() time.Duration {
+	if !w.pace.known || w.once > 0 {
+		return w.timeout
+	}
+	return w.pace.mean + max(leastSpread, 4*w.pace.spread)
+}
+
 // The most that HDLC carries, and what it carries unless more is agreed on.
 const (
 	plainInfo   = 128
@@ -150,10 +182,15 @@ func (l *link) propose() hdlc.Parameters {
 
 func (l *link) newHDLC(p hdlc.Parameters, retries int) *hdlc.Link {
 	server, _ := l.server()
-	return hdlc.NewLink(l.meter.wire, hdlc.Config{
+	c := hdlc.Config{
 		Client: hdlc.ClientAddress(uint8(l.client)), Server: server, Propose: p,
 		Timeout: l.meter.cfg.Timeout, Retries: retries, MaxAPDU: maxAPDU,
-	})
+	}
+	if w := l.meter.wire; l.meter.cfg.Wait == nil && l.meter.cfg.Envelope == nil {
+		w.pace = pace{}
+		c.Wait, c.Heard = w.expected, func() { w.pace.learn(max(0, time.Since(w.sent))) }
+	}
+	return hdlc.NewLink(l.meter.wire, c)
 }
 
 // dial makes the HDLC connection: SNRM, UA. A meter that is not known is asked
