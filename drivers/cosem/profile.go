@@ -1,6 +1,7 @@
 package cosem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,9 +111,10 @@ func (v *visit) take(p meter.Profile, t *table) {
 	default:
 		v.got.Cursors = append(v.got.Cursors, meter.Cursor{Meter: v.cfg.ID, Serial: v.serial, Profile: p.Channel, Time: t.since})
 	}
-	for _, c := range t.layout.columns {
-		if c.err != nil && !errors.Is(c.err, errTwice) {
-			v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c.channel, Err: c.err})
+	for i, c := range t.layout.columns {
+		err := cmp.Or(c.err, t.wrong[i])
+		if err != nil && !errors.Is(err, errTwice) {
+			v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c.channel, Err: err})
 		}
 	}
 	if t.timeless > 0 {

@@ -82,7 +82,7 @@ func TestProfileRows(t *testing.T) {
 	m := r.driver(t, Config{Serial: "A1"})
 	ask := since(t, at)
 	got, err := m.Visit(t.Context(), ask)
-	if err != nil || len(got.Failures) != 0 {
+	if err != nil || len(got.Failures) != 1 || !errors.Is(got.Failures[0], errNotScalar) || got.Failures[0].Channel != energy {
 		t.Fatalf("%v, %s", err, describe(got))
 	}
 	want := `03-28T09:15/0 1-0:1.8.0=100.1 good 0x9
@@ -97,7 +97,7 @@ func TestProfileRows(t *testing.T) {
 03-28T09:45/1 1-0:1.6.0/4:5= interval-missing 0x20
 03-28T10:00/1 1-0:1.8.0=100.6 good 0x0
 03-28T10:00/1 1-0:1.6.0/4:5= interval-missing 0x0
-03-28T10:15/0 1-0:1.8.0= daylight-saving+overflow 0x0
+03-28T10:15/0 1-0:1.8.0= daylight-saving+interval-missing 0x0
 03-28T10:15/0 1-0:1.6.0/4:5= daylight-saving+interval-missing 0x0
 `
 	if s := short(got.Rows); s != want {
