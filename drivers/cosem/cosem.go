@@ -114,6 +114,11 @@ type Meter struct {
 	leaving bool           // the line may still end the conversation before
 	wire    *wire
 
+	// What holds over sessions of how the meter answers.
+	serialFrom int         // which of serialNumbers had the serial number; -1 for none yet
+	unsaid     int         // how often in a row one was refused for the moment
+	withheld   meter.Stamp // when it last did not allow a service on a new association
+
 	// The protection, over all sessions.
 	counter    *security.Counter
 	received   security.Window
@@ -143,7 +148,7 @@ func New(cfg Config, l *line.Line) *Meter {
 		cfg.TimeZone = time.UTC
 	}
 	cfg.takeQuirks()
-	m := &Meter{cfg: cfg, line: l}
+	m := &Meter{cfg: cfg, line: l, serialFrom: -1}
 	if cfg.HDLC != nil {
 		m.wire = &wire{line: l, timeout: cfg.Timeout}
 	}
@@ -206,7 +211,7 @@ func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error
 		defer m.link.forget()
 		if err == nil {
 			m.associated, m.doubted = true, m.doubted && kept
-			v := visit{Meter: m, got: got, untried: kept}
+			v := visit{Meter: m, got: got, untried: kept, fresh: !kept}
 			err = do(ctx, &v)
 		}
 		if err != nil {

@@ -25,6 +25,7 @@ type visit struct {
 	// untried says that the association is of an earlier visit, and that the
 	// meter has not answered on it in this one.
 	untried bool
+	fresh   bool // the association was opened for this visit
 	// unscaled has the scalers that were asked for in this visit, nil where the
 	// meter gave them.
 	unscaled map[dlms.Attribute]error
@@ -100,9 +101,12 @@ func (v *visit) get(ctx context.Context, a dlms.Attribute) (axdr.Value, error) {
 func (v *visit) tried(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
-	case v.untried && isForgotten(err):
+	case v.untried && isForgotten(err) && !v.withholds(ctx, err):
 		return fmt.Errorf("%w: %w", errStale, err)
 	default:
+		if v.fresh && isNotAllowed(err) {
+			v.withheld = v.cfg.Now()
+		}
 		if gone := v.lost(ctx, err); gone != nil {
 			return gone
 		}
@@ -140,47 +144,6 @@ func (v *visit) failed(c meter.Channel, err error) error {
 		return err
 	}
 	v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c, Err: err})
-	return nil
-}
-
-// serialNumbers are the objects that may hold the serial number, the first
-// that has it counts: device id 1, and the logical device name.
-func serialNumbers() []dlms.Attribute {
-	return []dlms.Attribute{
-		{Class: meter.ClassData, Code: obis.Code{0, 0, 96, 1, 0, 255}, ID: 2},
-		{Class: meter.ClassData, Code: obis.Code{0, 0, 42, 0, 0, 255}, ID: 2},
-	}
-}
-
-// identify reads the serial number, once a session. Of a kept session nothing
-// is asked: the connection has one meter at its end.
-func (v *visit) identify(ctx context.Context) error {
-	if !v.known {
-		for _, a := range serialNumbers() {
-			value, err := v.get(ctx, a)
-			if err != nil && !isRefusal(err) {
-				return fmt.Errorf("serial number: %w", err)
-			}
-			if v.serial = serialText(value); v.serial != "" {
-				break
-			}
-		}
-		if strings.EqualFold(v.serial, v.cfg.Serial) {
-			v.serial = v.cfg.Serial // hexadecimal digits of either case
-		}
-		v.known = true
-	}
-	if v.done != nil && v.done.again && v.serial != v.got.Identity.Found {
-		return fmt.Errorf("%w: %q, and it was %q", errOther, v.serial, v.got.Identity.Found)
-	}
-	v.got.Identity = meter.Identity{
-		Want: v.cfg.Serial, Found: v.serial,
-		Proven: v.serial != "" && (v.cfg.Serial == "" || v.cfg.Serial == v.serial),
-	}
-	if v.cache.serial != v.serial || v.serial == "" && v.cache.opened != v.opened {
-		v.cache = cache{serial: v.serial, opened: v.opened}
-		v.recall()
-	}
 	return nil
 }
 
