@@ -7,7 +7,8 @@
 // a meter loses within a visit, is opened anew, once a visit. A visit whose context ends is over at once; the
 // line hears the meter out and ends the conversation before it goes to the next.
 // Scalers, units and the columns of profiles are read once and then daily; they
-// are forgotten when another meter answers.
+// are forgotten when another meter answers. The columns are compared on every
+// association, and where they differ the scalers are read anew.
 package cosem
 
 import (
@@ -108,6 +109,7 @@ type Meter struct {
 	client  *dlms.Client
 	link    *link
 	opened  uint64 // which opening of the line the session is on
+	entered uint64 // counts the associations
 	serial  string
 	known   bool           // the serial number was asked for in this session
 	good    dlms.Attribute // was read in this session; the zero value is none

@@ -43,7 +43,9 @@ func (v *visit) profile(ctx context.Context, p meter.Profile) error {
 	}
 	err := v.follow(ctx, p, code)
 	if errors.Is(err, dlms.ErrLayout) {
-		delete(v.cache.layouts, code) // the meter was set up anew
+		if k, ok := v.cache.layouts[code]; ok {
+			k.value.checked = 0 // the meter was set up anew
+		}
 		err = v.follow(ctx, p, code)
 	}
 	if err != nil {

@@ -34,6 +34,7 @@ func (m *Meter) session(ctx context.Context, port line.Port) (kept bool, err err
 		m.counter.Took()
 	}
 	m.client, m.opened = client, m.line.Opened()
+	m.entered++
 	return false, nil
 }
 
