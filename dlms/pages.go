@@ -129,8 +129,9 @@ func isUnserved(err error) bool {
 	return errors.As(err, &service) || errors.Is(err, ErrNotGranted)
 }
 
-// byTime reads the rows of the next span. One without new rows makes the next
-// twice as long: the meter was off, or keeps nothing that old.
+// byTime reads the rows of the next span, which begins with the newest that came.
+// One without new rows makes the next twice as long: the meter was off, or keeps
+// nothing that old.
 func (p *Pages) byTime(ctx context.Context) ([]ProfileRow, error) {
 	to := p.want.Until
 	if end := p.from.Add(p.span); p.span > 0 && end.Before(to) {
@@ -147,14 +148,39 @@ func (p *Pages) byTime(ctx context.Context) ([]ProfileRow, error) {
 		return nil, err
 	}
 	newest := p.newestOf(rows)
-	if !newest.After(p.from) && p.span < 1<<62 {
-		p.span *= 2
-	}
-	if p.from = to; newest.After(to) {
-		p.from = newest
+	switch {
+	case !newest.After(p.from):
+		if p.from = to; p.span < 1<<62 {
+			p.span *= 2
+		}
+	case to.Before(p.want.Until), p.mayBeCut(rows, newest):
+		p.from = newest // and not to: some meters give no more rows than they like, and do not say so
+	default:
+		p.from = p.want.Until
 	}
 	p.done = !p.from.Before(p.want.Until)
 	return rows, nil
+}
+
+// mayBeCut says whether the meter may have more rows up to the end of all that
+// is wanted than the last page has.
+func (p *Pages) mayBeCut(rows []ProfileRow, newest time.Time) bool {
+	const few = 8 // what nobody cuts
+	switch period := p.layout.Period; {
+	case p.want.Now.IsZero():
+		return false
+	case !p.want.Until.After(p.want.Now):
+		return !newest.After(p.want.Until.Add(-period)) && newest.Before(p.want.Until)
+	case !newest.Before(p.want.Now.Add(-2 * period)): // the next may not be captured yet
+		return false
+	}
+	fresh := 0
+	for _, r := range rows {
+		if r.Time.After(p.from) {
+			fresh++
+		}
+	}
+	return fresh >= few
 }
 
 // newestOf gives when the newest of the rows was captured that is not after all

@@ -74,7 +74,7 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 	begin, end := time.UnixMilli(p.Since).Truncate(time.Second), time.UnixMilli(t.until+999).Truncate(time.Second)
 	pages := v.client.Pages(l.Layout, dlms.Rows{
 		Since: begin, Until: end,
-		Zone: v.cfg.TimeZone, Local: v.cache.localTime, Page: l.page, Most: maxWhole,
+		Zone: v.cfg.TimeZone, Local: v.cache.localTime, Page: l.page, Most: maxWhole, Now: time.UnixMilli(now),
 	})
 	pages.Selector = l.selector
 	for p.Since < t.until && pages.More() && len(t.rows) < maxRows {
