@@ -118,6 +118,48 @@ func foldedTime(t time.Time, d DateTime) time.Time {
 	return t
 }
 
+// Repeated gives the stretch around t in which every local time of the zone comes
+// twice, because its clocks are put back: from when the first pass begins to when
+// the second ends. ok says whether t is in one.
+func Repeated(t time.Time, zone *time.Location) (begin, end time.Time, ok bool) {
+	const most = 3 * time.Hour // that clocks are put back by
+	for _, side := range []time.Duration{0, -most} {
+		from, to := t.Add(side), t.Add(side+most)
+		_, before := from.In(zone).Zone()
+		_, after := to.In(zone).Zone()
+		if after >= before {
+			continue
+		}
+		for to.Sub(from) > time.Second { // between them the clocks are put back
+			middle := from.Add(to.Sub(from) / 2)
+			if _, offset := middle.In(zone).Zone(); offset == before {
+				from = middle
+			} else {
+				to = middle
+			}
+		}
+		back, by := to.Truncate(time.Second), time.Duration(before-after)*time.Second
+		begin, end = back.Add(-by), back.Add(by)
+		if !t.Before(begin) && t.Before(end) {
+			return begin, end, true
+		}
+	}
+	return begin, end, false
+}
+
+// Behind gives the moment of the local time of t that comes after last: t itself,
+// or, where clocks are put back, that of the second pass.
+func Behind(t, last time.Time, zone *time.Location) time.Time {
+	if t.After(last) {
+		return t
+	}
+	begin, end, ok := Repeated(t, zone)
+	if by := end.Sub(begin) / 2; ok && t.Sub(begin) < by && t.Add(by).After(last) {
+		return t.Add(by)
+	}
+	return t
+}
+
 // DateTimeOf gives t in its own time zone, to hundredths of a second, with
 // weekday, deviation and daylight saving bit.
 func DateTimeOf(t time.Time) DateTime {

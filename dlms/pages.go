@@ -137,8 +137,9 @@ func (p *Pages) byTime(ctx context.Context) ([]ProfileRow, error) {
 	if end := p.from.Add(p.span); p.span > 0 && end.Before(to) {
 		to = end
 	}
+	from, to := p.outside(p.from, to)
 	data, err := p.client.GetRange(ctx, p.layout.Buffer, p.client.rangeOf(p.layout, Rows{
-		Since: p.from, Until: to, Zone: p.want.Zone, Local: p.want.Local,
+		Since: from, Until: to, Zone: p.want.Zone, Local: p.want.Local,
 	}))
 	if err != nil {
 		return nil, err
@@ -229,7 +230,58 @@ func (p *Pages) parse(data axdr.Value) ([]ProfileRow, error) {
 	if newest {
 		slices.Reverse(rows)
 	}
+	p.unfold(rows)
 	return rows, err
+}
+
+// unfold tells the passes of an hour that clocks repeat apart by the order of the
+// rows, where the meter does not tell: what is not captured after the row before
+// it in the first pass was in the second.
+func (p *Pages) unfold(rows []ProfileRow) {
+	zone, clock := p.want.Zone, p.layout.Clock
+	if zone == nil || clock < 0 || p.layout.Sort > SortedNewest {
+		return
+	}
+	var last time.Time
+	if !p.edge.IsZero() {
+		last = p.edge.Add(-1) // of rows by number, the first is the last of the page before
+	}
+	for i, never := 0, false; i < len(rows); i++ { // it never says that it is daylight saving time
+		r := &rows[i]
+		if r.Time.IsZero() {
+			continue
+		}
+		if r.Clock.Deviation == NoDeviation && r.Values[clock].Tag != axdr.TagNull {
+			begin, end, twice := Repeated(r.Time, zone)
+			switch by := end.Sub(begin) / 2; {
+			case !twice:
+				if r.Time.In(zone).IsDST() {
+					never = !r.Clock.Has(StatusDaylightSaving)
+				}
+			case r.Clock.Status != statusNotGiven && !never:
+			case r.Time.Before(begin.Add(by)):
+				r.Time = Behind(r.Time, last, zone)
+			default:
+				r.Time = Behind(r.Time.Add(-by), last, zone)
+			}
+		}
+		last = r.Time
+	}
+}
+
+// outside puts a bound of a range outside an hour that clocks repeat, where the
+// meter knows no deviation: it cannot be asked for a part of that.
+func (p *Pages) outside(from, to time.Time) (time.Time, time.Time) {
+	if !p.want.Local || p.want.Zone == nil {
+		return from, to
+	}
+	if begin, _, ok := Repeated(from, p.want.Zone); ok {
+		from = begin.Add(-p.layout.Period) // with a row of before, which shows whether the meter tells them apart
+	}
+	if _, end, ok := Repeated(to, p.want.Zone); ok {
+		to = end
+	}
+	return from, to
 }
 
 func isRefused(err error) bool {
@@ -333,6 +385,7 @@ func (p *Pages) find(ctx context.Context) error {
 	if p.layout.Sort > SortedNewest {
 		return fmt.Errorf("%v: %w", p.layout.Buffer, errNoOrder)
 	}
+	p.edge = time.Time{}
 	n, err := p.count(ctx)
 	if err != nil {
 		return err
@@ -354,7 +407,6 @@ func (p *Pages) find(ctx context.Context) error {
 	}
 	// What is wanted begins after low, and at high at the latest.
 	low, high := uint32(0), n
-	p.edge = time.Time{}
 	for try := p.guess(end); high-low > slack; try = low + (high-low)/2 {
 		at, err := p.timeOf(ctx, try)
 		if err != nil {
