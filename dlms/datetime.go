@@ -147,17 +147,38 @@ func Repeated(t time.Time, zone *time.Location) (begin, end time.Time, ok bool) 
 	return begin, end, false
 }
 
-// Behind gives the moment of the local time of t that comes after last: t itself,
-// or, where clocks are put back, that of the second pass.
+// Behind gives the first moment with the local time of t that comes after last.
+// There are two where clocks are put back; where neither comes after last it is
+// the first.
 func Behind(t, last time.Time, zone *time.Location) time.Time {
-	if t.After(last) {
-		return t
+	first, second := passes(t, zone)
+	if !first.After(last) && second.After(last) {
+		return second
 	}
+	return first
+}
+
+// Near gives the moment with the local time of t that is nearest to at.
+func Near(t, at time.Time, zone *time.Location) time.Time {
+	first, second := passes(t, zone)
+	if at.Sub(first).Abs() <= at.Sub(second).Abs() {
+		return first
+	}
+	return second
+}
+
+// passes gives the two moments with the local time of t, where clocks are put
+// back, and t twice where they are not.
+func passes(t time.Time, zone *time.Location) (first, second time.Time) {
 	begin, end, ok := Repeated(t, zone)
-	if by := end.Sub(begin) / 2; ok && t.Sub(begin) < by && t.Add(by).After(last) {
-		return t.Add(by)
+	if !ok {
+		return t, t
 	}
-	return t
+	by := end.Sub(begin) / 2
+	if t.Before(begin.Add(by)) {
+		return t, t.Add(by)
+	}
+	return t.Add(-by), t
 }
 
 // DateTimeOf gives t in its own time zone, to hundredths of a second, with

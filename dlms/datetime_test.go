@@ -142,8 +142,16 @@ func TestRepeated(t *testing.T) {
 	}
 	first, second := back.Add(-30*time.Minute), back.Add(30*time.Minute)
 	for last, want := range map[time.Time]time.Time{first.Add(-1): first, first: second, back: second, second.Add(-1): second, second: first} {
-		if got := Behind(first, last, zone); !got.Equal(want) {
-			t.Errorf("behind %v: %v, want %v", last, got, want)
+		for _, either := range []time.Time{first, second} {
+			if got := Behind(either, last, zone); !got.Equal(want) {
+				t.Errorf("%v behind %v: %v, want %v", either, last, got, want)
+			}
+			if got := Near(either, last, zone); !got.Equal(first) && last.Before(back) || !got.Equal(second) && last.After(back) {
+				t.Errorf("%v near %v: %v", either, last, got)
+			}
 		}
+	}
+	if at := back.Add(2 * time.Hour); !Behind(at, at, zone).Equal(at) || !Near(at, back, zone).Equal(at) {
+		t.Error("an hour that comes once is moved")
 	}
 }

@@ -252,17 +252,12 @@ func (p *Pages) unfold(rows []ProfileRow) {
 			continue
 		}
 		if r.Clock.Deviation == NoDeviation && r.Values[clock].Tag != axdr.TagNull {
-			begin, end, twice := Repeated(r.Time, zone)
-			switch by := end.Sub(begin) / 2; {
-			case !twice:
-				if r.Time.In(zone).IsDST() {
-					never = !r.Clock.Has(StatusDaylightSaving)
-				}
-			case r.Clock.Status != statusNotGiven && !never:
-			case r.Time.Before(begin.Add(by)):
+			_, _, twice := Repeated(r.Time, zone)
+			switch {
+			case twice && (r.Clock.Status == statusNotGiven || never):
 				r.Time = Behind(r.Time, last, zone)
-			default:
-				r.Time = Behind(r.Time.Add(-by), last, zone)
+			case !twice && r.Time.In(zone).IsDST():
+				never = !r.Clock.Has(StatusDaylightSaving)
 			}
 		}
 		last = r.Time

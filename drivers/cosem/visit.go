@@ -275,6 +275,9 @@ func (v *visit) clock(ctx context.Context) error {
 	}
 	turn := time.Duration(after.Mono-before.Mono) * time.Millisecond
 	middle := time.UnixMilli(after.Time).Add(-turn / 2)
+	if d.Deviation == dlms.NoDeviation && !d.Has(0) { // it does not say which pass of an hour that comes twice
+		at = dlms.Near(at, middle, v.cfg.TimeZone)
+	}
 	resolution := time.Second // most clocks give no hundredths, and 0 for them
 	if d.Hundredths != 0 && d.Hundredths != 0xFF {
 		resolution = 10 * time.Millisecond
