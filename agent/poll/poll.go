@@ -157,6 +157,7 @@ type meterState struct {
 	alarmed   string                   // the foreign serial that an alarm was given for
 	again     bool                     // the last visit was one whose profiles had to be asked again
 	bits      map[meter.Channel]uint64 // of alarm registers, as last seen
+	compared  *comparison              // of its clock, the last; nil for none since the start
 	locked    bool
 	unkept    bool // locked because a refusal could not be counted
 	doubtful  int  // visits in a row that may have been refused

@@ -80,8 +80,11 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	}
 	got.Failures = append(got.Failures, r.blocked...)
 	again := p.identify(m, &got, len(r.ask.Profiles) > 0, err == nil)
-	if !again {
+	if again {
+		m.compared = nil // of another meter
+	} else {
 		p.follow(m, &r, &got, err == nil && !cut)
+		p.clockSetBack(m, &got)
 	}
 	m.news(&r, &got)
 	p.bracket(m, &r, &got)
