@@ -96,6 +96,13 @@ func (p *Poller) clearer(m *meterState, rows []meter.Row, clearable map[meter.Ch
 	}
 }
 
+// clearAgain keeps bits to be cleared for the next visit.
+func (p *Poller) clearAgain(m *meterState, clears []meter.Clear) {
+	p.mu.Lock()
+	m.clearing = append(clears, m.clearing...)
+	p.mu.Unlock()
+}
+
 // hurry makes the alarms of a meter due whose bits are to be cleared. mu is
 // held.
 func (m *meterState) hurry(now time.Time) {

@@ -42,6 +42,10 @@ const (
 	// clockEvery is how often a meter's clock is compared.
 	clockEvery = 6 * time.Hour
 	day        = 24 * time.Hour
+	// retryMost is how long a job waits at most that a failed visit was for, so
+	// that a time-out costs what is read once a day an hour's part and not a day.
+	// It is not tried in each visit: it may be what breaks them.
+	retryMost = 10 * time.Minute
 )
 
 func jobsOf(m Meter) []job {
@@ -108,6 +112,18 @@ func (j *job) next(now time.Time, zone *time.Location) time.Time {
 	}
 	if !next.After(now) { // the line is too slow for the timetable
 		next = now.Add(j.Every)
+	}
+	return next
+}
+
+// retry gives when a job is due again whose visit failed now.
+func (j *job) retry(now time.Time, zone *time.Location) time.Time {
+	next, soon := j.next(now, zone), now.Add(retryMost)
+	if j.brackets() {
+		soon = j.retryBracket(now, next, zone)
+	}
+	if soon.Before(next) {
+		return soon
 	}
 	return next
 }

@@ -62,8 +62,11 @@ func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
 func (p *Poller) visit(ctx context.Context, m *meterState) {
 	now := time.Now()
 	r := p.prepare(m, now)
-	if len(r.jobs) == 0 {
-		p.become(m, Partial, r.blocked[0].Error())
+	if len(r.jobs) == 0 { // or the wall clock was set back, and nothing is due yet
+		p.clearAgain(m, r.ask.Clears)
+		if len(r.blocked) > 0 {
+			p.become(m, Partial, r.blocked[0].Error())
+		}
 		return
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.VisitLimit, errLong)
@@ -95,6 +98,8 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 			continue
 		case j.resumed:
 			j.due = time.Now()
+		case err != nil:
+			j.due = j.retry(now, p.cfg.TimeZone)
 		default:
 			j.due, j.ran = j.next(now, p.cfg.TimeZone), true
 		}
