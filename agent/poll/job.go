@@ -137,11 +137,11 @@ func aligned(now time.Time, every time.Duration, zone *time.Location) time.Time 
 	}
 	y, m, d := now.In(zone).Date()
 	if every >= day {
-		return time.Date(y, m, d+int(every/day), 0, 0, 0, 0, zone)
+		return meter.DayStart(y, m, d+int(every/day), zone)
 	}
-	midnight := time.Date(y, m, d, 0, 0, 0, 0, zone)
+	midnight := meter.DayStart(y, m, d, zone)
 	next := midnight.Add(now.Sub(midnight).Truncate(every) + every)
-	if tomorrow := time.Date(y, m, d+1, 0, 0, 0, 0, zone); tomorrow.Before(next) {
+	if tomorrow := meter.DayStart(y, m, d+1, zone); tomorrow.Before(next) {
 		return tomorrow
 	}
 	return next

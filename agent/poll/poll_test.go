@@ -314,3 +314,27 @@ func TestAligned(t *testing.T) {
 		t.Errorf("without a zone: %v", got)
 	}
 }
+
+// TestWhatIsAlignedIsDueLater: in zones where daylight saving begins at
+// midnight, too.
+func TestWhatIsAlignedIsDueLater(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Europe/Berlin", "Atlantic/Azores", "America/Santiago", "America/Havana"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		for now := begin; now.Before(begin.AddDate(1, 0, 0)); now = now.Add(5 * time.Minute) {
+			for _, every := range []time.Duration{15 * time.Minute, day} {
+				at := aligned(now, every, zone)
+				if wait := at.Sub(now); wait <= 0 || wait > every+time.Hour {
+					t.Fatalf("at %v every %v: due at %v", now.In(zone), every, at)
+				}
+				if h, m, _ := at.Clock(); m%15 != 0 || every == day && h > 1 {
+					t.Fatalf("at %v every %v: due at %v", now.In(zone), every, at)
+				}
+			}
+		}
+	}
+}

@@ -82,7 +82,7 @@ func (v *Validator) day(at time.Time) (begin, end time.Time) {
 		zone = time.UTC
 	}
 	y, m, d := at.In(zone).Date()
-	return time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)
+	return meter.DayStart(y, m, d, zone), meter.DayStart(y, m, d+1, zone)
 }
 
 // Complete gives a row for each day of each meter that is complete since the

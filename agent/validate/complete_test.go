@@ -57,3 +57,25 @@ func TestCompleteness(t *testing.T) {
 		t.Errorf("%d days are kept", len(v.days))
 	}
 }
+
+// TestDaysAreWholeWhereMidnightIsNot: where daylight saving begins at midnight
+// that day begins at 1 o'clock, and the one before has 24 hours.
+func TestDaysAreWholeWhereMidnightIsNot(t *testing.T) {
+	t.Parallel()
+	zone, err := time.LoadLocation("America/Santiago")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Date(2026, 9, 5, 0, 0, 0, 0, zone)
+	v := New(Config{TimeZone: zone})
+	v.Check(profileRows(begin.Add(15*time.Minute).UnixMilli(), (24+23)*4, 1))
+	rows := v.Complete(begin, meter.Stamp{Time: begin.Add(50 * time.Hour).UnixMilli()})
+	if len(rows) != 2 {
+		t.Fatalf("%d figures: %+v", len(rows), rows)
+	}
+	for i, hours := range []uint32{24, 23} {
+		if r := rows[i]; r.Period != hours*3600 || r.Value.String() != "100.00" {
+			t.Errorf("day %d of %d hours is complete to %s", i, r.Period/3600, r.Value)
+		}
+	}
+}
