@@ -42,15 +42,20 @@ func (p *Poller) turn(ctx context.Context, m *meterState, t task) {
 	}
 }
 
-// obey does what somebody waits for.
+// obey does what somebody waits for, but for a lock, which may have come since
+// he asked.
 func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
+	if p.refused(m) {
+		d.reply <- reply{err: fmt.Errorf("meter %s: locked: %w", m.ID, meter.ErrAuthentication)}
+		return
+	}
 	visit, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })()
 	got, err := m.Visitor.Visit(visit, d.ask)
 	d.reply <- reply{got, err}
 	switch {
-	case errors.Is(err, meter.ErrAuthentication):
+	case errors.Is(err, meter.ErrAuthentication), visit.Err() == nil && mayBeRefusal(err):
 		p.failed(m, err)
 	case err == nil:
 		p.accepted(m)
