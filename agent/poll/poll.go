@@ -139,7 +139,8 @@ type Poller struct {
 
 	noLine time.Time // the port is gone and is not tried before; Run's own
 
-	mu sync.Mutex // guards the status and the demands of the meters
+	mu      sync.Mutex // guards the status and the demands of the meters, and:
+	stopped error      // why nothing is done any more; nil while Run is, or will be
 }
 
 // meterState is what the poller knows of a meter. It belongs to the visit while

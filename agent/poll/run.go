@@ -197,6 +197,8 @@ func (p *Poller) enqueue(id meter.ID, d *demand) error {
 	for _, m := range p.meters {
 		switch {
 		case m.ID != id:
+		case p.stopped != nil:
+			return fmt.Errorf("meter %s: %w", id, p.stopped)
 		case m.status.State == LockedOut:
 			return fmt.Errorf("meter %s: %s: %w", id, m.status.Err, meter.ErrAuthentication)
 		case len(m.demands) >= maxDemands:
@@ -238,4 +240,5 @@ func (p *Poller) refuseDemands(ctx context.Context) {
 		}
 		m.demands = nil
 	}
+	p.stopped = context.Cause(ctx)
 }

@@ -317,6 +317,9 @@ func TestOrdersAreAnsweredWhateverHappens(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		if _, err := p.Do(t.Context(), "m", meter.Ask{}); err == nil {
+			t.Error("an order was taken after the stop")
+		}
 		for range maxDemands + 1 {
 			if err := <-errs; !errors.Is(err, context.Canceled) {
 				t.Errorf("an order that the stop cut off: %v", err)
