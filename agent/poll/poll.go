@@ -151,13 +151,16 @@ type meterState struct {
 	busy      bool
 	notBefore time.Time // back-off
 	pause     time.Duration
-	failed    time.Time                // since when it fails; zero while it does not
-	recovered time.Time                // since when it had failed that just answered again
-	serial    string                   // that cursors are looked up by
-	proven    bool                     // serial was found or configured, so cursors can be looked up
-	alarmed   string                   // the foreign serial that an alarm was given for
-	again     bool                     // the last visit was one whose profiles had to be asked again
-	bits      map[meter.Channel]uint64 // of alarm registers, as last seen
+	failed    time.Time                     // since when it fails; zero while it does not
+	recovered time.Time                     // since when it had failed that just answered again
+	serial    string                        // that cursors are looked up by
+	proven    bool                          // serial was found or configured, so cursors can be looked up
+	alarmed   string                        // the foreign serial that an alarm was given for
+	again     bool                          // the last visit was one whose profiles had to be asked again
+	bits      map[meter.Channel]uint64      // of alarm registers, as last seen
+	values    map[meter.Channel]meter.Value // of other alarms
+	stuck     []meter.Clear                 // bits that the meter did not let be cleared
+	unstick   time.Time                     // they are not tried before
 	locked    bool
 	unkept    bool // locked because a refusal could not be counted
 	doubtful  int  // visits in a row that may have been refused
@@ -189,6 +192,7 @@ func New(cfg Config) *Poller {
 			serial: m.Serial,
 			proven: m.Serial != "",
 			bits:   make(map[meter.Channel]uint64),
+			values: make(map[meter.Channel]meter.Value),
 			status: Status{Meter: m.ID, Line: cfg.Line, State: Waiting},
 		})
 		if m.Discover != nil {

@@ -254,7 +254,7 @@ func TestWhatCameBeforeAnErrorIsKept(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) {
-			return meter.Got{Identity: meter.Identity{Found: "1"}, Rows: []meter.Row{{Meter: "m", Serial: "1"}}}, errors.New("cut")
+			return meter.Got{Identity: meter.Identity{Found: "1"}, Rows: []meter.Row{{Meter: "m", Serial: "1", Lane: meter.Instant}}}, errors.New("cut")
 		}}
 		b := run(t, Meter{ID: "m", Visitor: v, Groups: []Group{registers(time.Hour, false)}})
 		time.Sleep(time.Second)
@@ -270,7 +270,7 @@ func TestAStopInterruptsAVisit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &visitor{visit: func(ctx context.Context, _ meter.Ask) (meter.Got, error) {
 			<-ctx.Done()
-			return meter.Got{Rows: []meter.Row{{Meter: "m"}}}, ctx.Err()
+			return meter.Got{Rows: []meter.Row{{Meter: "m", Lane: meter.Instant}}}, ctx.Err()
 		}}
 		b := run(t, Meter{ID: "m", Serial: "1", Visitor: v, Groups: []Group{registers(time.Hour, false)}})
 		time.Sleep(time.Second)

@@ -77,6 +77,7 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.VisitLimit, errLong)
 	defer cancel()
 	got, err := m.Visitor.Visit(limited, r.ask)
+	silent := err != nil && got.Identity.Found == "" && len(got.Rows) == 0
 	cut := err != nil && limited.Err() != nil && !errors.Is(err, meter.ErrAuthentication)
 	if cut {
 		err = nil // what came before counts
@@ -91,7 +92,8 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	if !again {
 		p.follow(m, &r, &got, err == nil && !cut)
 	}
-	m.news(&r, &got)
+	p.noteClears(m, r.ask.Clears, &got, silent)
+	m.news(&got)
 	p.bracket(m, &r, &got)
 	p.submit(m, got, r.cleared())
 	p.keepExchange(m)
@@ -137,9 +139,7 @@ func (p *Poller) prepare(m *meterState, now time.Time) (r round) {
 		}
 	}
 	slices.SortStableFunc(r.jobs, func(a, b *job) int { return int(a.class) - int(b.class) })
-	p.mu.Lock()
-	r.ask.Clears, m.clearing = m.clearing, nil
-	p.mu.Unlock()
+	r.ask.Clears = p.takeClears(m)
 	r.jobs = slices.DeleteFunc(r.jobs, func(j *job) bool {
 		switch {
 		case j.class == clock:
@@ -164,6 +164,9 @@ func (p *Poller) identify(m *meterState, got *meter.Got, askedProfiles, answered
 	known := m.proven && (found == m.serial || found == "" && !answered)
 	if !known && (found != "" || answered) {
 		again = true
+		if m.proven && m.serial != found {
+			m.forget()
+		}
 		m.serial, m.proven = found, true
 		if askedProfiles {
 			got.Cursors = nil
