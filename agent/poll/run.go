@@ -149,8 +149,9 @@ func (p *Poller) due(m *meterState, now time.Time) (at time.Time, c class, ok bo
 func (p *Poller) rein(m *meterState) {
 	for i := range m.jobs {
 		j := &m.jobs[i]
-		// A day that ends daylight saving is an hour longer.
-		if (j.Align || j.brackets()) && time.Until(j.due) > j.Every+time.Hour {
+		// A day that ends daylight saving is an hour longer, and steps that are small
+		// against the period are none.
+		if (j.Align || j.brackets()) && time.Until(j.due) > j.Every+min(time.Hour, j.Every/2) {
 			j.due = j.next(time.Now(), p.cfg.TimeZone)
 		}
 	}
