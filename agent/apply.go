@@ -184,7 +184,8 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 			pm.Groups = append(pm.Groups, groupOf(g))
 		}
 		a.fromModel(cfg, m, v, &pm)
-		if _, node := r.to(m); node != nil {
+		port, node := r.to(m)
+		if pm.Free = port.Settle; node != nil {
 			pm.Visitor = plc.Observe(v, node)
 		}
 		meters = append(meters, pm)

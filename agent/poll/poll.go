@@ -43,7 +43,9 @@ type Meter struct {
 	// without telling them; empty when it is shown none.
 	Credentials string
 	Visitor     meter.Visitor
-	Groups      []Group
+	// Free, when not nil, waits until nobody has the meter's line.
+	Free   func(ctx context.Context) error
+	Groups []Group
 	// Discover, when not nil, gives the groups of a meter that has none in the
 	// configuration: it asks the meter, before the first visit.
 	Discover func(ctx context.Context) ([]Group, error)

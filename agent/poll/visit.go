@@ -17,18 +17,24 @@ const AlarmExchanged meter.Channel = "event.meter-exchanged"
 // errLong is the cause of a visit's end that took more than its time.
 var errLong = errors.New("the visit took too long; it goes on after the other meters had their turn")
 
-// turn is one visit with a place in the gate.
+// turn is one visit with a place in the gate. It waits for a line that is lent
+// before it takes one: a tool may have it for hours.
 func (p *Poller) turn(ctx context.Context, m *meterState, t task) {
-	if p.cfg.Gate != nil {
+	if m.Free != nil {
+		_ = m.Free(ctx) // what else is wrong with the line the visit finds out
+	}
+	if p.cfg.Gate != nil && ctx.Err() == nil {
 		select {
 		case p.cfg.Gate <- struct{}{}:
 			defer func() { <-p.cfg.Gate }()
 		case <-ctx.Done():
-			if t.demand != nil {
-				t.demand.reply <- reply{err: context.Cause(ctx)}
-			}
-			return
 		}
+	}
+	if ctx.Err() != nil {
+		if t.demand != nil {
+			t.demand.reply <- reply{err: context.Cause(ctx)}
+		}
+		return
 	}
 	switch {
 	case t.demand != nil:
