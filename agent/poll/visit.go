@@ -57,6 +57,7 @@ func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
 	}
 	visit, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	//nolint:contextcheck // it is of who waits, and ends the visit when they leave
 	defer context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })()
 	got, err := m.Visitor.Visit(visit, d.ask)
 	d.reply <- reply{got, err}
