@@ -367,6 +367,7 @@ func TestALineThatIsLentTakesNoPlaceInTheGate(t *testing.T) {
 		}
 		close(back)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(l.at["lent instant"]) == 0 {
 			t.Error("no visit after the line was given back")
 		}
