@@ -64,8 +64,8 @@ func serveMeter(t *testing.T, objects ...dlmstest.Object) (a *asking, address st
 }
 
 // A meter of which the configuration says nothing but where it is, is read what
-// it has: registers, load profile, events with names beside their numbers. After a restart it is not asked
-// again what its objects are.
+// it has: registers, load profile, events. After a restart it is not asked again
+// what its objects are.
 func TestAMeterWithoutGroupsIsReadWhatItHas(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Truncate(time.Minute)
@@ -117,7 +117,7 @@ func TestAMeterWithoutGroupsIsReadWhatItHas(t *testing.T) {
 		return nil
 	})
 	want := []string{
-		"alarm 0-0:97.98.0=8192", "alarm 0-0:96.11.1=40", "alarm event.terminal-cover-opened=40",
+		"alarm 0-0:97.98.0=8192", "alarm 0-0:96.11.1=40",
 		"interval 1-0:1.8.0=990", "interval 1-0:1.8.0=995", "instant 1-0:1.8.0=1000",
 	}
 	for _, w := range want {

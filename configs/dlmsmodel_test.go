@@ -30,7 +30,7 @@ func TestDLMSModels(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if m.Name != name || m.File != "models/"+name+".yaml" || len(m.Events.Codes) == 0 || len(m.Groups) == 0 != (name == DLMSStandard) {
+		if m.Name != name || m.File != "models/"+name+".yaml" || len(m.Events.Codes) == 0 != (name == DLMSStandard) || len(m.Groups) == 0 != (name == DLMSStandard) {
 			t.Errorf("%s: %+v", name, m)
 		}
 	}
@@ -45,31 +45,26 @@ func TestDLMSModels(t *testing.T) {
 	}
 }
 
-// What profiles in Europe agree on has one name in all models of them.
-func TestDLMSModelsAgree(t *testing.T) {
+// Nothing is named of a meter that nobody knows: profiles give one number
+// different meanings.
+func TestEventsAreNamedByTheirModelOnly(t *testing.T) {
 	t.Parallel()
-	standard, err := DLMSModelIn("", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	idis, err := DLMSModelIn("", "idis")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for object, names := range standard.Events.Codes {
-		for number, name := range names {
-			if other := idis.Events.Codes[object][number]; other != name {
-				t.Errorf("%v %d is %s and %s", object, number, name, other)
-			}
+	const standardLog, alarms = "0-0:96.11.0*255/1:2", "0-0:97.98.0*255/1:2"
+	for name, named := range map[string]string{"": "", "idis": "event.power-down event.fraud-attempt", "is-15959": "event.voltage-missing-l1"} {
+		m, err := DLMSModelIn("", name)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	for number, want := range map[uint64]meter.Channel{1: "event.power-down", 2: "event.power-up"} {
-		if c, ok := standard.Events.Code("0-0:96.11.0*255/1:2", number); !ok || c != want {
-			t.Errorf("%d is %s", number, c)
+		var got []string
+		if c, ok := m.Events.Code(standardLog, 1); ok {
+			got = append(got, string(c))
 		}
-	}
-	if c, ok := idis.Events.Bit("0-0:97.98.0*255/1:2", 13); !ok || c != "event.fraud-attempt" {
-		t.Errorf("bit 13 is %s", c)
+		if c, ok := m.Events.Bit(alarms, 13); ok {
+			got = append(got, string(c))
+		}
+		if strings.Join(got, " ") != named {
+			t.Errorf("%q: 1 and bit 13 are %q, want %q", name, got, named)
+		}
 	}
 }
 

@@ -259,14 +259,10 @@ func appendBlock(b []byte, last bool, n uint32, octets []byte) []byte {
 	return append(axdr.AppendLength(b, len(octets)), octets...)
 }
 
-// AppendSet appends a set-request-normal:
+// appendSetHead appends a set-request-normal up to the data:
 //
 //	C1 01 invoke-id  class 2  OBIS code 6  attribute 1  00  data
 //	                                                    01 selector and parameter, with rows
-func AppendSet(b []byte, invoke uint8, a Attribute, v axdr.Value) ([]byte, error) {
-	return v.AppendBinary(appendSetHead(b, invoke, a, selection{}))
-}
-
 func appendSetHead(b []byte, invoke uint8, a Attribute, s selection) []byte {
 	b = append(b, tagSetRequest, formNormal, priorityConfirmed|invoke&invokeMask)
 	return s.append(a.append(b))

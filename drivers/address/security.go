@@ -302,7 +302,8 @@ func (p *parser) unused(a *Address, has func(string) bool) {
 func (s Security) keys(a Address) [][2]string {
 	keys := [][2]string{
 		{"security", string(s.Protection)},
-		{"title", s.Title.String()}, {"meter", s.Meter.String()},
+		{"title", s.Title.String()},
+		{"meter", s.Meter.String()},
 		{"ek", s.EK.String()},
 		{"ak", s.AK.String()},
 		{"sk", s.SigningKey.String()},

@@ -77,7 +77,7 @@ func (e *dropEnd) Write(b []byte) (int, error) {
 	}
 	d, half := time.Duration(0), false
 	if e.late != nil {
-		says := true
+		var says bool
 		if d, half, says = e.late(at); !says {
 			return len(b), nil
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -68,7 +69,9 @@ func TestAConnectionOfManySenders(t *testing.T) {
 		}
 	}
 	_ = here.Close()
-	<-done
+	if err := <-done; err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
+		t.Error(err)
+	}
 }
 
 // TestAPushBesideAnAnswer: a meter that calls protects what it sends before it
@@ -195,7 +198,7 @@ func (c *countedNotes) NoteReceived(title security.Title, key security.KeyID, d 
 func TestNoiseUnderATitle(t *testing.T) {
 	t.Parallel()
 	const floods = 2000
-	for name, noise := range map[string]func(title []byte, control []byte) []byte{
+	for name, noise := range map[string]func(title, control []byte) []byte{
 		"general-glo": func(title, control []byte) []byte { return append(append([]byte{0xDB, 8}, title...), control...) },
 		"general-ciphering": func(title, control []byte) []byte {
 			return append(append(append([]byte{0xDD, 0, 8}, title...), 0, 0, 0, 0), control...)

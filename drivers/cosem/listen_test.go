@@ -257,7 +257,6 @@ func TestWhatIsBeingStoredIsNotConfirmed(t *testing.T) {
 	b := notification(t, dlms.Notification{Kind: dlms.DataNotificationKind, Invoke: 1<<30 | 7, Value: axdr.Unsigned(5)})
 	full := errors.New("disk full")
 	for n, result := range []error{full, nil} {
-		result := result
 		h.stored = func() error { return result }
 		answers, first := in.begin(at("10.0.0.7:1"), b)
 		if len(answers) != 0 || first == nil {
