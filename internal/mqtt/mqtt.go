@@ -92,8 +92,10 @@ type Conn struct {
 	client  paho.Client
 	socket  *socket
 	once    sync.Once
-	done    chan struct{}
-	err     error // valid when done is closed
+
+	subscribing sync.Mutex // one SUBSCRIBE at a time
+	done        chan struct{}
+	err         error // valid when done is closed
 }
 
 // Dial connects and waits for the broker's CONNACK. ctx bounds the dialing

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,7 +39,8 @@ var (
 type socket struct {
 	net.Conn
 	writeTimeout time.Duration
-	inbound      frames
+	inbound      frames        // of the reader alone
+	asked        atomic.Int32  // filters of the last SUBSCRIBE
 	stopped      chan struct{} // closed when the writing goroutine has ended
 
 	kick chan struct{} // has room for one: something for the writing goroutine
@@ -188,6 +190,7 @@ func (s *socket) queued() (int, <-chan struct{}) {
 func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if err == nil {
+		s.inbound.asked = int(s.asked.Load())
 		err = s.inbound.check(p[:n])
 	}
 	if err == nil {
