@@ -346,7 +346,7 @@ func (f *fog) take(m mqtt.Message) {
 		}
 		f.epochs[header.Epoch] = true
 		f.store(topic.Lane, span)
-	case mqtt.State:
+	default:
 	}
 }
 

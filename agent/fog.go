@@ -29,7 +29,7 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	u.uplink = uplink.New(uplink.Config{
 		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options,
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
-		StopGrace: stopGrace, Log: a.log,
+		StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }

@@ -90,8 +90,11 @@ type Fuse struct {
 // Confirm is what makes a batch leave the buffer's queue.
 type Confirm string
 
-// ConfirmBroker is the acknowledgement of the broker.
-const ConfirmBroker Confirm = "broker"
+// What confirms a batch.
+const (
+	ConfirmBroker Confirm = "broker" // the broker's PUBACK
+	ConfirmFog    Confirm = "fog"    // the fog's word that it is stored
+)
 
 // Uplink says how batches reach the fog. Uplinks compare with ==.
 type Uplink struct {

@@ -199,7 +199,7 @@ func uplinkFields() []field[Uplink] {
 			u.KeepAlive = r.duration(at, n, 10*time.Second, 20*time.Minute)
 		}},
 		{name: "confirm", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Confirm = Confirm(r.oneOf(at, n, string(ConfirmBroker)))
+			u.Confirm = Confirm(r.oneOf(at, n, string(ConfirmBroker), string(ConfirmFog)))
 		}},
 		{name: "max_message", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
 			u.MaxMessage = r.size(at, n, 1<<10, 256<<10)

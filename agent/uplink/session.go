@@ -1,13 +1,17 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"gridgate/agent/batch"
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
 
@@ -23,6 +27,15 @@ type session struct {
 	announced map[batch.Hash]bool // catalogues that the broker has from this session
 	up        bool                // a PUBACK has come
 	retry     time.Time           // when to look again at lanes with a fault
+
+	mail      *mailbox
+	heard     chan error // how subscribing went
+	told      []byte     // the state as published
+	repair    *message   // cut for the fog and not yet published
+	repairing bool       // a message of repair has no PUBACK yet
+	repairAt  time.Time  // when the next may go out
+	asked     bool       // the fog wants the catalogue
+	askedAt   time.Time  // when it last got it
 }
 
 // sent is a message under way.
@@ -35,6 +48,10 @@ type sent struct {
 // run sends until the connection ends, which gives why, or until ctx is
 // cancelled, which gives nil.
 func (s *session) run(ctx context.Context) error {
+	s.heard = make(chan error, 1)
+	var hearing sync.WaitGroup
+	defer hearing.Wait() // it ends with the connection
+	hearing.Go(func() { s.heard <- s.conn.SubscribeAll(ctx, s.u.filters(), s.mail.put) })
 	err := s.loop(ctx)
 	if ctx.Err() == nil {
 		s.conn.Abort(err)
@@ -47,19 +64,20 @@ func (s *session) run(ctx context.Context) error {
 	}
 	lost := make(map[*lane][]*message)
 	for _, m := range s.flight {
-		if m.lane != nil {
+		if m.lane != nil && m.resend == nil {
 			lost[m.lane] = append(lost[m.lane], m.message)
 		}
 	}
 	for _, l := range s.u.lanes {
-		l.again(lost[l], s.u.cfg.Store.Acked(l.id), s.u.catalogue.Hash())
+		l.again(lost[l], s.u.catalogue.Hash())
 	}
 	return err
 }
 
 // loop sends and collects PUBACKs.
 func (s *session) loop(ctx context.Context) error {
-	if err := s.publish(ctx, s.state(s.u.online())); err != nil {
+	s.u.expect(time.Now())
+	if err := s.tell(ctx); err != nil {
 		return err
 	}
 	if !s.u.catalogue.Empty() { // the broker may have lost what it retained
@@ -74,20 +92,30 @@ func (s *session) loop(ctx context.Context) error {
 		if err := s.wait(ctx); err != nil {
 			return err
 		}
+		if err := s.tell(ctx); err != nil {
+			return err
+		}
 	}
+}
+
+// tell publishes the state when it is another than the broker has.
+func (s *session) tell(ctx context.Context) error {
+	now := s.u.online()
+	if bytes.Equal(now, s.told) {
+		return nil
+	}
+	s.told = now
+	return s.publish(ctx, s.state(now))
 }
 
 // wait waits for whatever comes next and deals with it.
 func (s *session) wait(ctx context.Context) error {
 	var oldest <-chan struct{}
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
 	if len(s.flight) > 0 {
 		oldest = s.flight[0].token.Done()
-		timer.Reset(time.Until(s.pace.lastAck.Add(s.pace.patience())))
-	} else if slices.ContainsFunc(s.u.lanes, func(l *lane) bool { return l.fault != nil }) {
-		timer.Reset(time.Until(s.retry))
 	}
+	timer := time.NewTimer(time.Until(s.next()))
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -95,35 +123,88 @@ func (s *session) wait(ctx context.Context) error {
 		return s.conn.Err()
 	case <-oldest:
 		return s.collect()
+	case <-s.mail.kick:
+		return s.hear()
+	case err := <-s.heard:
+		s.u.hears(err)
 	case <-s.u.cfg.Wake:
 		for _, l := range s.u.lanes {
 			l.empty = false
 		}
 	case now := <-timer.C:
-		if len(s.flight) > 0 {
+		if len(s.flight) > 0 && !now.Before(s.overdue()) {
 			return fmt.Errorf("no PUBACK for %v", now.Sub(s.pace.lastAck).Round(time.Second))
 		}
+		s.u.doubts(now)
 	}
 	return nil
+}
+
+// overdue is when the PUBACK of what is under way is too late.
+func (s *session) overdue() time.Time { return s.pace.lastAck.Add(s.pace.patience()) }
+
+// next is when there is something to do, if nothing comes before.
+func (s *session) next() time.Time {
+	now := time.Now()
+	first := now.Add(time.Hour)
+	sooner := func(t time.Time) {
+		if t.Before(first) {
+			first = t
+		}
+	}
+	if len(s.flight) > 0 {
+		sooner(s.overdue())
+	}
+	if s.retry.After(now) {
+		sooner(s.retry)
+	}
+	if s.asked {
+		sooner(s.askedAt.Add(catalogueEvery))
+	}
+	if len(s.u.resends) > 0 && s.repairAt.After(now) {
+		sooner(s.repairAt)
+	}
+	for _, l := range s.u.lanes {
+		if !l.fog.since.IsZero() {
+			sooner(l.fog.until())
+		}
+	}
+	return first
 }
 
 // fill publishes as much as may be under way.
 func (s *session) fill(ctx context.Context) error {
 	for {
-		m, err := s.next(ctx)
-		if err != nil || m == nil {
-			return err
+		if s.asked && !time.Now().Before(s.askedAt.Add(catalogueEvery)) {
+			s.asked, s.askedAt = false, time.Now()
+			if err := s.announce(ctx); err != nil {
+				return err
+			}
+		}
+		m := s.choose()
+		if m == nil {
+			return nil
+		}
+		if !s.announced[m.catalogue] {
+			// The PUBACK of the catalogue comes first; another lane would name
+			// the same one.
+			return s.announce(ctx)
 		}
 		if err := s.publish(ctx, m); err != nil {
 			return err
 		}
+		if m.resend != nil {
+			s.sentAgain(m)
+			continue
+		}
 		m.lane.ready = m.lane.ready[1:]
+		m.lane.sent = max(m.lane.sent, m.last)
 	}
 }
 
-// next gives the message to send now, nil when there is none or the window is
-// full. It stays at the head of its lane's ready list.
-func (s *session) next(ctx context.Context) (*message, error) {
+// choose gives the message to send now, nil when there is none or the window
+// is full. It stays where it is until it is published.
+func (s *session) choose() *message {
 	for i, l := range s.u.lanes {
 		room := s.pace.window() - s.pace.flight
 		if i == 0 {
@@ -132,21 +213,22 @@ func (s *session) next(ctx context.Context) (*message, error) {
 		if room <= 0 {
 			continue
 		}
+		if l.id == meter.Interval { // what the fog asked for comes after live alarms and bills
+			if m := s.mend(); m != nil {
+				return m
+			}
+		}
+		if l.stalled() {
+			continue
+		}
 		if len(l.ready) == 0 {
 			s.prepare(l)
 		}
-		if len(l.ready) == 0 {
-			continue
+		if len(l.ready) > 0 {
+			return l.ready[0]
 		}
-		m := l.ready[0]
-		if !s.announced[m.catalogue] {
-			// The PUBACK of the catalogue comes first; a lane below would name
-			// the same one.
-			return nil, s.announce(ctx)
-		}
-		return m, nil
 	}
-	return nil, nil
+	return nil
 }
 
 // prepare cuts a lane's next message. A lane that cannot be read does not stop
@@ -155,7 +237,7 @@ func (s *session) prepare(l *lane) {
 	if l.empty || l.fault != nil && time.Now().Before(s.retry) {
 		return
 	}
-	m, err := s.u.cut(l, s.pace.message(s.u.cfg.MaxMessage))
+	m, err := s.u.cut(l, l.taken, math.MaxUint64, s.pace.message(s.u.cfg.MaxMessage))
 	switch {
 	case err != nil:
 		if l.fault == nil {
@@ -166,6 +248,7 @@ func (s *session) prepare(l *lane) {
 		l.empty = true
 	default:
 		l.ready = append(l.ready, m)
+		l.taken = m.last
 	}
 	if (err == nil) != (l.fault == nil) {
 		s.u.faults(l, err)
@@ -244,15 +327,19 @@ func (s *session) confirmed(m *message) error {
 	}
 	switch m.kind {
 	case mqtt.Readings:
-		if err := s.u.cfg.Store.Ack(m.lane.id, m.last); err != nil {
-			return fmt.Errorf("%w: lane %s: %w", errStore, m.lane.id, err)
+		if m.resend != nil {
+			s.mended(m)
+			break
 		}
+		if err := s.u.arrived(m, time.Now()); err != nil {
+			return err
+		}
+		s.u.count(func(st *Stats) { st.Rows += uint64(m.rows) })
 	case mqtt.Catalogue:
 		s.announced[m.catalogue] = true
-	case mqtt.State:
+	default:
 	}
 	s.u.count(func(st *Stats) {
-		st.Rows += uint64(m.rows)
 		st.Window, st.Rate, st.Puback = s.pace.window(), s.pace.rate(), s.pace.smoothed
 	})
 	return nil

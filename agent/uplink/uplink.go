@@ -6,9 +6,13 @@
 //	                            └───────────┘ the connection was lost
 //
 // A row leaves the store's queue after the PUBACK of the message that holds
-// it, and of all before it in its lane. What was under way when a connection
-// ended is sent again over the next one, with the same sequence numbers; so
-// the fog may get a row twice, under one number, and never misses one.
+// it, and of all before it in its lane; or, with Config.FogConfirms, when the
+// fog says that it has stored it. What was under way when a connection ended is
+// sent again over the next one, with the same sequence numbers; so the fog may
+// get a row twice, under one number, and never misses one.
+//
+// The fog may ask for numbers again, which come out of the store as long as it
+// has them, at half the link's rate at most.
 //
 // How much is under way, and how long a message may be, follows the measured
 // link (see pace), so that an alarm finds a short queue before it.
@@ -34,6 +38,9 @@ const (
 	DefaultStopGrace  = 2 * time.Second
 	DefaultMinPause   = time.Second
 	DefaultMaxPause   = 2 * time.Minute
+	// DefaultFogPatience is how long an uplink waits for the fog before it
+	// doubts that the fog gets what it sends.
+	DefaultFogPatience = 2 * time.Minute
 )
 
 // store is what the uplink needs of the buffer.
@@ -42,6 +49,7 @@ type store interface {
 	Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error)
 	Ack(lane meter.Lane, through uint64) error
 	Acked(lane meter.Lane) uint64
+	Last(lane meter.Lane) uint64
 	Catalogue() ([]byte, error)
 	SaveCatalogue(ctx context.Context, b []byte) error
 }
@@ -61,16 +69,25 @@ type Config struct {
 	StopGrace  time.Duration // how long a stop waits for PUBACKs
 	MinPause   time.Duration // between attempts to connect; jittered, doubling
 	MaxPause   time.Duration
-	Log        *slog.Logger
+	// FogConfirms keeps rows in the queue until the fog says that it has them.
+	// FogPatience is how long that may take before a row is sent again.
+	FogConfirms bool
+	FogPatience time.Duration
+	Log         *slog.Logger
 }
 
 // Stats counts since the start.
 type Stats struct {
 	Connected  bool   // a PUBACK has come over the present connection
 	Batches    uint64 // batches sent, repetitions included
-	Rows       uint64 // rows acknowledged
+	Rows       uint64 // rows acknowledged by the broker
 	Bytes      uint64 // bytes published, with topics and MQTT's headers
 	Reconnects uint64 // connections after the first
+	Resent     uint64 // rows sent again because the fog asked, or did not confirm
+	Ignored    uint64 // messages of the fog that were foreign, impossible or unreadable
+	// Unconfirmed are the lanes of which the fog confirms nothing, though the
+	// broker has acknowledged rows for longer than FogPatience.
+	Unconfirmed []meter.Lane
 	// Err is why there is no connection, or why a lane cannot be sent over it;
 	// nil when all is well.
 	Err    error
@@ -86,9 +103,11 @@ type Uplink struct {
 	lanes     []*lane
 	catalogue *batch.Catalogue
 	saved     batch.Hash // of the catalogue as the store has it
+	resends   []*resend  // what the fog asked for, in the order of service
 	backoff   backoff.Backoff
 	connects  int
 	kind      error // of the error that was logged last, nil while up
+	deaf      error // why the fog cannot be heard
 
 	mu    sync.Mutex
 	stats Stats
@@ -100,11 +119,13 @@ func New(c Config) *Uplink {
 	def(&c.StopGrace, DefaultStopGrace)
 	def(&c.MinPause, DefaultMinPause)
 	def(&c.MaxPause, DefaultMaxPause)
+	def(&c.FogPatience, DefaultFogPatience)
+	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
 	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
 	u := &Uplink{cfg: c, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
-		u.lanes = append(u.lanes, &lane{id: id})
+		u.lanes = append(u.lanes, &lane{id: id, fog: patience{base: c.FogPatience}})
 	}
 	return u
 }
@@ -160,12 +181,17 @@ func (u *Uplink) load() {
 	}
 	for _, l := range u.lanes {
 		l.taken = u.cfg.Store.Acked(l.id)
+		l.published = l.taken
+		l.sent = u.cfg.Store.Last(l.id) // the process before may have sent all of it
 	}
 }
 
 // once is one connection, from dialing to its end.
 func (u *Uplink) once(ctx context.Context) error {
-	conn, err := mqtt.Dial(ctx, u.cfg.MQTT)
+	mail := newMailbox()
+	o := u.cfg.MQTT
+	o.Handler = mail.put
+	conn, err := mqtt.Dial(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -173,7 +199,7 @@ func (u *Uplink) once(ctx context.Context) error {
 	if u.connects > 1 {
 		u.count(func(s *Stats) { s.Reconnects++ })
 	}
-	s := &session{u: u, conn: conn, announced: map[batch.Hash]bool{}}
+	s := &session{u: u, conn: conn, mail: mail, announced: map[batch.Hash]bool{}}
 	return s.run(ctx)
 }
 
@@ -181,7 +207,8 @@ func (u *Uplink) once(ctx context.Context) error {
 func (u *Uplink) up() {
 	u.backoff.Reset()
 	u.kind = nil
-	u.count(func(s *Stats) { s.Connected, s.Err = true, nil })
+	u.count(func(s *Stats) { s.Connected = true })
+	u.troubles()
 	u.cfg.Log.Info("uplink up", "broker", u.cfg.MQTT.Address)
 }
 
@@ -205,13 +232,22 @@ func (u *Uplink) down(err error) {
 // faults notes that a lane can no longer be read, or can again.
 func (u *Uplink) faults(l *lane, err error) {
 	l.fault = err
-	var all []error
+	u.troubles()
+}
+
+// troubles tells what is wrong with lanes while the connection stands.
+func (u *Uplink) troubles() {
+	all := []error{u.deaf}
+	var unconfirmed []meter.Lane
 	for _, l := range u.lanes {
-		if l.fault != nil {
-			all = append(all, l.fault)
+		all = append(all, l.fault)
+		if l.fog.doubt {
+			unconfirmed = append(unconfirmed, l.id)
+			all = append(all, fmt.Errorf("lane %s: the fog confirms nothing after number %d: does it run, and may this gateway publish to %s?",
+				l.id, u.cfg.Store.Acked(l.id), mqtt.ReadingsTopic(u.cfg.Site, u.cfg.Gateway, l.id)))
 		}
 	}
-	u.count(func(s *Stats) { s.Err = errors.Join(all...) })
+	u.count(func(s *Stats) { s.Err, s.Unconfirmed = errors.Join(all...), unconfirmed })
 }
 
 // errStore stands for all trouble on this side of the connection.
@@ -236,7 +272,18 @@ func (u *Uplink) save(ctx context.Context) error {
 func (u *Uplink) online() []byte {
 	b := append([]byte(nil), `{"state":"online","version":`...)
 	b = meter.AppendJSONString(b, u.cfg.Version)
-	return fmt.Appendf(b, `,"epoch":"%016x"}`, u.cfg.Store.Epoch())
+	b = fmt.Appendf(b, `,"epoch":"%016x"`, u.cfg.Store.Epoch())
+	sep := `,"unconfirmed":[`
+	for _, l := range u.lanes {
+		if l.fog.doubt {
+			b = fmt.Appendf(b, `%s"%s"`, sep, l.id)
+			sep = ","
+		}
+	}
+	if sep == "," {
+		b = append(b, ']')
+	}
+	return append(b, '}')
 }
 
 func offline(reason string) []byte {

@@ -59,6 +59,7 @@ func (r *Receiver) Take(name string, payload []byte) ([]Reading, error) {
 		fresh, err = r.batch(payload)
 	case mqtt.State:
 		r.state(string(topic.Site), string(topic.Gateway), payload)
+	default: // what the fog says itself
 	}
 	if err != nil {
 		err = fmt.Errorf("topic %s: %w", name, err)
