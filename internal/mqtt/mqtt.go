@@ -62,7 +62,12 @@ type Options struct {
 	// SendBuffer bounds the socket's send buffer, in bytes; 0 leaves it to the
 	// system. On a slow link what stands there cannot be overtaken.
 	SendBuffer int
-	// Dial opens the network connection; nil is a plain dialer.
+	// ReceiveBuffer bounds what the broker may send ahead, likewise.
+	ReceiveBuffer int
+	// Interface is the way out of this machine: a network device or an address
+	// of its own; "" leaves it to the system's routes.
+	Interface string
+	// Dial opens the network connection; nil is a plain dialer over Interface.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -80,8 +85,7 @@ func (o *Options) setDefaults() {
 		o.MaxInbound = DefaultMaxInbound
 	}
 	if o.Dial == nil {
-		// MQTT has its keep-alive; TCP's would only cost bytes.
-		o.Dial = (&net.Dialer{KeepAlive: -1}).DialContext
+		o.Dial = dialer(o.Interface)
 	}
 }
 
@@ -121,7 +125,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 		if ctx.Err() != nil && !timedOut(ctx.Err()) {
 			return nil, fmt.Errorf("broker %s: %w", o.Address, context.Cause(ctx))
 		}
-		return nil, refused(o.Address, returnCode(token), err)
+		return nil, refused(o.Address, returnCode(token), c.socket.cause(err), o.TLS)
 	}
 	if interrupted { // after the CONNACK: the connection is ending already
 		<-c.done
@@ -139,8 +143,13 @@ func open(ctx context.Context, o *Options) (net.Conn, error) {
 		}
 		return nil, unreachable(o.Address, err)
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok && o.SendBuffer > 0 {
-		_ = tcp.SetWriteBuffer(o.SendBuffer) // a hint: without it only latency suffers
+	if tcp, ok := nc.(*net.TCPConn); ok { // hints: without them only latency suffers
+		if o.SendBuffer > 0 {
+			_ = tcp.SetWriteBuffer(o.SendBuffer)
+		}
+		if o.ReceiveBuffer > 0 {
+			_ = tcp.SetReadBuffer(o.ReceiveBuffer)
+		}
 	}
 	if o.TLS == nil {
 		return nc, nil
@@ -160,7 +169,7 @@ func open(ctx context.Context, o *Options) (net.Conn, error) {
 		if errors.Is(err, context.Canceled) {
 			return nil, fmt.Errorf("broker %s: %w", o.Address, err)
 		}
-		return nil, insecure(o.Address, err)
+		return nil, insecure(o.Address, err, o.TLS)
 	}
 	return secure, nil
 }

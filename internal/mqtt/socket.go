@@ -49,6 +49,7 @@ type socket struct {
 	queue   []byte
 	closeBy time.Time     // set by Close: when the flush must be over
 	err     error         // why it was aborted
+	broken  error         // what Read met
 	room    chan struct{} // closed and replaced when the queue shrinks
 }
 
@@ -204,7 +205,19 @@ func (s *socket) Read(p []byte) (int, error) {
 	case !s.closeBy.IsZero():
 		return 0, net.ErrClosed
 	}
+	s.broken = err
 	return 0, err
+}
+
+// cause gives what Read met, if anything, instead of what the library made of
+// it.
+func (s *socket) cause(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
+	return err
 }
 
 // SetDeadline sets the read deadline. Writes have their own.
