@@ -20,35 +20,46 @@ const stopGrace = time.Second
 func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	u := &runningUplink{cfg: cfg.Uplink, secrets: uplinkDates(cfg.Uplink)}
 	a.uplink = u
-	options, err := a.mqttOptions(cfg.Uplink)
+	options, paths, err := a.mqttOptions(cfg.Uplink)
 	if err != nil {
 		u.err = err
 		a.log.Error("the uplink cannot start; readings wait in the buffer", "error", err)
 		return
 	}
 	u.uplink = uplink.New(uplink.Config{
-		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options,
+		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options, Paths: paths,
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
 		StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }
 
-func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, error) {
-	address, secure, err := mqtt.ParseURL(c.Broker)
-	if err != nil {
-		return mqtt.Options{}, fmt.Errorf("uplink.broker: %w", err)
+func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, error) {
+	ways := c.Interfaces
+	if len(ways) == 0 {
+		ways = []string{""}
 	}
-	o := mqtt.Options{Address: address, ClientID: c.ClientID, Username: c.Username, KeepAlive: c.KeepAlive}
-	if o.Password, err = c.Password.Resolve(a.opts.Getenv, os.ReadFile); err != nil {
-		return o, fmt.Errorf("uplink.password: %w", err)
-	}
-	if secure {
-		if o.TLS, err = (mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}).Config(); err != nil {
-			return o, fmt.Errorf("uplink: %w", err)
+	var paths []uplink.Path
+	for _, way := range ways {
+		for _, broker := range c.Brokers {
+			address, _, err := mqtt.ParseURL(broker)
+			if err != nil {
+				return mqtt.Options{}, nil, fmt.Errorf("uplink.broker: %w", err)
+			}
+			paths = append(paths, uplink.Path{Address: address, Interface: way})
 		}
 	}
-	return o, nil
+	o := mqtt.Options{ClientID: c.ClientID, Username: c.Username, KeepAlive: c.KeepAlive}
+	var err error
+	if o.Password, err = c.Password.Resolve(a.opts.Getenv, os.ReadFile); err != nil {
+		return o, nil, fmt.Errorf("uplink.password: %w", err)
+	}
+	if c.TLS() {
+		if o.TLS, err = (mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}).Config(); err != nil {
+			return o, nil, fmt.Errorf("uplink: %w", err)
+		}
+	}
+	return o, paths, nil
 }
 
 // uplinkDates tells one state of the uplink's secret files from another.

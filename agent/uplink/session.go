@@ -30,6 +30,7 @@ type session struct {
 
 	mail      *mailbox
 	heard     chan error // how subscribing went
+	search    *search    // for a better path
 	told      []byte     // the state as published
 	repair    *message   // cut for the fog and not yet published
 	repairing bool       // a message of repair has no PUBACK yet
@@ -52,15 +53,23 @@ func (s *session) run(ctx context.Context) error {
 	var hearing sync.WaitGroup
 	defer hearing.Wait() // it ends with the connection
 	hearing.Go(func() { s.heard <- s.conn.SubscribeAll(ctx, s.u.filters(), s.mail.put) })
+	s.search = s.u.newSearch(ctx, s.u.path)
 	err := s.loop(ctx)
-	if ctx.Err() == nil {
+	if l := s.search.end(); l != nil {
+		s.u.found, err = l, errMoved
+	}
+	switch {
+	case ctx.Err() == nil && errors.Is(err, errMoved):
+		s.stop(ctx, errMoved)
+	case ctx.Err() == nil:
 		s.conn.Abort(err)
 		<-s.conn.Done()
 		if !errors.Is(err, errStore) {
 			err = s.conn.Err() // the same with the broker's address
 		}
-	} else {
-		err = s.stop(ctx)
+	default:
+		s.stop(ctx, errStopped)
+		err = nil
 	}
 	lost := make(map[*lane][]*message)
 	for _, m := range s.flight {
@@ -125,6 +134,9 @@ func (s *session) wait(ctx context.Context) error {
 		return s.collect()
 	case <-s.mail.kick:
 		return s.hear()
+	case l := <-s.search.found:
+		s.search.found <- l // run takes it
+		return errMoved
 	case err := <-s.heard:
 		s.u.hears(err)
 	case <-s.u.cfg.Wake:
@@ -350,10 +362,10 @@ var errStopped = errors.New("stopped")
 // stop ends the connection in order: PUBACKs of what is under way, offline on
 // the state topic, DISCONNECT. When that takes longer than StopGrace the
 // connection is cut, and the broker publishes the will.
-func (s *session) stop(ctx context.Context) error {
+func (s *session) stop(ctx context.Context, why error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.u.cfg.StopGrace)
 	defer cancel()
-	err := s.publish(ctx, s.state(offline(errStopped.Error())))
+	err := s.publish(ctx, s.state(offline(why.Error())))
 	for err == nil && len(s.flight) > 0 {
 		select {
 		case <-s.flight[0].token.Done():
@@ -365,11 +377,10 @@ func (s *session) stop(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		s.conn.Abort(errStopped)
+		s.conn.Abort(why)
 		<-s.conn.Done()
 		s.u.cfg.Log.Warn("uplink stopped with messages under way", "messages", len(s.flight), "error", err)
-		return nil
+		return
 	}
 	s.conn.Close()
-	return nil
 }

@@ -61,8 +61,13 @@ type Config struct {
 	Gateway meter.ID
 	Version string // of the program, for the state topic
 	// MQTT says how to connect. Will is set here, and ClientID when empty.
-	MQTT  mqtt.Options
-	Store store
+	MQTT mqtt.Options
+	// Paths are the ways to the fog, the preferred one first; none is
+	// MQTT.Address and MQTT.Interface alone. One that works is kept, and left
+	// for one before it after ReturnAfter or so.
+	Paths       []Path
+	ReturnAfter time.Duration
+	Store       store
 	// Wake tells that rows were stored. What was there before is found anyway.
 	Wake       <-chan struct{}
 	MaxMessage int           // longest batch in bytes; 0 is DefaultMaxMessage
@@ -78,6 +83,7 @@ type Config struct {
 
 // Stats counts since the start.
 type Stats struct {
+	Path       Path   // in use, or tried next
 	Connected  bool   // a PUBACK has come over the present connection
 	Batches    uint64 // batches sent, repetitions included
 	Rows       uint64 // rows acknowledged by the broker
@@ -106,8 +112,14 @@ type Uplink struct {
 	resends   []*resend  // what the fog asked for, in the order of service
 	backoff   backoff.Backoff
 	connects  int
-	kind      error // of the error that was logged last, nil while up
-	deaf      error // why the fog cannot be heard
+
+	path        int           // of Paths: in use, or tried next
+	tried       int           // paths that failed since one worked
+	found       *link         // to a better path, dialed already
+	returnAfter time.Duration // grown, while better paths turn out not to last
+
+	kind error // of the error that was logged last, nil while up
+	deaf error // why the fog cannot be heard
 
 	mu    sync.Mutex
 	stats Stats
@@ -120,6 +132,10 @@ func New(c Config) *Uplink {
 	def(&c.MinPause, DefaultMinPause)
 	def(&c.MaxPause, DefaultMaxPause)
 	def(&c.FogPatience, DefaultFogPatience)
+	def(&c.ReturnAfter, DefaultReturnAfter)
+	if len(c.Paths) == 0 {
+		c.Paths = []Path{{c.MQTT.Address, c.MQTT.Interface}}
+	}
 	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
 	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
@@ -156,10 +172,18 @@ func (u *Uplink) count(f func(*Stats)) {
 func (u *Uplink) Run(ctx context.Context) error {
 	u.load()
 	for ctx.Err() == nil {
-		if err := u.once(ctx); ctx.Err() == nil {
-			u.down(err)
+		u.count(func(s *Stats) { s.Path = u.cfg.Paths[u.path] })
+		worked, err := u.once(ctx)
+		if errors.Is(err, errMoved) || ctx.Err() != nil {
+			continue
+		}
+		u.down(err)
+		if u.failed(worked) {
 			_ = u.backoff.Wait(ctx) // the loop sees its only error
 		}
+	}
+	if u.found != nil {
+		u.found.conn.Close()
 	}
 	u.count(func(s *Stats) { s.Connected = false })
 	return nil
@@ -186,21 +210,32 @@ func (u *Uplink) load() {
 	}
 }
 
-// once is one connection, from dialing to its end.
-func (u *Uplink) once(ctx context.Context) error {
-	mail := newMailbox()
-	o := u.cfg.MQTT
-	o.Handler = mail.put
-	conn, err := mqtt.Dial(ctx, o)
-	if err != nil {
-		return err
+// once is one connection, from dialing to its end; worked says that a PUBACK
+// came over it.
+func (u *Uplink) once(ctx context.Context) (worked bool, err error) {
+	l := u.found
+	if u.found = nil; l == nil {
+		if l, err = u.dial(ctx, u.path); err != nil {
+			return false, err
+		}
 	}
+	u.path = l.path
+	u.count(func(s *Stats) { s.Path = u.cfg.Paths[u.path] })
 	u.connects++
 	if u.connects > 1 {
 		u.count(func(s *Stats) { s.Reconnects++ })
 	}
-	s := &session{u: u, conn: conn, mail: mail, announced: map[batch.Hash]bool{}}
-	return s.run(ctx)
+	began := time.Now()
+	s := &session{u: u, conn: l.conn, mail: l.mail, announced: map[batch.Hash]bool{}}
+	err = s.run(ctx)
+	switch {
+	case l.path > 0: // on a better one it did not last
+	case time.Since(began) >= steady:
+		u.returnAfter = 0
+	default:
+		u.returnAfter = min(2*max(u.returnAfter, u.cfg.ReturnAfter), maxReturn)
+	}
+	return s.up, err
 }
 
 // up tells that the connection works: a PUBACK has come.
@@ -209,7 +244,7 @@ func (u *Uplink) up() {
 	u.kind = nil
 	u.count(func(s *Stats) { s.Connected = true })
 	u.troubles()
-	u.cfg.Log.Info("uplink up", "broker", u.cfg.MQTT.Address)
+	u.cfg.Log.Info("uplink up", "broker", u.cfg.Paths[u.path].String())
 }
 
 // down tells that there is no connection: once, and again when the kind of
