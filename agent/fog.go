@@ -29,7 +29,7 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	u.uplink = uplink.New(uplink.Config{
 		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options, Paths: paths,
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
-		StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Log: a.log,
+		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }
@@ -49,7 +49,7 @@ func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, erro
 			paths = append(paths, uplink.Path{Address: address, Interface: way})
 		}
 	}
-	o := mqtt.Options{ClientID: c.ClientID, Username: c.Username, KeepAlive: c.KeepAlive}
+	o := mqtt.Options{ClientID: c.ClientID, Username: c.Username}
 	var err error
 	if o.Password, err = c.Password.Resolve(a.opts.Getenv, os.ReadFile); err != nil {
 		return o, nil, fmt.Errorf("uplink.password: %w", err)

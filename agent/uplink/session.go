@@ -28,15 +28,20 @@ type session struct {
 	up        bool                // a PUBACK has come
 	retry     time.Time           // when to look again at lanes with a fault
 
-	mail      *mailbox
-	heard     chan error // how subscribing went
-	search    *search    // for a better path
-	told      []byte     // the state as published
-	repair    *message   // cut for the fog and not yet published
-	repairing bool       // a message of repair has no PUBACK yet
-	repairAt  time.Time  // when the next may go out
-	asked     bool       // the fog wants the catalogue
-	askedAt   time.Time  // when it last got it
+	mail   *mailbox
+	heard  chan error // how subscribing went
+	search *search    // for a better path
+
+	rested    time.Duration // before stirred nothing passed, and nothing has come since; 0 is not so
+	stirred   time.Time
+	pong      <-chan struct{} // of a ping, sent at pinged; nil when none is under way
+	pinged    time.Time
+	told      []byte    // the state as published
+	repair    *message  // cut for the fog and not yet published
+	repairing bool      // a message of repair has no PUBACK yet
+	repairAt  time.Time // when the next may go out
+	asked     bool      // the fog wants the catalogue
+	askedAt   time.Time // when it last got it
 }
 
 // sent is a message under way.
@@ -62,6 +67,9 @@ func (s *session) run(ctx context.Context) error {
 	case ctx.Err() == nil && errors.Is(err, errMoved):
 		s.stop(ctx, errMoved)
 	case ctx.Err() == nil:
+		if s.rested > 0 {
+			s.u.rest.died(s.rested, time.Now())
+		}
 		s.conn.Abort(err)
 		<-s.conn.Done()
 		if !errors.Is(err, errStore) {
@@ -101,6 +109,7 @@ func (s *session) loop(ctx context.Context) error {
 		if err := s.wait(ctx); err != nil {
 			return err
 		}
+		s.listen(time.Now())
 		if err := s.tell(ctx); err != nil {
 			return err
 		}
@@ -134,6 +143,8 @@ func (s *session) wait(ctx context.Context) error {
 		return s.collect()
 	case <-s.mail.kick:
 		return s.hear()
+	case <-s.pong:
+		s.pong = nil
 	case l := <-s.search.found:
 		s.search.found <- l // run takes it
 		return errMoved
@@ -147,6 +158,10 @@ func (s *session) wait(ctx context.Context) error {
 		if len(s.flight) > 0 && !now.Before(s.overdue()) {
 			return fmt.Errorf("no PUBACK for %v", now.Sub(s.pace.lastAck).Round(time.Second))
 		}
+		if s.pong != nil && !now.Before(s.pinged.Add(s.pace.patience())) {
+			return fmt.Errorf("no answer to a ping for %v, after %v without traffic", now.Sub(s.pinged).Round(time.Second), s.rested.Round(time.Second))
+		}
+		s.prove(now)
 		s.u.doubts(now)
 	}
 	return nil
@@ -164,8 +179,13 @@ func (s *session) next() time.Time {
 			first = t
 		}
 	}
-	if len(s.flight) > 0 {
+	switch {
+	case len(s.flight) > 0:
 		sooner(s.overdue())
+	case s.pong != nil:
+		sooner(s.pinged.Add(s.pace.patience()))
+	default:
+		sooner(s.quiet())
 	}
 	if s.retry.After(now) {
 		sooner(s.retry)
@@ -291,6 +311,7 @@ func (s *session) state(payload []byte) *message {
 }
 
 func (s *session) publish(ctx context.Context, m *message) error {
+	s.stir(time.Now())
 	mark := s.pace.sent(time.Now(), m.size())
 	token, err := s.conn.Publish(ctx, m.topic, m.retained, m.payload)
 	if err != nil {
@@ -352,6 +373,7 @@ func (s *session) confirmed(m *message) error {
 	default:
 	}
 	s.u.count(func(st *Stats) {
+		st.Rest = s.u.rest.limit()
 		st.Window, st.Rate, st.Puback = s.pace.window(), s.pace.rate(), s.pace.smoothed
 	})
 	return nil

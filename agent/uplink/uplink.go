@@ -71,6 +71,7 @@ type Config struct {
 	// Wake tells that rows were stored. What was there before is found anyway.
 	Wake       <-chan struct{}
 	MaxMessage int           // longest batch in bytes; 0 is DefaultMaxMessage
+	KeepAlive  time.Duration // the first, 0 is DefaultKeepAlive; it adapts itself
 	StopGrace  time.Duration // how long a stop waits for PUBACKs
 	MinPause   time.Duration // between attempts to connect; jittered, doubling
 	MaxPause   time.Duration
@@ -97,6 +98,7 @@ type Stats struct {
 	// Err is why there is no connection, or why a lane cannot be sent over it;
 	// nil when all is well.
 	Err    error
+	Rest   time.Duration // that a connection is left before it is proven
 	Window int           // bytes that may be under way
 	Rate   float64       // of the link as measured, bytes a second; 0 is not known
 	Puback time.Duration // from publishing to PUBACK, smoothed
@@ -112,6 +114,8 @@ type Uplink struct {
 	resends   []*resend  // what the fog asked for, in the order of service
 	backoff   backoff.Backoff
 	connects  int
+
+	rest rest
 
 	path        int           // of Paths: in use, or tried next
 	tried       int           // paths that failed since one worked
@@ -136,10 +140,15 @@ func New(c Config) *Uplink {
 	if len(c.Paths) == 0 {
 		c.Paths = []Path{{c.MQTT.Address, c.MQTT.Interface}}
 	}
+	def(&c.KeepAlive, DefaultKeepAlive)
+	def(&c.MQTT.KeepAlive, max(MostKeepAlive, c.KeepAlive))
+	def(&c.MQTT.SendBuffer, sendBuffer)
+	def(&c.MQTT.ReceiveBuffer, sendBuffer)
+	c.MQTT.OwnPings = true
 	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
 	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
-	u := &Uplink{cfg: c, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
+	u := &Uplink{cfg: c, rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
 		u.lanes = append(u.lanes, &lane{id: id, fog: patience{base: c.FogPatience}})
 	}
@@ -240,6 +249,7 @@ func (u *Uplink) once(ctx context.Context) (worked bool, err error) {
 
 // up tells that the connection works: a PUBACK has come.
 func (u *Uplink) up() {
+	u.rest.back(time.Now())
 	u.backoff.Reset()
 	u.kind = nil
 	u.count(func(s *Stats) { s.Connected = true })

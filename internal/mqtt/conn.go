@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
@@ -25,6 +26,17 @@ func (c *Conn) Err() error {
 		return nil
 	}
 }
+
+// Ping asks the broker for a sign of life. What it gives is closed when that
+// is there; nobody watches that it comes, as for KeepAlive.
+func (c *Conn) Ping() <-chan struct{} { return c.socket.ping() }
+
+// Said is when the network last took something from us, Heard when it last
+// gave us something; at first both are when the connection was made.
+func (c *Conn) Said() time.Time { return time.Unix(0, c.socket.said.Load()) }
+
+// Heard is explained at Said.
+func (c *Conn) Heard() time.Time { return time.Unix(0, c.socket.heard.Load()) }
 
 // Abort ends the connection at once, without a DISCONNECT: the broker
 // publishes the will. Err gives reason. It does not wait; Done does.

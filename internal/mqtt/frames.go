@@ -19,6 +19,7 @@ const (
 // The zero value with max set stands before the first packet.
 type frames struct {
 	asked  int // filters of the last SUBSCRIBE; 0 is 1
+	pongs  int // PINGRESPs that were seen
 	max    int // longest packet body, in bytes
 	kind   byte
 	head   int // bytes of the fixed header that were seen
@@ -42,7 +43,7 @@ func (f *frames) check(p []byte) error {
 			p, f.seen = p[n:], f.seen+n
 		}
 		if f.head < 0 && f.seen == f.length {
-			*f = frames{max: f.max, asked: f.asked}
+			*f = frames{max: f.max, asked: f.asked, pongs: f.pongs}
 		}
 	}
 	return nil
@@ -69,6 +70,9 @@ func (f *frames) header(b byte) error {
 		return nil
 	}
 	f.head = -1
+	if f.kind == typePingresp {
+		f.pongs++
+	}
 	switch {
 	case f.kind == typePublish && f.length > f.max:
 		return fmt.Errorf("the broker sent a message of %d bytes, more than %d", f.length, f.max)

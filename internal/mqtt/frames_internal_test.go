@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
@@ -40,6 +41,10 @@ func TestFramesRefuseWhatTheLibraryDoesNotSurvive(t *testing.T) {
 			if (err == nil) != c.ok {
 				t.Errorf("%s in steps of %d: %v", name, step, err)
 			}
+			if strings.Contains(name, "pingresp") != (f.pongs == 1) {
+				t.Errorf("%s in steps of %d: %d PINGRESPs", name, step, f.pongs)
+			}
+			f.pongs = 0
 			if c.ok && f != (frames{max: 1000, asked: c.asked}) {
 				t.Errorf("%s in steps of %d: not at the end of a packet: %+v", name, step, f)
 			}

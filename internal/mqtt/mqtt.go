@@ -55,7 +55,10 @@ type Options struct {
 	Will       *Message      // published by the broker when the connection is lost
 	Handler    func(Message) // takes what no Subscribe of this Conn asked for; may be nil
 
-	KeepAlive      time.Duration // 0 is DefaultKeepAlive; whole seconds
+	KeepAlive time.Duration // 0 is DefaultKeepAlive; whole seconds
+	// OwnPings says that the caller calls Ping, at least every KeepAlive, and
+	// looks for the answers. Otherwise the connection does.
+	OwnPings       bool
 	ConnectTimeout time.Duration // for connecting, securing and CONNACK together
 	WriteTimeout   time.Duration // for 2 KiB to be taken by the network
 	MaxInbound     int           // longest message taken from the broker, in bytes
@@ -187,6 +190,10 @@ func (c *Conn) pahoOptions(o *Options) *paho.ClientOptions {
 	p.SetAutoReconnect(false)
 	p.SetConnectRetry(false)
 	p.SetKeepAlive(o.KeepAlive)
+	if o.OwnPings {
+		p.SetKeepAlive(0) // the library would announce no keep-alive then
+		c.socket.announce = uint16(o.KeepAlive / time.Second)
+	}
 	// Long enough for a link with a full queue, and a cell reselection.
 	p.SetPingTimeout(min(max(o.KeepAlive/2, 10*time.Second), time.Minute))
 	p.SetConnectTimeout(o.ConnectTimeout)

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -41,11 +42,15 @@ type socket struct {
 	writeTimeout time.Duration
 	inbound      frames        // of the reader alone
 	asked        atomic.Int32  // filters of the last SUBSCRIBE
+	announce     uint16        // keep-alive to write into the CONNECT, in seconds; 0 leaves it; under mu
 	stopped      chan struct{} // closed when the writing goroutine has ended
 
 	kick chan struct{} // has room for one: something for the writing goroutine
 
+	said, heard atomic.Int64 // when the network last took or gave something, in nanoseconds
+
 	mu      sync.Mutex
+	pong    chan struct{} // closed and replaced at a PINGRESP
 	queue   []byte
 	closeBy time.Time     // set by Close: when the flush must be over
 	err     error         // why it was aborted
@@ -58,8 +63,10 @@ type socket struct {
 func newSocket(nc net.Conn, writeTimeout time.Duration, maxInbound int) *socket {
 	s := &socket{
 		Conn: nc, writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
-		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}),
+		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}), pong: make(chan struct{}),
 	}
+	s.said.Store(time.Now().UnixNano())
+	s.heard.Store(time.Now().UnixNano())
 	go s.writeLoop()
 	return s
 }
@@ -77,6 +84,9 @@ func (s *socket) writeLoop() {
 			continue
 		}
 		n, err := s.Conn.Write(data)
+		if n > 0 {
+			s.said.Store(time.Now().UnixNano())
+		}
 		s.mu.Lock()
 		s.queue = s.queue[n:]
 		close(s.room)
@@ -175,9 +185,36 @@ func (s *socket) Write(p []byte) (int, error) {
 	case len(s.queue)+len(p) > maxQueued:
 		return 0, errQueueFull
 	}
+	from := len(s.queue)
 	s.queue = append(s.queue, p...)
+	if s.announce > 0 {
+		announce(s.queue[from:], s.announce)
+		s.announce = 0
+	}
 	s.wake()
 	return len(p), nil
+}
+
+// announce writes a keep-alive into a CONNECT (MQTT 3.1.1, 3.1.2).
+func announce(connect []byte, seconds uint16) {
+	at := 1
+	for at < len(connect) && connect[at]&0x80 != 0 { // the length
+		at++
+	}
+	at += 1 + 6 + 1 + 1 // protocol name, level, flags
+	if len(connect) >= at+2 && connect[0] == 0x10 {
+		binary.BigEndian.PutUint16(connect[at:], seconds)
+	}
+}
+
+// ping asks the broker for a sign of life, and gives what is closed when it
+// comes.
+func (s *socket) ping() <-chan struct{} {
+	s.mu.Lock()
+	pong := s.pong
+	s.mu.Unlock()
+	_, _ = s.Write([]byte{0xC0, 0}) // a socket that takes nothing is ending, and says so itself
+	return pong
 }
 
 // queued gives the bytes that wait to be written, and a channel that is closed
@@ -191,8 +228,15 @@ func (s *socket) queued() (int, <-chan struct{}) {
 func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if err == nil {
+		s.heard.Store(time.Now().UnixNano())
 		s.inbound.asked = int(s.asked.Load())
-		err = s.inbound.check(p[:n])
+		pongs := s.inbound.pongs
+		if err = s.inbound.check(p[:n]); s.inbound.pongs != pongs {
+			s.mu.Lock()
+			close(s.pong)
+			s.pong = make(chan struct{})
+			s.mu.Unlock()
+		}
 	}
 	if err == nil {
 		return n, nil
