@@ -84,7 +84,7 @@ gateway: gw1
 buffer: {path: %s}
 control: {socket: %s}
 intake: {window: 200ms}
-uplink: {broker: "tcp://%s"}
+uplink: {broker: "tcp://%s", start_jitter: 0s}
 groups:
   now: {lane: instant, every: 1s, channels: [1-0:1.8.0, 1-0:32.7.0]}
   load: {lane: interval, every: 5s, profile: 1-0:99.1.0}

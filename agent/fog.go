@@ -2,12 +2,16 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"gridgate/agent/uplink"
 	"gridgate/configs"
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
 
@@ -32,6 +36,45 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
+}
+
+func schedules(c configs.Schedules) (all [meter.Instant + 1]uplink.Schedule) {
+	for _, lane := range meter.Lanes() {
+		s := c.Of(lane)
+		all[lane].Latency = s.Latency
+		for _, w := range s.Windows {
+			all[lane].Windows = append(all[lane].Windows, uplink.Window(w))
+		}
+	}
+	return all
+}
+
+// ledger keeps what the uplink spent, in the directory of that name. It is
+// made only where there is a budget.
+type ledger string
+
+func (l ledger) path() string { return filepath.Join(string(l), "uplink.json") }
+
+func (l ledger) Load() ([]byte, error) {
+	b, err := os.ReadFile(l.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// Save replaces the file. A power cut leaves the old one or the new one.
+func (l ledger) Save(b []byte) error {
+	next := l.path() + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(next, l.path())
 }
 
 func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, error) {

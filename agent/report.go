@@ -67,6 +67,10 @@ func (a *Agent) reportUplink() status.Uplink {
 		}
 		out.Connected, out.Batches, out.Rows, out.Bytes = s.Connected, s.Batches, s.Rows, s.Bytes
 		out.Reconnects, out.Error = s.Reconnects, text(s.Err)
+		out.Day, out.Month, out.Withheld = s.DayBytes, s.MonthBytes, s.Withheld
+		for _, lane := range s.Unconfirmed {
+			out.Unconfirmed = append(out.Unconfirmed, lane.String())
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"fmt"
+	"time"
 
 	"gridgate/agent/batch"
 	"gridgate/internal/meter"
@@ -55,8 +56,10 @@ type lane struct {
 	published uint64
 	// turn counts how often it began again at an earlier number. A PUBACK of an
 	// earlier turn says nothing of this one.
-	turn int
-	fog  patience
+	turn    int
+	fog     patience
+	company company
+	heldTo  time.Time // when its schedule lets it be sent, zero when nothing waits for it
 }
 
 // cut makes a message of the rows behind after, up to number through, of at

@@ -63,6 +63,9 @@ func (s *session) mend() *message {
 	}
 	for len(u.resends) > 0 {
 		r := u.resends[0]
+		if u.waits(r.lane.id) {
+			return nil
+		}
 		limit := s.pace.message(u.cfg.MaxMessage)
 		if r.probe {
 			// Not the very message that went out before: so a confirmation of

@@ -110,6 +110,7 @@ func (s *session) loop(ctx context.Context) error {
 			return err
 		}
 		s.listen(time.Now())
+		s.u.settle(time.Now())
 		if err := s.tell(ctx); err != nil {
 			return err
 		}
@@ -196,7 +197,13 @@ func (s *session) next() time.Time {
 	if len(s.u.resends) > 0 && s.repairAt.After(now) {
 		sooner(s.repairAt)
 	}
+	if s.u.withheld {
+		sooner(s.u.spending.to)
+	}
 	for _, l := range s.u.lanes {
+		if l.heldTo.After(now) {
+			sooner(l.heldTo)
+		}
 		if !l.fog.since.IsZero() {
 			sooner(l.fog.until())
 		}
@@ -229,6 +236,7 @@ func (s *session) fill(ctx context.Context) error {
 			s.sentAgain(m)
 			continue
 		}
+		s.u.serve(m)
 		m.lane.ready = m.lane.ready[1:]
 		m.lane.sent = max(m.lane.sent, m.last)
 	}
@@ -237,7 +245,7 @@ func (s *session) fill(ctx context.Context) error {
 // choose gives the message to send now, nil when there is none or the window
 // is full. It stays where it is until it is published.
 func (s *session) choose() *message {
-	for i, l := range s.u.lanes {
+	for i, l := range s.order() {
 		room := s.pace.window() - s.pace.flight
 		if i == 0 {
 			room += minMessage // the most important lane need not wait for a PUBACK
@@ -250,7 +258,7 @@ func (s *session) choose() *message {
 				return m
 			}
 		}
-		if l.stalled() {
+		if l.stalled() || s.u.waits(l.id) {
 			continue
 		}
 		if len(l.ready) == 0 {
@@ -263,13 +271,45 @@ func (s *session) choose() *message {
 	return nil
 }
 
+// owing is how many bytes of alarms go out before a bill that waits.
+const owing = 8 * minMessage
+
+// order gives the lanes in the order of service: by importance, but for a bill
+// after so many alarms.
+func (s *session) order() []*lane {
+	u := s.u
+	if u.owed < owing {
+		return u.lanes
+	}
+	order := slices.Clone(u.lanes)
+	order[meter.Alarm], order[meter.Billing] = order[meter.Billing], order[meter.Alarm]
+	return order
+}
+
+// serve notes what was sent, for the floor of the billing lane.
+func (u *Uplink) serve(m *message) {
+	bills := u.lanes[meter.Billing]
+	switch {
+	case m.lane.id == meter.Billing:
+		u.owed = 0
+	case m.lane.id == meter.Alarm && (len(bills.ready) > 0 || !bills.empty && u.cfg.Store.Last(meter.Billing) > bills.taken):
+		u.owed += m.size()
+	default:
+	}
+}
+
 // prepare cuts a lane's next message. A lane that cannot be read does not stop
 // the others.
 func (s *session) prepare(l *lane) {
 	if l.empty || l.fault != nil && time.Now().Before(s.retry) {
 		return
 	}
-	m, err := s.u.cut(l, l.taken, math.MaxUint64, s.pace.message(s.u.cfg.MaxMessage))
+	limit := s.pace.message(s.u.cfg.MaxMessage)
+	held, until := s.u.held(l, time.Now(), l.fullMessage(limit))
+	if l.heldTo = until; held {
+		return
+	}
+	m, err := s.u.cut(l, l.taken, math.MaxUint64, limit)
 	switch {
 	case err != nil:
 		if l.fault == nil {
@@ -277,7 +317,7 @@ func (s *session) prepare(l *lane) {
 		}
 		s.retry = time.Now().Add(laneRetry)
 	case m == nil:
-		l.empty = true
+		l.emptied()
 	default:
 		l.ready = append(l.ready, m)
 		l.taken = m.last

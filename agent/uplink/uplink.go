@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -78,6 +79,14 @@ type Config struct {
 	// FogConfirms keeps rows in the queue until the fog says that it has them.
 	// FogPatience is how long that may take before a row is sent again.
 	FogConfirms bool
+	// Budget bounds what is spent, Ledger keeps it over restarts and may be nil.
+	Budget Budget
+	Ledger Ledger
+	// Schedules say when each lane is sent, in TimeZone; nil is UTC.
+	Schedules [meter.Instant + 1]Schedule
+	TimeZone  *time.Location
+	// StartJitter is what the first connection waits a random part of.
+	StartJitter time.Duration
 	FogPatience time.Duration
 	Log         *slog.Logger
 }
@@ -91,6 +100,9 @@ type Stats struct {
 	Bytes      uint64 // bytes published, with topics and MQTT's headers
 	Reconnects uint64 // connections after the first
 	Resent     uint64 // rows sent again because the fog asked, or did not confirm
+	DayBytes   int64  // spent today and this month, with a Budget
+	MonthBytes int64
+	Withheld   bool   // the budget is spent: interval and instant wait
 	Ignored    uint64 // messages of the fog that were foreign, impossible or unreadable
 	// Unconfirmed are the lanes of which the fog confirms nothing, though the
 	// broker has acknowledged rows for longer than FogPatience.
@@ -116,6 +128,12 @@ type Uplink struct {
 	connects  int
 
 	rest rest
+
+	traffic  *mqtt.Traffic
+	spending spending
+	withheld bool
+	spread   float64 // this gateway's place among others, 0 to 1
+	owed     int     // bytes of alarms sent while bills waited
 
 	path        int           // of Paths: in use, or tried next
 	tried       int           // paths that failed since one worked
@@ -144,11 +162,15 @@ func New(c Config) *Uplink {
 	def(&c.MQTT.KeepAlive, max(MostKeepAlive, c.KeepAlive))
 	def(&c.MQTT.SendBuffer, sendBuffer)
 	def(&c.MQTT.ReceiveBuffer, sendBuffer)
+	if c.TimeZone == nil {
+		c.TimeZone = time.UTC
+	}
+	c.MQTT.Traffic = new(mqtt.Traffic)
 	c.MQTT.OwnPings = true
 	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
 	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
-	u := &Uplink{cfg: c, rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
+	u := &Uplink{cfg: c, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
 		u.lanes = append(u.lanes, &lane{id: id, fog: patience{base: c.FogPatience}})
 	}
@@ -180,6 +202,14 @@ func (u *Uplink) count(f func(*Stats)) {
 // offline on the state topic, and returns nil.
 func (u *Uplink) Run(ctx context.Context) error {
 	u.load()
+	u.loadSpending(time.Now())
+	u.settle(time.Now())
+	start := time.NewTimer(time.Duration(u.spread * float64(u.cfg.StartJitter)))
+	defer start.Stop()
+	select {
+	case <-start.C:
+	case <-ctx.Done():
+	}
 	for ctx.Err() == nil {
 		u.count(func(s *Stats) { s.Path = u.cfg.Paths[u.path] })
 		worked, err := u.once(ctx)
@@ -187,6 +217,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			continue
 		}
 		u.down(err)
+		u.settle(time.Now())
 		if u.failed(worked) {
 			_ = u.backoff.Wait(ctx) // the loop sees its only error
 		}
@@ -194,6 +225,8 @@ func (u *Uplink) Run(ctx context.Context) error {
 	if u.found != nil {
 		u.found.conn.Close()
 	}
+	u.settle(time.Now())
+	u.saveSpending(time.Now())
 	u.count(func(s *Stats) { s.Connected = false })
 	return nil
 }
@@ -215,6 +248,7 @@ func (u *Uplink) load() {
 	for _, l := range u.lanes {
 		l.taken = u.cfg.Store.Acked(l.id)
 		l.published = l.taken
+		l.company.draining = true       // what is there has waited already
 		l.sent = u.cfg.Store.Last(l.id) // the process before may have sent all of it
 	}
 }
@@ -318,17 +352,24 @@ func (u *Uplink) online() []byte {
 	b := append([]byte(nil), `{"state":"online","version":`...)
 	b = meter.AppendJSONString(b, u.cfg.Version)
 	b = fmt.Appendf(b, `,"epoch":"%016x"`, u.cfg.Store.Epoch())
-	sep := `,"unconfirmed":[`
+	b = u.lanesWith(b, "unconfirmed", func(l *lane) bool { return l.fog.doubt })
+	b = u.lanesWith(b, "withheld", func(l *lane) bool { return u.waits(l.id) })
+	return append(b, '}')
+}
+
+// lanesWith appends the names of the lanes of which is says so, if any.
+func (u *Uplink) lanesWith(b []byte, name string, is func(*lane) bool) []byte {
+	sep := fmt.Sprintf(`,"%s":["`, name)
 	for _, l := range u.lanes {
-		if l.fog.doubt {
-			b = fmt.Appendf(b, `%s"%s"`, sep, l.id)
-			sep = ","
+		if is(l) {
+			b = append(append(append(b, sep...), l.id.String()...), '"')
+			sep = `,"`
 		}
 	}
-	if sep == "," {
+	if sep == `,"` {
 		b = append(b, ']')
 	}
-	return append(b, '}')
+	return b
 }
 
 func offline(reason string) []byte {

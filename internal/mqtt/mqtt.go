@@ -70,6 +70,8 @@ type Options struct {
 	// Interface is the way out of this machine: a network device or an address
 	// of its own; "" leaves it to the system's routes.
 	Interface string
+	// Traffic counts what the connection costs; nil counts nothing.
+	Traffic *Traffic
 	// Dial opens the network connection; nil is a plain dialer over Interface.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -140,6 +142,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 // open opens and secures the network connection.
 func open(ctx context.Context, o *Options) (net.Conn, error) {
 	nc, err := o.Dial(ctx, "tcp", o.Address)
+	o.Traffic.opened(err == nil, o.Address)
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			return nil, fmt.Errorf("broker %s: %w", o.Address, err)
@@ -154,6 +157,7 @@ func open(ctx context.Context, o *Options) (net.Conn, error) {
 			_ = tcp.SetReadBuffer(o.ReceiveBuffer)
 		}
 	}
+	nc = o.Traffic.over(nc)
 	if o.TLS == nil {
 		return nc, nil
 	}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bufio"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -20,6 +21,8 @@ const (
 	// piece is how much goes into one write, and so into one write deadline:
 	// 2 KiB in 15 s is 1 kbit/s, slower than any link that is still useful.
 	piece = 2 << 10
+	// readAhead is how much is taken from the network at a time.
+	readAhead = 1 << 10
 	// flushTime is how long Close waits for what is still queued.
 	flushTime = time.Second
 )
@@ -40,6 +43,7 @@ var (
 type socket struct {
 	net.Conn
 	writeTimeout time.Duration
+	in           *bufio.Reader // of the reader alone: the library reads byte by byte
 	inbound      frames        // of the reader alone
 	asked        atomic.Int32  // filters of the last SUBSCRIBE
 	announce     uint16        // keep-alive to write into the CONNECT, in seconds; 0 leaves it; under mu
@@ -62,7 +66,7 @@ type socket struct {
 // Close or abort; wait for stopped.
 func newSocket(nc net.Conn, writeTimeout time.Duration, maxInbound int) *socket {
 	s := &socket{
-		Conn: nc, writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
+		Conn: nc, in: bufio.NewReaderSize(nc, readAhead), writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
 		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}), pong: make(chan struct{}),
 	}
 	s.said.Store(time.Now().UnixNano())
@@ -226,7 +230,7 @@ func (s *socket) queued() (int, <-chan struct{}) {
 }
 
 func (s *socket) Read(p []byte) (int, error) {
-	n, err := s.Conn.Read(p)
+	n, err := s.in.Read(p)
 	if err == nil {
 		s.heard.Store(time.Now().UnixNano())
 		s.inbound.asked = int(s.asked.Load())
