@@ -154,6 +154,7 @@ type fog struct {
 	last       [4]uint64
 	dups       int
 	longest    int
+	holes      [4]uint64                           // numbers that were declared lost
 	gaps       bool                                // numbers may come late
 	live       bool                                // it is a subscriber: what comes is not marked as retained
 	first      map[meter.Lane]map[uint64]time.Time // when a number came first
@@ -193,6 +194,9 @@ func (f *fog) take(r mqtttest.Received) error {
 		return fmt.Errorf("header %+v on %s", h, r.Topic)
 	}
 	f.longest = max(f.longest, len(r.Payload))
+	for _, hole := range span.Holes {
+		f.holes[h.Lane] += hole.Last - hole.First + 1
+	}
 	i := 0
 	for _, run := range span.Runs {
 		for n := run.First; n < run.First+run.Count; n++ {
