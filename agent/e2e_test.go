@@ -177,6 +177,18 @@ func (r *rig) outageAndKill() {
 	r.link.Set(linktest.Up)
 }
 
+// outage has the link cut, or stalled and going on, for a while.
+func (r *rig) outage(n int) {
+	r.t.Helper()
+	kind := linktest.Cut
+	if n%2 == 1 {
+		kind = linktest.BlackHole
+	}
+	r.link.Set(kind)
+	r.storeMore(50)
+	r.link.Set(linktest.Up)
+}
+
 // settle stops the agent in order and compares what it committed with what the
 // fog has. It gives the rows that the fog has not.
 func (r *rig) settle() (missing []place) {
@@ -219,25 +231,31 @@ func (r *rig) settle() (missing []place) {
 func TestNoCommittedRowIsLost(t *testing.T) {
 	t.Parallel()
 	bin := proctest.Build(t, "gridgate", "metersim")
-	t.Run("two kills, a broker away for ten seconds", func(t *testing.T) {
+	t.Run("ten kills, ten outages, five broker restarts", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, bin, false)
 		r.startAgent()
-		r.deliverMore(200)
-		r.outageAndKill()
-		r.startAgent()
-		r.deliverMore(200)
-		r.mosq.Stop()
-		select {
-		case <-time.After(10 * time.Second):
-		case <-t.Context().Done():
+		for round := range 5 {
+			r.deliverMore(100)
+			r.outageAndKill()
+			r.startAgent()
+			r.deliverMore(50)
+			r.outage(round)
+			r.deliverMore(50)
+			r.agent.Kill() // at any moment
+			r.startAgent()
+			r.deliverMore(50)
+			r.mosq.Stop()
+			if round == 2 {
+				select {
+				case <-time.After(10 * time.Second):
+				case <-t.Context().Done():
+				}
+			}
+			r.storeMore(50)
+			r.mosq.Start()
 		}
-		r.storeMore(100)
-		r.mosq.Start()
-		r.deliverMore(200)
-		r.agent.Kill()
-		r.startAgent()
-		r.deliverMore(200)
+		r.deliverMore(100)
 		if missing := r.settle(); len(missing) > 0 {
 			t.Errorf("%d committed rows were not delivered, the first %v", len(missing), missing[0])
 		}
