@@ -224,13 +224,12 @@ func (w *watch) settle(ctx context.Context, conn *mqtt.Conn) error {
 	}
 	w.mu.Lock()
 	further := w.receiver.Tracker.Settle()
-	failed := w.problem != nil // of the output or of -record: what came is not kept
-	w.mu.Unlock()
-	if failed {
-		return nil
+	if w.problem != nil { // of the output or of -record: what came is not kept
+		further = nil
 	}
+	w.mu.Unlock()
 	for _, s := range further {
-		topic := mqtt.AckTopic(meter.ID(s.Site), meter.ID(s.Gateway), meter.Lane(s.Lane))
+		topic := mqtt.AckTopic(meter.ID(s.Site), meter.ID(s.Gateway), s.Lane)
 		token, err := conn.Publish(ctx, topic, true, mqtt.Confirmation{Epoch: s.Epoch, Sequence: s.Through}.AppendJSON(nil))
 		if err != nil {
 			return err

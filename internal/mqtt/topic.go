@@ -156,8 +156,10 @@ func ParseTopic(s string) (Topic, error) {
 		return Topic{}, fmt.Errorf("topic %q: %w", s, err)
 	}
 	t := Topic{Site: site, Gateway: gateway}
-	kind := map[string]Kind{"up/readings": Readings, "up/catalog": Catalogue, "up/state": State,
-		"down/ack": Acknowledgement, "down/resend": ResendRequest, "down/catalog": CatalogueRequest}[parts[2]+"/"+parts[3]]
+	kind := map[string]Kind{
+		"up/readings": Readings, "up/catalog": Catalogue, "up/state": State,
+		"down/ack": Acknowledgement, "down/resend": ResendRequest, "down/catalog": CatalogueRequest,
+	}[parts[2]+"/"+parts[3]]
 	switch {
 	case (kind == Readings || kind == Acknowledgement || kind == ResendRequest) && len(parts) == 5:
 		lane, err := meter.ParseLane(parts[4])

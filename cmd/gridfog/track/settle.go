@@ -1,7 +1,6 @@
 package track
 
 import (
-	"gridgate/agent/batch"
 	"gridgate/internal/mqtt"
 )
 
@@ -52,6 +51,6 @@ func (r *Receiver) confirmation(topic mqtt.Topic, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	r.Tracker.Confirmed(Stream{string(topic.Site), string(topic.Gateway), c.Epoch, batch.Lane(topic.Lane)}, c.Sequence)
+	r.Tracker.Confirmed(Stream{string(topic.Site), string(topic.Gateway), c.Epoch, topic.Lane}, c.Sequence)
 	return nil
 }
