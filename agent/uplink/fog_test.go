@@ -134,12 +134,12 @@ func TestARefusedPublishIsNoticed(t *testing.T) {
 		s.config.FogConfirms = true
 		var refused atomic.Bool
 		refused.Store(true)
-		sent := 0
+		var sent atomic.Int64
 		s.broker.Lose = func(r mqtttest.Received) bool {
 			if !strings.Contains(r.Topic, "/readings/interval") {
 				return false
 			}
-			sent++
+			sent.Add(1)
 			return refused.Load()
 		}
 		stop := confirm(s, 5*time.Second)
@@ -155,13 +155,13 @@ func TestARefusedPublishIsNoticed(t *testing.T) {
 		if got := string(s.broker.Retained(mqtt.StateTopic("site", "gw"))); !strings.Contains(got, `,"unconfirmed":["interval"]}`) {
 			t.Errorf("the state is %s", got)
 		}
-		before := sent
+		before := sent.Load()
 		for range 48 { // two days: alarms pass, the rest stays in the store
 			time.Sleep(time.Hour)
 			s.store.add(meter.Interval, readings(20)...)
 			s.store.add(meter.Alarm, reading(0))
 		}
-		if n := sent - before; n > 60 {
+		if n := sent.Load() - before; n > 60 {
 			t.Errorf("%d messages into nowhere in two days", n)
 		}
 		time.Sleep(time.Minute)

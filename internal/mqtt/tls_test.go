@@ -309,11 +309,11 @@ func TestTheWayOut(t *testing.T) {
 	for _, way := range []string{"", "lo", "127.0.0.2"} {
 		publish(t, dial(t, mqtt.Options{Address: b.Address, ClientID: "gw", Interface: way, SendBuffer: 8 << 10, ReceiveBuffer: 8 << 10}), "x", false, "y")
 	}
-	var from net.Addr
-	address := serve(t, func(c net.Conn) { from = c.RemoteAddr() })
+	from := make(chan string, 1)
+	address := serve(t, func(c net.Conn) { from <- c.RemoteAddr().String() })
 	_, _ = mqtt.Dial(t.Context(), mqtt.Options{Address: address, ClientID: "gw", Interface: "127.0.0.3"})
-	if from == nil || !strings.HasPrefix(from.String(), "127.0.0.3:") {
-		t.Errorf("it came from %v", from)
+	if got := <-from; !strings.HasPrefix(got, "127.0.0.3:") {
+		t.Errorf("it came from %v", got)
 	}
 	for way, text := range map[string]string{"wwan9": "no such network interface", "192.0.2.77": "the gateway has no such address"} {
 		_, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", Interface: way})
