@@ -184,6 +184,10 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 			pm.Groups = append(pm.Groups, groupOf(g))
 		}
 		a.fromModel(cfg, m, v, &pm)
+		port, node := r.to(m)
+		if pm.Free = port.Settle; node != nil {
+			pm.Visitor = plc.Observe(v, node)
+		}
 		meters = append(meters, pm)
 	}
 	pc := poll.Config{
@@ -229,9 +233,6 @@ func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, r *runningLine) 
 	l, node := r.to(m)
 	dc.Node = node
 	v, err = drivers.Open(dc, l)
-	if err == nil && node != nil {
-		v = plc.Observe(v, node)
-	}
 	return v, state.Credentials(salt, drivers.Place(m.Address), drivers.Shown(secrets)...), err
 }
 

@@ -113,7 +113,7 @@ gateway: gw1
 buffer: {path: %s}
 control: {socket: %s}
 intake: {window: 50ms}
-uplink: {broker: "tcp://%s"}
+uplink: {broker: "tcp://%s", start_jitter: 0s}
 groups:
   fast: {lane: instant, every: 1s, channels: [1-0:32.7.0]}
   slow: {lane: instant, every: 2s, channels: [1-0:32.7.0]}

@@ -77,6 +77,7 @@ type uplinkStore interface {
 	Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error)
 	Ack(lane meter.Lane, through uint64) error
 	Acked(lane meter.Lane) uint64
+	Last(lane meter.Lane) uint64
 	Catalogue() ([]byte, error)
 	SaveCatalogue(ctx context.Context, b []byte) error
 }

@@ -33,6 +33,7 @@ type rig struct {
 	config  string
 	socket  string
 	control bool // run the agent that removes rows too early
+	confirm string
 	agent   *proctest.Process
 }
 
@@ -40,12 +41,17 @@ const meterPassword = "12345678"
 
 func newRig(t *testing.T, bin string, control bool) *rig {
 	t.Helper()
+	return newRigConfirmedBy(t, bin, control, "broker")
+}
+
+func newRigConfirmedBy(t *testing.T, bin string, control bool, confirm string) *rig {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "gg") // t.TempDir is too long for a Unix socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &rig{t: t, dir: dir, bin: bin, control: control, link: linktest.New(linktest.Config{})}
+	r := &rig{t: t, dir: dir, bin: bin, control: control, confirm: confirm, link: linktest.New(linktest.Config{})}
 	dlms, modbus := proctest.FreePorts(t, 10), proctest.FreePorts(t, 5)
 	sim := filepath.Join(bin, "metersim")
 	pty := filepath.Join(r.dir, "rs485")
@@ -84,12 +90,12 @@ gateway: gw1
 buffer: {path: %s}
 control: {socket: %s}
 intake: {window: 200ms}
-uplink: {broker: "tcp://%s"}
+uplink: {broker: "tcp://%s", start_jitter: 0s, confirm: %s}
 groups:
   now: {lane: instant, every: 1s, channels: [1-0:1.8.0, 1-0:32.7.0]}
   load: {lane: interval, every: 5s, profile: 1-0:99.1.0}
 meters:
-`, filepath.Join(r.dir, "buffer"), r.socket, broker)
+`, filepath.Join(r.dir, "buffer"), r.socket, broker, r.confirm)
 	for i := range 10 {
 		access := "client=16"
 		if i >= 5 {
@@ -177,6 +183,18 @@ func (r *rig) outageAndKill() {
 	r.link.Set(linktest.Up)
 }
 
+// outage has the link cut, or stalled and going on, for a while.
+func (r *rig) outage(n int) {
+	r.t.Helper()
+	kind := linktest.Cut
+	if n%2 == 1 {
+		kind = linktest.BlackHole
+	}
+	r.link.Set(kind)
+	r.storeMore(50)
+	r.link.Set(linktest.Up)
+}
+
 // settle stops the agent in order and compares what it committed with what the
 // fog has. It gives the rows that the fog has not.
 func (r *rig) settle() (missing []place) {
@@ -219,25 +237,31 @@ func (r *rig) settle() (missing []place) {
 func TestNoCommittedRowIsLost(t *testing.T) {
 	t.Parallel()
 	bin := proctest.Build(t, "gridgate", "metersim")
-	t.Run("two kills, a broker away for ten seconds", func(t *testing.T) {
+	t.Run("ten kills, ten outages, five broker restarts", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, bin, false)
 		r.startAgent()
-		r.deliverMore(200)
-		r.outageAndKill()
-		r.startAgent()
-		r.deliverMore(200)
-		r.mosq.Stop()
-		select {
-		case <-time.After(10 * time.Second):
-		case <-t.Context().Done():
+		for round := range 5 {
+			r.deliverMore(100)
+			r.outageAndKill()
+			r.startAgent()
+			r.deliverMore(50)
+			r.outage(round)
+			r.deliverMore(50)
+			r.agent.Kill() // at any moment
+			r.startAgent()
+			r.deliverMore(50)
+			r.mosq.Stop()
+			if round == 2 {
+				select {
+				case <-time.After(10 * time.Second):
+				case <-t.Context().Done():
+				}
+			}
+			r.storeMore(50)
+			r.mosq.Start()
 		}
-		r.storeMore(100)
-		r.mosq.Start()
-		r.deliverMore(200)
-		r.agent.Kill()
-		r.startAgent()
-		r.deliverMore(200)
+		r.deliverMore(100)
 		if missing := r.settle(); len(missing) > 0 {
 			t.Errorf("%d committed rows were not delivered, the first %v", len(missing), missing[0])
 		}
@@ -346,7 +370,7 @@ func (f *fog) take(m mqtt.Message) {
 		}
 		f.epochs[header.Epoch] = true
 		f.store(topic.Lane, span)
-	case mqtt.State:
+	default:
 	}
 }
 

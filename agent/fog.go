@@ -2,12 +2,16 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"gridgate/agent/uplink"
 	"gridgate/configs"
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
 
@@ -20,35 +24,87 @@ const stopGrace = time.Second
 func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	u := &runningUplink{cfg: cfg.Uplink, secrets: uplinkDates(cfg.Uplink)}
 	a.uplink = u
-	options, err := a.mqttOptions(cfg.Uplink)
+	options, paths, err := a.mqttOptions(cfg.Uplink)
 	if err != nil {
 		u.err = err
 		a.log.Error("the uplink cannot start; readings wait in the buffer", "error", err)
 		return
 	}
 	u.uplink = uplink.New(uplink.Config{
-		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options,
+		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options, Paths: paths,
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
-		StopGrace: stopGrace, Log: a.log,
+		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog,
+		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Schedules: schedules(cfg.Uplink.Lanes),
+		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }
 
-func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, error) {
-	address, secure, err := mqtt.ParseURL(c.Broker)
-	if err != nil {
-		return mqtt.Options{}, fmt.Errorf("uplink.broker: %w", err)
-	}
-	o := mqtt.Options{Address: address, ClientID: c.ClientID, Username: c.Username, KeepAlive: c.KeepAlive}
-	if o.Password, err = c.Password.Resolve(a.opts.Getenv, os.ReadFile); err != nil {
-		return o, fmt.Errorf("uplink.password: %w", err)
-	}
-	if secure {
-		if o.TLS, err = (mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}).Config(); err != nil {
-			return o, fmt.Errorf("uplink: %w", err)
+func schedules(c configs.Schedules) (all [meter.Instant + 1]uplink.Schedule) {
+	for _, lane := range meter.Lanes() {
+		s := c.Of(lane)
+		all[lane].Latency = s.Latency
+		for _, w := range s.Windows {
+			all[lane].Windows = append(all[lane].Windows, uplink.Window(w))
 		}
 	}
-	return o, nil
+	return all
+}
+
+// ledger keeps what the uplink spent, in the directory of that name. It is
+// made only where there is a budget.
+type ledger string
+
+func (l ledger) path() string { return filepath.Join(string(l), "uplink.json") }
+
+func (l ledger) Load() ([]byte, error) {
+	b, err := os.ReadFile(l.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// Save replaces the file. A power cut leaves the old one or the new one.
+func (l ledger) Save(b []byte) error {
+	next := l.path() + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(next, l.path())
+}
+
+func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, error) {
+	ways := c.Interfaces
+	if len(ways) == 0 {
+		ways = []string{""}
+	}
+	var paths []uplink.Path
+	for _, way := range ways {
+		for _, broker := range c.Brokers {
+			address, _, err := mqtt.ParseURL(broker)
+			if err != nil {
+				return mqtt.Options{}, nil, fmt.Errorf("uplink.broker: %w", err)
+			}
+			paths = append(paths, uplink.Path{Address: address, Interface: way})
+		}
+	}
+	o := mqtt.Options{ClientID: c.ClientID, Username: c.Username}
+	var err error
+	if o.Password, err = c.Password.Resolve(a.opts.Getenv, os.ReadFile); err != nil {
+		return o, nil, fmt.Errorf("uplink.password: %w", err)
+	}
+	if c.TLS() {
+		if o.TLS, err = (mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}).Config(); err != nil {
+			return o, nil, fmt.Errorf("uplink: %w", err)
+		}
+	}
+	return o, paths, nil
 }
 
 // uplinkDates tells one state of the uplink's secret files from another.

@@ -73,3 +73,32 @@ func TestReportOfABridge(t *testing.T) {
 		t.Errorf("since %v", d)
 	}
 }
+
+// TestANodeWithoutGroupsIsAskedWhatItHas: the bridge is connected to for it.
+func TestANodeWithoutGroupsIsAskedWhatItHas(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		if conn, err := ln.Accept(); err == nil {
+			accepted <- conn
+		}
+		close(accepted)
+	}()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		for conn := range accepted {
+			_ = conn.Close()
+		}
+	})
+	s := newSite(t)
+	s.make(s.config("here", fmt.Sprintf(`{id: m1, serial: A1, url: "plc+prime://%s?node=B2"}`, ln.Addr())))
+	s.run()
+	proctest.Until(t, "the bridge is connected to", func() bool {
+		all := s.agent.Report().Bridges
+		return len(all) == 1 && all[0].Connected
+	})
+}

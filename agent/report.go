@@ -63,8 +63,15 @@ func (a *Agent) reportUplink() status.Uplink {
 	out := status.Uplink{Broker: u.cfg.Broker, Error: text(u.err)}
 	if u.uplink != nil {
 		s := u.uplink.Stats()
+		if len(u.cfg.Brokers)+len(u.cfg.Interfaces) > 1 {
+			out.Broker = s.Path.String()
+		}
 		out.Connected, out.Batches, out.Rows, out.Bytes = s.Connected, s.Batches, s.Rows, s.Bytes
 		out.Reconnects, out.Error = s.Reconnects, text(s.Err)
+		out.Day, out.Month, out.Withheld = s.DayBytes, s.MonthBytes, s.Withheld
+		for _, lane := range s.Unconfirmed {
+			out.Unconfirmed = append(out.Unconfirmed, lane.String())
+		}
 	}
 	return out
 }

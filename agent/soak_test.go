@@ -75,3 +75,49 @@ func TestSoakNoCommittedRowIsLost(t *testing.T) {
 	r.fog.check(t)
 	t.Logf("troubles, by kind: %v", counts)
 }
+
+// TestSoakCounts goes through 200 kills, 200 outages and 50 broker restarts, in
+// random order.
+func TestSoakCounts(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	r := newRig(t, proctest.Build(t, "gridgate", "metersim"), false)
+	r.startAgent()
+	troubles := []func(){
+		func() { // an outage, and a power cut in it
+			r.outageAndKill()
+			r.startAgent()
+		},
+		func() { // a power cut at any moment
+			r.agent.Kill()
+			r.startAgent()
+		},
+		func() { r.outage(0) },
+		func() { r.outage(1) },
+		func() { // a broker that restarts
+			r.mosq.Stop()
+			r.storeMore(20)
+			r.mosq.Start()
+		},
+	}
+	var order []int
+	for kind, n := range []int{100, 100, 50, 50, 50} {
+		for range n {
+			order = append(order, kind)
+		}
+	}
+	random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	for i, kind := range order {
+		r.deliverMore(10 + random.IntN(40))
+		troubles[kind]()
+		if i%50 == 49 {
+			t.Logf("%d of %d troubles", i+1, len(order))
+		}
+	}
+	r.deliverMore(50)
+	if missing := r.settle(); len(missing) > 0 {
+		t.Errorf("%d committed rows were not delivered, the first %v", len(missing), missing[0])
+	}
+	r.fog.check(t)
+}

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 	_ "time/tzdata" // gateways have no zone files
 
@@ -90,19 +91,27 @@ type Fuse struct {
 // Confirm is what makes a batch leave the buffer's queue.
 type Confirm string
 
-// ConfirmBroker is the acknowledgement of the broker.
-const ConfirmBroker Confirm = "broker"
+// What confirms a batch.
+const (
+	ConfirmBroker Confirm = "broker" // the broker's PUBACK
+	ConfirmFog    Confirm = "fog"    // the fog's word that it is stored
+)
 
-// Uplink says how batches reach the fog. Uplinks compare with ==.
+// Uplink says how batches reach the fog.
 type Uplink struct {
-	Broker      string // tcp://host:port or ssl://host:port
-	ClientID    string // SITE.GATEWAY unless told
+	Broker      string   // the first of Brokers
+	Brokers     []string // tcp://host:port or ssl://host:port, the preferred one first
+	Interfaces  []string // devices or addresses of this machine, the preferred one first; none is the system's choice
+	ClientID    string   // SITE.GATEWAY unless told
 	Username    string
 	Password    address.Secret // a reference, or none
 	CA          string         // paths of PEM files, with ssl only
 	Certificate string
 	Key         string
-	KeepAlive   time.Duration
+	KeepAlive   time.Duration // the shortest
+	StartJitter time.Duration // the first connection waits a random part of it
+	Budget      Budget
+	Lanes       Schedules
 	Confirm     Confirm
 	MaxMessage  int64 // bytes of one message
 }
@@ -172,7 +181,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	}
 	d := newDocument()
 	has := mapping(r, "", top, documentFields(), d)
-	r.uplink(d, has["uplink"])
+	r.uplink(d, has["uplink"], slices.ContainsFunc(r.problems, func(p *Problem) bool { return strings.HasPrefix(p.Key, "uplink.broker") }))
 	r.modelsDir(d, has)
 	r.meters(d)
 	if err := r.err(); err != nil {

@@ -67,9 +67,14 @@ uplink:
   ca: /ca
   certificate: /cert
   key: /key
-  keep_alive: 20m
-  confirm: broker
+  keep_alive: 15m
+  confirm: fog
   max_message: 1KiB
+  brokers: [ssl://b, "ssl://c:1"]
+  interfaces: [wwan0, 192.0.2.1]
+  start_jitter: 1m
+  budget: {day: 5MB, month: 100MB}
+  lanes: {billing: {latency: 1h}, interval: {latency: 15m, windows: ["22:30-06:00", "12:00-24:00"]}}
 control: {socket: /c.sock}
 groups:
   now: {lane: instant, every: 1d12h, align: true, channels: [1-0:1.8.0, "1-0:1.6.0*255/4:5"]}
@@ -98,8 +103,16 @@ meters:
 			Title:  address.Title{1, 2, 3, 4, 5, 6, 7, 8},
 		},
 		Uplink: Uplink{
-			Broker: "ssl://fog.example:8883", ClientID: "me", Username: "u", Password: password,
-			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 20 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 1024,
+			Broker: "ssl://fog.example:8883", Brokers: []string{"ssl://fog.example:8883", "ssl://b:8883", "ssl://c:1"},
+			Interfaces: []string{"wwan0", "192.0.2.1"}, StartJitter: time.Minute, Budget: Budget{5e6, 100e6},
+			Lanes: Schedules{
+				Billing: Schedule{Latency: time.Hour},
+				Interval: Schedule{15 * time.Minute, []Window{
+					{22*time.Hour + 30*time.Minute, 6 * time.Hour}, {12 * time.Hour, 24 * time.Hour},
+				}},
+			},
+			ClientID: "me", Username: "u", Password: password,
+			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 15 * time.Minute, Confirm: ConfirmFog, MaxMessage: 1024,
 		},
 		Control: Control{Socket: "/c.sock"},
 		Groups:  []Group{now, load, alarms},
@@ -134,10 +147,11 @@ func TestDefaults(t *testing.T) {
 	t.Parallel()
 	c := parse(t, minimal)
 	want := Uplink{
-		Broker: "tcp://127.0.0.1:1883", ClientID: "s.g", KeepAlive: 5 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 16384,
+		Broker: "tcp://127.0.0.1:1883", Brokers: []string{"tcp://127.0.0.1:1883"}, ClientID: "s.g", KeepAlive: 5 * time.Minute,
+		StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16384,
 	}
-	if c.Uplink != want {
-		t.Errorf("uplink %+v, want %+v", c.Uplink, want)
+	if d := cmp.Diff(want, c.Uplink, cmp.Comparer(func(a, b address.Secret) bool { return a == b })); d != "" {
+		t.Errorf("uplink (-want +got)\n%s", d)
 	}
 	if c.Uplink.TLS() || c.TimeZone != time.UTC || len(c.Meters) != 0 || len(c.Lines()) != 0 {
 		t.Errorf("%+v", c)
@@ -224,7 +238,7 @@ func TestReference(t *testing.T) {
 		t.Errorf("the reference shows other defaults than there are:\n got %+v\nwant %+v", got, want.Config)
 	}
 	u, w := got.Uplink, want.Uplink
-	if u.KeepAlive != w.KeepAlive || u.Confirm != w.Confirm || u.MaxMessage != w.MaxMessage ||
+	if u.KeepAlive != w.KeepAlive || u.StartJitter != w.StartJitter || u.Confirm != w.Confirm || u.MaxMessage != w.MaxMessage ||
 		u.ClientID != string(got.Site)+"."+string(got.Gateway) {
 		t.Errorf("the reference shows other defaults of the uplink than there are:\n got %+v\nwant %+v", u, w)
 	}

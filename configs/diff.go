@@ -108,7 +108,7 @@ func Compare(from, to *Config) Diff {
 			d.LinesRemoved = append(d.LinesRemoved, l.Key)
 		}
 	}
-	d.Uplink = from.Uplink != to.Uplink
+	d.Uplink = from.identity() != to.identity()
 	d.Intake = from.Intake != to.Intake
 	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
 		return a.identity()+from.modelSum(a) == b.identity()+to.modelSum(b)

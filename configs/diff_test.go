@@ -45,6 +45,8 @@ func TestCompare(t *testing.T) {
 		{"another line", []string{"//h1", "//h9"}, Diff{LinesAdded: []string{"h9:4059"}, LinesRemoved: []string{"h1:4059"}}},
 		{"the time zone", []string{"site: s", "site: s\ntime_zone: Asia/Tokyo"}, Diff{LinesChanged: []string{"h1:4059", "h2:4059", "h3:4059"}}},
 		{"the broker", []string{"tcp://h:1", "tcp://h:2"}, Diff{Uplink: true}},
+		{"another broker", []string{"uplink: {", "uplink: {brokers: [\"tcp://x\"], "}, Diff{Uplink: true}},
+		{"a window", []string{"uplink: {", "uplink: {lanes: {interval: {windows: [\"01:00-02:00\"]}}, "}, Diff{Uplink: true}},
 		{"the broker's password", []string{"env:P,", "env:Q,"}, Diff{Uplink: true}},
 		{"the intake", []string{"site: s", "site: s\nintake: {window: 1m}"}, Diff{Intake: true}},
 		{"the buffer", []string{"site: s", "site: s\nbuffer: {path: x}"}, Diff{Restart: []string{"buffer.path"}}},

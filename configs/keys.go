@@ -2,10 +2,8 @@ package configs
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -57,7 +55,7 @@ func newDocument() *document {
 		Buffer:   Buffer{Path: "/var/lib/gridgate/buffer"},
 		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
 		Poll:     Poll{Parallel: 16},
-		Uplink:   Uplink{KeepAlive: 5 * time.Minute, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
+		Uplink:   Uplink{KeepAlive: 5 * time.Minute, StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
 		Control:  Control{Socket: "/run/gridgate/control.sock"},
 	}}
 }
@@ -166,45 +164,6 @@ func readListen(r *reader, at string, n *yaml.Node, p *Push) {
 		r.fail(at, n, s, "is in the list already")
 	default:
 		p.Listen = append(p.Listen, Listen{Text: s, Listen: l})
-	}
-}
-
-func uplinkFields() []field[Uplink] {
-	return []field[Uplink]{
-		{name: "broker", required: true, read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Broker = r.broker(at, n)
-		}},
-		{name: "client_id", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.ClientID = r.checked(at, n, "1 to 128 visible ASCII characters, none of them '+', '#' or '/'", func(s string) bool {
-				return isToken(s) && len(s) <= 128 && !strings.ContainsAny(s, "+#/")
-			})
-		}},
-		{name: "username", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Username = r.checked(at, n, "1 to 256 characters", func(s string) bool {
-				return s != "" && len(s) <= 256 && isPrintable(s)
-			})
-		}},
-		{name: "password", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Password = r.secret(at, n)
-		}},
-		{name: "ca", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.CA = r.path(at, n, 4096)
-		}},
-		{name: "certificate", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Certificate = r.path(at, n, 4096)
-		}},
-		{name: "key", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Key = r.path(at, n, 4096)
-		}},
-		{name: "keep_alive", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.KeepAlive = r.duration(at, n, 10*time.Second, 20*time.Minute)
-		}},
-		{name: "confirm", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Confirm = Confirm(r.oneOf(at, n, string(ConfirmBroker)))
-		}},
-		{name: "max_message", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.MaxMessage = r.size(at, n, 1<<10, 256<<10)
-		}},
 	}
 }
 
@@ -321,51 +280,6 @@ func (r *reader) channel(at string, n *yaml.Node) meter.Channel {
 		return err == nil
 	})
 	return c
-}
-
-// broker reads the address of a broker and fills in the port.
-func (r *reader) broker(at string, n *yaml.Node) string {
-	const want = "tcp://HOST:PORT or ssl://HOST:PORT"
-	s, ok := r.text(at, n, want)
-	if !ok {
-		return ""
-	}
-	if strings.Contains(s, "@") {
-		r.fail(at, n, "", "credentials do not stand in the address: write them as username and password beside it")
-		return ""
-	}
-	scheme, hostPort, _ := strings.Cut(s, "://")
-	port := map[string]string{"tcp": "1883", "ssl": "8883"}[scheme]
-	if strings.LastIndexByte(hostPort, ':') <= strings.LastIndexByte(hostPort, ']') {
-		hostPort += ":" + port
-	}
-	host, given, err := net.SplitHostPort(hostPort)
-	number, perr := strconv.ParseUint(given, 10, 16)
-	if port == "" || err != nil || perr != nil || number == 0 || !isToken(host) || strings.ContainsAny(host, "/?#%") {
-		r.fail(at, n, s, "want %s", want)
-		return ""
-	}
-	return scheme + "://" + hostPort
-}
-
-// uplink checks what the keys of the uplink cannot check alone.
-func (r *reader) uplink(d *document, n *yaml.Node) {
-	u := &d.Uplink
-	if u.ClientID == "" {
-		u.ClientID = string(d.Site) + "." + string(d.Gateway)
-	}
-	if u.Broker == "" || n == nil {
-		return
-	}
-	if !u.TLS() && u.CA+u.Certificate+u.Key != "" {
-		r.fail("uplink.broker", n, u.Broker, "ca, certificate and key need an encrypted connection: want ssl://HOST:PORT")
-	}
-	if (u.Certificate == "") != (u.Key == "") {
-		r.fail("uplink", n, "", "certificate and key belong together; one of them is missing")
-	}
-	if u.Username == "" && !u.Password.IsZero() {
-		r.fail("uplink", n, "", "has a password without a username")
-	}
 }
 
 func meterFields() []field[rawMeter] {

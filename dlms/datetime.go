@@ -118,6 +118,69 @@ func foldedTime(t time.Time, d DateTime) time.Time {
 	return t
 }
 
+// Repeated gives the stretch around t in which every local time of the zone comes
+// twice, because its clocks are put back: from when the first pass begins to when
+// the second ends. ok says whether t is in one.
+func Repeated(t time.Time, zone *time.Location) (begin, end time.Time, ok bool) {
+	const most = 3 * time.Hour // that clocks are put back by
+	for _, side := range []time.Duration{0, -most} {
+		from, to := t.Add(side), t.Add(side+most)
+		_, before := from.In(zone).Zone()
+		_, after := to.In(zone).Zone()
+		if after >= before {
+			continue
+		}
+		for to.Sub(from) > time.Second { // between them the clocks are put back
+			middle := from.Add(to.Sub(from) / 2)
+			if _, offset := middle.In(zone).Zone(); offset == before {
+				from = middle
+			} else {
+				to = middle
+			}
+		}
+		back, by := to.Truncate(time.Second), time.Duration(before-after)*time.Second
+		begin, end = back.Add(-by), back.Add(by)
+		if !t.Before(begin) && t.Before(end) {
+			return begin, end, true
+		}
+	}
+	return begin, end, false
+}
+
+// Behind gives the first moment with the local time of t that comes after last.
+// There are two where clocks are put back; where neither comes after last it is
+// the first.
+func Behind(t, last time.Time, zone *time.Location) time.Time {
+	first, second := passes(t, zone)
+	if !first.After(last) && second.After(last) {
+		return second
+	}
+	return first
+}
+
+// Near gives the moment with the local time of t that is nearest to at.
+func Near(t, at time.Time, zone *time.Location) time.Time {
+	first, second := passes(t, zone)
+	if at.Sub(first).Abs() <= at.Sub(second).Abs() {
+		return first
+	}
+	return second
+}
+
+// passes gives the two moments with the local time of t, where clocks are put
+// back, and t twice where they are not.
+func passes(t time.Time, zone *time.Location) (first, second time.Time) {
+	begin, end, ok := Repeated(t, zone)
+	if !ok {
+		return t, t
+	}
+	by := end.Sub(begin) / 2
+	if t.Before(begin.Add(by)) {
+		return t, t.Add(by)
+	}
+	return t.Add(-by), t
+}
+
 // DateTimeOf gives t in its own time zone, to hundredths of a second, with
 // weekday, deviation and daylight saving bit.
 func DateTimeOf(t time.Time) DateTime {

@@ -121,3 +121,37 @@ func FuzzDateTime(f *testing.F) {
 		}
 	})
 }
+
+func TestRepeated(t *testing.T) {
+	t.Parallel()
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := time.Date(2026, 10, 25, 1, 0, 0, 0, time.UTC)
+	for by, want := range map[time.Duration]bool{
+		-2 * time.Hour: false, -time.Hour - 1: false, -time.Hour: true, -1: true, 0: true, time.Hour - 1: true, time.Hour: false, 24 * time.Hour: false,
+	} {
+		begin, end, ok := Repeated(back.Add(by), zone)
+		if ok != want || ok && (!begin.Equal(back.Add(-time.Hour)) || !end.Equal(back.Add(time.Hour))) {
+			t.Errorf("%v from it: %v, %v, %t", by, begin, end, ok)
+		}
+	}
+	if _, _, ok := Repeated(time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC), zone); ok {
+		t.Error("clocks that are put forward repeat nothing")
+	}
+	first, second := back.Add(-30*time.Minute), back.Add(30*time.Minute)
+	for last, want := range map[time.Time]time.Time{first.Add(-1): first, first: second, back: second, second.Add(-1): second, second: first} {
+		for _, either := range []time.Time{first, second} {
+			if got := Behind(either, last, zone); !got.Equal(want) {
+				t.Errorf("%v behind %v: %v, want %v", either, last, got, want)
+			}
+			if got := Near(either, last, zone); !got.Equal(first) && last.Before(back) || !got.Equal(second) && last.After(back) {
+				t.Errorf("%v near %v: %v", either, last, got)
+			}
+		}
+	}
+	if at := back.Add(2 * time.Hour); !Behind(at, at, zone).Equal(at) || !Near(at, back, zone).Equal(at) {
+		t.Error("an hour that comes once is moved")
+	}
+}

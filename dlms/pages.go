@@ -129,15 +129,17 @@ func isUnserved(err error) bool {
 	return errors.As(err, &service) || errors.Is(err, ErrNotGranted)
 }
 
-// byTime reads the rows of the next span. One without new rows makes the next
-// twice as long: the meter was off, or keeps nothing that old.
+// byTime reads the rows of the next span, which begins with the newest that came.
+// One without new rows makes the next twice as long: the meter was off, or keeps
+// nothing that old.
 func (p *Pages) byTime(ctx context.Context) ([]ProfileRow, error) {
 	to := p.want.Until
 	if end := p.from.Add(p.span); p.span > 0 && end.Before(to) {
 		to = end
 	}
+	from, to := p.outside(p.from, to)
 	data, err := p.client.GetRange(ctx, p.layout.Buffer, p.client.rangeOf(p.layout, Rows{
-		Since: p.from, Until: to, Zone: p.want.Zone, Local: p.want.Local,
+		Since: from, Until: to, Zone: p.want.Zone, Local: p.want.Local,
 	}))
 	if err != nil {
 		return nil, err
@@ -147,14 +149,39 @@ func (p *Pages) byTime(ctx context.Context) ([]ProfileRow, error) {
 		return nil, err
 	}
 	newest := p.newestOf(rows)
-	if !newest.After(p.from) && p.span < 1<<62 {
-		p.span *= 2
-	}
-	if p.from = to; newest.After(to) {
-		p.from = newest
+	switch {
+	case !newest.After(p.from):
+		if p.from = to; p.span < 1<<62 {
+			p.span *= 2
+		}
+	case to.Before(p.want.Until), p.mayBeCut(rows, newest):
+		p.from = newest // and not to: some meters give no more rows than they like, and do not say so
+	default:
+		p.from = p.want.Until
 	}
 	p.done = !p.from.Before(p.want.Until)
 	return rows, nil
+}
+
+// mayBeCut says whether the meter may have more rows up to the end of all that
+// is wanted than the last page has.
+func (p *Pages) mayBeCut(rows []ProfileRow, newest time.Time) bool {
+	const few = 8 // what nobody cuts
+	switch period := p.layout.Period; {
+	case p.want.Now.IsZero():
+		return false
+	case !p.want.Until.After(p.want.Now):
+		return !newest.After(p.want.Until.Add(-period)) && newest.Before(p.want.Until)
+	case !newest.Before(p.want.Now.Add(-2 * period)): // the next may not be captured yet
+		return false
+	}
+	fresh := 0
+	for _, r := range rows {
+		if r.Time.After(p.from) {
+			fresh++
+		}
+	}
+	return fresh >= few
 }
 
 // newestOf gives when the newest of the rows was captured that is not after all
@@ -203,7 +230,53 @@ func (p *Pages) parse(data axdr.Value) ([]ProfileRow, error) {
 	if newest {
 		slices.Reverse(rows)
 	}
+	p.unfold(rows)
 	return rows, err
+}
+
+// unfold tells the passes of an hour that clocks repeat apart by the order of the
+// rows, where the meter does not tell: what is not captured after the row before
+// it in the first pass was in the second.
+func (p *Pages) unfold(rows []ProfileRow) {
+	zone, clock := p.want.Zone, p.layout.Clock
+	if zone == nil || clock < 0 || p.layout.Sort > SortedNewest {
+		return
+	}
+	var last time.Time
+	if !p.edge.IsZero() {
+		last = p.edge.Add(-1) // of rows by number, the first is the last of the page before
+	}
+	for i, never := 0, false; i < len(rows); i++ { // it never says that it is daylight saving time
+		r := &rows[i]
+		if r.Time.IsZero() {
+			continue
+		}
+		if r.Clock.Deviation == NoDeviation && r.Values[clock].Tag != axdr.TagNull {
+			_, _, twice := Repeated(r.Time, zone)
+			switch {
+			case twice && (r.Clock.Status == statusNotGiven || never):
+				r.Time = Behind(r.Time, last, zone)
+			case !twice && r.Time.In(zone).IsDST():
+				never = !r.Clock.Has(StatusDaylightSaving)
+			}
+		}
+		last = r.Time
+	}
+}
+
+// outside puts a bound of a range outside an hour that clocks repeat, where the
+// meter knows no deviation: it cannot be asked for a part of that.
+func (p *Pages) outside(from, to time.Time) (time.Time, time.Time) {
+	if !p.want.Local || p.want.Zone == nil {
+		return from, to
+	}
+	if begin, _, ok := Repeated(from, p.want.Zone); ok {
+		from = begin.Add(-p.layout.Period) // with a row of before, which shows whether the meter tells them apart
+	}
+	if _, end, ok := Repeated(to, p.want.Zone); ok {
+		to = end
+	}
+	return from, to
 }
 
 func isRefused(err error) bool {
@@ -307,6 +380,7 @@ func (p *Pages) find(ctx context.Context) error {
 	if p.layout.Sort > SortedNewest {
 		return fmt.Errorf("%v: %w", p.layout.Buffer, errNoOrder)
 	}
+	p.edge = time.Time{}
 	n, err := p.count(ctx)
 	if err != nil {
 		return err
@@ -328,7 +402,6 @@ func (p *Pages) find(ctx context.Context) error {
 	}
 	// What is wanted begins after low, and at high at the latest.
 	low, high := uint32(0), n
-	p.edge = time.Time{}
 	for try := p.guess(end); high-low > slack; try = low + (high-low)/2 {
 		at, err := p.timeOf(ctx, try)
 		if err != nil {

@@ -311,3 +311,45 @@ func TestPagesOfFewerRows(t *testing.T) {
 		}
 	}
 }
+
+// TestPagesOfCutRanges: a meter that gives a part of the rows of a range, and
+// does not say so, is asked for the others; one that gives all of them no more
+// often than it has rows for, also where it was off for a while.
+func TestPagesOfCutRanges(t *testing.T) {
+	t.Parallel()
+	for _, off := range []bool{false, true} {
+		for _, page := range []uint32{0, 50, 1000} {
+			for most, requests := range map[int]int{0: 1, 2: 1000, 7: 1000, 10: 1000, 49: 1000, 100: 1000} {
+				r := full(300, dlms.ByTime)
+				for i := 150; off && i < len(r.times); i++ {
+					r.times[i] = r.times[i].Add(3 * time.Hour)
+				}
+				r.most = most
+				client, layout := r.reader(t)
+				now := r.times[299].Add(5 * time.Minute)
+				want := dlms.Rows{Since: r.times[0], Until: now, Now: now, Page: page}
+				r.asked = 0
+				if got, _ := r.read(t, client, layout, want); len(got) != 300 {
+					t.Errorf("off %t, pages of %d, %d rows an answer: %d rows", off, page, most, len(got))
+				}
+				if page == 50 && most == 0 {
+					requests = 7
+				}
+				if r.asked > requests {
+					t.Errorf("off %t, pages of %d, %d rows an answer: %d requests, want at most %d", off, page, most, r.asked, requests)
+				}
+				// The future, of which there may be rows another time.
+				want.Until, r.asked = now.Add(24*time.Hour), 0
+				got, _ := r.read(t, client, layout, want)
+				if most >= 10 && len(got) != 300 || most == 0 && r.asked > requests+2 || len(got) == 0 {
+					t.Errorf("off %t, pages of %d, %d rows an answer: %d rows in %d requests", off, page, most, len(got), r.asked)
+				}
+				for i, n := range got {
+					if int(n) != i {
+						t.Fatalf("off %t, pages of %d, %d rows an answer: row %d is number %d", off, page, most, i, n)
+					}
+				}
+			}
+		}
+	}
+}

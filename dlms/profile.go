@@ -178,6 +178,10 @@ type Rows struct {
 	Local bool
 	// Page is about how many rows a request asks for; 0 is all.
 	Page uint32
+	// Now, where it is not the zero time, is after which no row is expected. Then
+	// a last page that ends well before it, or before Until, is asked on after:
+	// there are meters that give a part of the rows and do not say so.
+	Now time.Time
 	// Most is how many rows are taken from a meter that gives all or none; 0 is
 	// as many as Options.MaxAnswer has room for.
 	Most uint32
@@ -223,8 +227,12 @@ func (c *Client) Profile(ctx context.Context, l *Layout, want Rows) ([]ProfileRo
 			picked = rows
 			continue
 		}
+		var newest time.Time // a page by time begins with it again
+		if n := len(picked); n > 0 {
+			newest = picked[n-1].Time
+		}
 		for _, r := range rows {
-			if pages.Selector == ByTime || !r.Time.Before(want.Since) && !r.Time.After(want.Until) {
+			if pages.Selector == ByTime && r.Time.After(newest) || pages.Selector != ByTime && !r.Time.Before(want.Since) && !r.Time.After(want.Until) {
 				picked = append(picked, r)
 			}
 		}

@@ -7,6 +7,7 @@ import "gridgate/dlms/axdr"
 type reader struct {
 	b     []byte
 	short bool
+	taken int // elements of the Data so far
 }
 
 func (r *reader) take(n int) []byte {
@@ -56,12 +57,13 @@ func (r *reader) count() (int, bool) {
 	return count, n > 0
 }
 
-// data takes a Data.
+// data takes a Data. All of an APDU have room for axdr.MaxValues elements.
 func (r *reader) data() (axdr.Value, error) {
-	v, n, err := axdr.Parse(r.b)
+	v, n, elements, err := axdr.ParseSome(r.b, axdr.MaxValues-r.taken)
 	if err != nil {
 		return axdr.Value{}, malformed("%w", err)
 	}
+	r.taken += elements
 	r.take(n)
 	return v, nil
 }

@@ -179,8 +179,8 @@ func (in *Intake) Cursor(id meter.ID, serial string, profile meter.Channel) (met
 	in.mu.Lock()
 	delete(in.gaps, place{id, serial, profile})
 	for _, rounds := range [][]round{in.waiting, in.flight} {
-		for _, r := range slices.Backward(rounds) {
-			for _, c := range slices.Backward(r.cursors) {
+		for i := len(rounds) - 1; i >= 0; i-- { // the rest of a round in flight is Run's
+			for _, c := range slices.Backward(rounds[i].cursors) {
 				if c.Meter == id && c.Serial == serial && c.Profile == profile {
 					in.mu.Unlock()
 					return c, true, nil

@@ -290,3 +290,22 @@ func TestStoredIsCalledOnceARoundIsDurable(t *testing.T) {
 		}
 	})
 }
+
+// TestCursorsAreReadWhileACommitIsUnderWay: the race detector looks on.
+func TestCursorsAreReadWhileACommitIsUnderWay(t *testing.T) {
+	t.Parallel()
+	in := New(Config{Store: &memory{}, Validator: counting{}, Log: slog.New(slog.DiscardHandler), MaxWaiting: 1 << 20})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- in.Run(ctx) }()
+	for i := range 2000 {
+		in.Submit([]meter.Row{{Meter: "m", Lane: meter.Interval}}, []meter.Cursor{{Meter: "m", Profile: "p", Time: int64(i)}}, nil)
+		if c, _, err := in.Cursor("m", "", "p"); err != nil || c.Time != int64(i) {
+			t.Fatalf("cursor %+v, %v, want %d", c, err, i)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -3,6 +3,7 @@ package poll
 import (
 	"math/bits"
 	"slices"
+	"strings"
 	"time"
 
 	"gridgate/internal/meter"
@@ -11,6 +12,10 @@ import (
 // An alarm register holds its bits until they are cleared. So a value is an
 // alarm when it shows a bit that the value before did not, and its bits are
 // taken out of the register once the row is stored, where the group says so.
+// What is no number is an alarm when it is another than before.
+
+// clearRetry is how long a register is left alone that could not be cleared.
+const clearRetry = time.Hour
 
 // cleared gives the channels whose bits are to be taken out once stored.
 func (r *round) cleared() map[meter.Channel]bool {
@@ -27,20 +32,12 @@ func (r *round) cleared() map[meter.Channel]bool {
 
 // news takes the values of alarm registers out of rows that say nothing new:
 // each alarm that is stored costs the flash a commit.
-func (m *meterState) news(r *round, got *meter.Got) {
-	failed := func(c meter.Channel) bool {
-		return slices.ContainsFunc(got.Failures, func(f meter.Failure) bool { return f.Channel == c })
-	}
-	for _, c := range r.ask.Clears {
-		if !failed(c.Channel) {
-			m.bits[c.Channel] &^= c.Bits
-		}
-	}
+func (m *meterState) news(got *meter.Got) {
 	var events []meter.Row
 	got.Rows = slices.DeleteFunc(got.Rows, func(row meter.Row) bool {
 		bits, ok := alarmBits(&row)
 		if !ok {
-			return false
+			return m.isOld(&row)
 		}
 		before := m.bits[row.Channel]
 		m.bits[row.Channel] = bits
@@ -51,6 +48,53 @@ func (m *meterState) news(r *round, got *meter.Got) {
 		return fresh == 0
 	})
 	got.Rows = append(got.Rows, events...)
+}
+
+// isOld says whether a row of the alarm lane that has no bits is as it was, or
+// is the first and empty.
+func (m *meterState) isOld(row *meter.Row) bool {
+	if row.Lane != meter.Alarm || row.Stamp.Source != meter.FromGateway || row.Channel == AlarmExchanged {
+		return false
+	}
+	before, known := m.values[row.Channel]
+	m.values[row.Channel] = row.Value
+	return row.Value == before || !known && row.Value.Bits == 0 && strings.Trim(row.Value.Data, "\x00") == ""
+}
+
+// forget forgets the alarms of a meter that was exchanged for another.
+func (m *meterState) forget() {
+	clear(m.bits)
+	clear(m.values)
+	m.stuck = nil
+}
+
+// noteClears takes note of the bits that a visit was to clear. Those of a meter
+// that did not say a word wait for the next visit, and those of one that would
+// not let them be cleared for longer.
+func (p *Poller) noteClears(m *meterState, clears []meter.Clear, got *meter.Got, silent bool) {
+	if silent {
+		p.clearAgain(m, clears)
+		return
+	}
+	for _, c := range clears {
+		if !slices.ContainsFunc(got.Failures, func(f meter.Failure) bool { return f.Channel == c.Channel }) {
+			m.bits[c.Channel] &^= c.Bits
+			continue
+		}
+		m.stuck = append(m.stuck, c)
+		m.unstick = time.Now().Add(clearRetry)
+	}
+}
+
+// takeClears gives the bits that are to be cleared now.
+func (p *Poller) takeClears(m *meterState) (clears []meter.Clear) {
+	p.mu.Lock()
+	clears, m.clearing = m.clearing, nil
+	p.mu.Unlock()
+	if !m.unstick.After(time.Now()) {
+		clears, m.stuck = append(clears, m.stuck...), nil
+	}
+	return clears
 }
 
 // appendEvents gives a row of each bit of an alarm register whose meaning is
@@ -94,6 +138,13 @@ func (p *Poller) clearer(m *meterState, rows []meter.Row, clearable map[meter.Ch
 		p.mu.Unlock()
 		p.rouse()
 	}
+}
+
+// clearAgain keeps bits to be cleared for the next visit.
+func (p *Poller) clearAgain(m *meterState, clears []meter.Clear) {
+	p.mu.Lock()
+	m.clearing = append(clears, m.clearing...)
+	p.mu.Unlock()
 }
 
 // hurry makes the alarms of a meter due whose bits are to be cleared. mu is

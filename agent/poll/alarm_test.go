@@ -107,3 +107,67 @@ func TestAlarmBitsAreClearedOnceTheyAreStored(t *testing.T) {
 		})
 	})
 }
+
+// TestAlarmsThatAreNoNumbersAreToldOnce: registers that are bit strings, and
+// states, are alarms when they change.
+func TestAlarmsThatAreNoNumbersAreToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		octets := func(b ...byte) meter.Value { return meter.OctetsValue(b) }
+		says := []meter.Value{octets(0, 0), octets(0, 0), octets(0, 1), octets(0, 1), octets(2, 1), octets(0, 0), meter.BoolValue(true), meter.BoolValue(true), meter.BoolValue(false)}
+		n := 0
+		v := visitorFunc(func(context.Context, meter.Ask) (got meter.Got, err error) {
+			got.Identity.Found = "1"
+			got.Rows = []meter.Row{{Meter: "m", Serial: "1", Channel: alarmRegister, Lane: meter.Alarm, Value: says[min(n, len(says)-1)]}}
+			n++
+			return got, nil
+		})
+		sink := &sinkhole{}
+		p := pollerOf(Config{Sink: sink, Meters: []Meter{{ID: "m", Visitor: v, Groups: []Group{group(meter.Alarm, time.Minute)}}}})
+		runFor(t, p, time.Hour, nil)
+		var told []string
+		for _, r := range sink.rows {
+			told = append(told, r.Value.String())
+		}
+		if want := []string{"0001", "0201", "0000", "true", "false"}; !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+	})
+}
+
+// TestAClearingThatFailsIsTriedAgain: else the register would hide all alarms
+// of the same kind from then on. What was told is not told again for that.
+func TestAClearingThatFailsIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, silent := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			a, sink := &alarming{bits: 1, refuse: true}, &sinkhole{}
+			v := visitorFunc(func(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+				a.mu.Lock()
+				refuse := a.refuse
+				a.mu.Unlock()
+				if silent && refuse && len(ask.Clears) > 0 {
+					return meter.Got{}, meter.ErrNoAnswer
+				}
+				return a.Visit(ctx, ask)
+			})
+			g := group(meter.Alarm, time.Minute)
+			g.Channels, g.Clear = []meter.Channel{alarmRegister}, true
+			p := pollerOf(Config{Sink: sink, Meters: []Meter{{ID: "m", Serial: "1", Visitor: v, Groups: []Group{g}}}})
+			runFor(t, p, time.Second, func() {
+				time.Sleep(time.Minute)
+				a.mu.Lock()
+				tries := len(a.clears)
+				a.refuse = false
+				a.mu.Unlock()
+				if tries > 3 {
+					t.Errorf("%d tries in a minute", tries)
+				}
+				time.Sleep(2 * time.Hour)
+			})
+			if a.bits != 0 || len(sink.rows) != 1 {
+				t.Errorf("silent %v: the register is %b, %d alarms, cleared %v", silent, a.bits, len(sink.rows), a.clears)
+			}
+		})
+	}
+}

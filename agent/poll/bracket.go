@@ -18,6 +18,8 @@ const (
 	bracketLead = 2 * time.Minute
 	// bracketMost is how far a read may be from midnight to count.
 	bracketMost = 30 * time.Minute
+	// bracketRetry is how long a read waits that failed.
+	bracketRetry = 30 * time.Second
 )
 
 // nextBracket gives when registers for billing are due after now.
@@ -27,6 +29,15 @@ func (j *job) nextBracket(now time.Time, zone *time.Location) time.Time {
 		return first
 	}
 	return midnight
+}
+
+// retryBracket gives when registers for billing are due after a read that
+// failed now: soon, as long as it counts for midnight, else at next.
+func (j *job) retryBracket(now, next time.Time, zone *time.Location) time.Time {
+	if now.Sub(aligned(now.Add(-bracketMost), day, zone)) >= 0 || next.Sub(now) <= bracketLead {
+		return now.Add(bracketRetry)
+	}
+	return next
 }
 
 // bracket keeps what was read before midnight, and puts the rows of midnight
@@ -50,7 +61,10 @@ func (p *Poller) bracket(m *meterState, r *round, got *meter.Got) {
 				}
 			}
 		}
-		j.before = rows
+		// What was not read now is still waiting for its other side.
+		j.before = append(slices.DeleteFunc(j.before, func(old meter.Row) bool {
+			return slices.ContainsFunc(rows, func(row meter.Row) bool { return row.Channel == old.Channel })
+		}), rows...)
 	}
 }
 

@@ -147,13 +147,17 @@ func (p *Poller) isRefusal(m *meterState, err error) bool {
 		m.doubtful = 0
 		return true
 	}
-	var doubt interface{ MayBeRefusal() bool }
-	if !errors.As(err, &doubt) || !doubt.MayBeRefusal() {
+	if !mayBeRefusal(err) {
 		m.doubtful = 0
 		return false
 	}
 	m.doubtful++
 	return m.doubtful >= doubtLimit || !p.cfg.Memory.WasAccepted(m.Credentials)
+}
+
+func mayBeRefusal(err error) bool {
+	var doubt interface{ MayBeRefusal() bool }
+	return errors.As(err, &doubt) && doubt.MayBeRefusal()
 }
 
 func (p *Poller) lock(m *meterState, err error) {

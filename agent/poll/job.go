@@ -42,6 +42,10 @@ const (
 	// clockEvery is how often a meter's clock is compared.
 	clockEvery = 6 * time.Hour
 	day        = 24 * time.Hour
+	// retryMost is how long a job waits at most that a failed visit was for, so
+	// that a time-out costs what is read once a day an hour's part and not a day.
+	// It is not tried in each visit: it may be what breaks them.
+	retryMost = 10 * time.Minute
 )
 
 func jobsOf(m Meter) []job {
@@ -112,6 +116,18 @@ func (j *job) next(now time.Time, zone *time.Location) time.Time {
 	return next
 }
 
+// retry gives when a job is due again whose visit failed now.
+func (j *job) retry(now time.Time, zone *time.Location) time.Time {
+	next, soon := j.next(now, zone), now.Add(retryMost)
+	if j.brackets() {
+		soon = j.retryBracket(now, next, zone)
+	}
+	if soon.Before(next) {
+		return soon
+	}
+	return next
+}
+
 // aligned gives the next multiple of every after now, counted from local
 // midnight and beginning anew at each; whole days are counted as days, which
 // daylight saving makes 23 or 25 hours long.
@@ -121,11 +137,11 @@ func aligned(now time.Time, every time.Duration, zone *time.Location) time.Time 
 	}
 	y, m, d := now.In(zone).Date()
 	if every >= day {
-		return time.Date(y, m, d+int(every/day), 0, 0, 0, 0, zone)
+		return meter.DayStart(y, m, d+int(every/day), zone)
 	}
-	midnight := time.Date(y, m, d, 0, 0, 0, 0, zone)
+	midnight := meter.DayStart(y, m, d, zone)
 	next := midnight.Add(now.Sub(midnight).Truncate(every) + every)
-	if tomorrow := time.Date(y, m, d+1, 0, 0, 0, 0, zone); tomorrow.Before(next) {
+	if tomorrow := meter.DayStart(y, m, d+1, zone); tomorrow.Before(next) {
 		return tomorrow
 	}
 	return next

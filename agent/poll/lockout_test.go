@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -188,6 +189,65 @@ func TestOneRefusalIsForgivenByASession(t *testing.T) {
 		_ = b.stop()
 		if len(flaky.at) < 50 {
 			t.Errorf("visited %d times", len(flaky.at))
+		}
+	})
+}
+
+// TestOrdersBypassNoLock: orders that wait when the meter is locked are not done,
+// and none is of a meter that was locked before the start.
+func TestOrdersBypassNoLock(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before int // refusals
+		want   int // sessions
+	}{"waiting": {0, authLimit}, "locked before": {authLimit, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			v := &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) {
+				time.Sleep(time.Second)
+				return meter.Got{}, fmt.Errorf("client 17: %w", meter.ErrAuthentication)
+			}}
+			memory := newCounts()
+			memory.refusals["c"] = c.before
+			p := New(Config{
+				Line: "l", Meters: []Meter{{ID: "m", Credentials: "c", Visitor: v}}, Sink: &sinkhole{}, Memory: memory,
+				Now: func() meter.Stamp { return meter.Stamp{} }, Log: slog.New(slog.DiscardHandler),
+			})
+			errs := make(chan error, 6)
+			for range cap(errs) {
+				go func() {
+					_, err := p.Do(t.Context(), "m", meter.Ask{})
+					errs <- err
+				}()
+			}
+			synctest.Wait()
+			runFor(t, p, time.Hour, nil)
+			for range cap(errs) {
+				if err := <-errs; !errors.Is(err, meter.ErrAuthentication) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if len(v.at) != c.want {
+				t.Errorf("%s: %d sessions with credentials that the meter refuses", name, len(v.at))
+			}
+		})
+	}
+}
+
+// TestOrdersThatMayBeRefusedCount: a meter that hangs up over a proof that it
+// never took is not shown it in order after order.
+func TestOrdersThatMayBeRefusedCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) { return meter.Got{}, doubt{} }}
+		p := pollerOf(Config{Meters: []Meter{{ID: "m", Visitor: v}}})
+		runFor(t, p, time.Minute, func() {
+			for range 5 {
+				_, _ = p.Do(t.Context(), "m", meter.Ask{})
+				synctest.Wait()
+			}
+		})
+		if len(v.at) != authLimit {
+			t.Errorf("%d sessions", len(v.at))
 		}
 	})
 }

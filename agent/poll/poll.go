@@ -43,7 +43,9 @@ type Meter struct {
 	// without telling them; empty when it is shown none.
 	Credentials string
 	Visitor     meter.Visitor
-	Groups      []Group
+	// Free, when not nil, waits until nobody has the meter's line.
+	Free   func(ctx context.Context) error
+	Groups []Group
 	// Discover, when not nil, gives the groups of a meter that has none in the
 	// configuration: it asks the meter, before the first visit.
 	Discover func(ctx context.Context) ([]Group, error)
@@ -139,7 +141,8 @@ type Poller struct {
 
 	noLine time.Time // the port is gone and is not tried before; Run's own
 
-	mu sync.Mutex // guards the status and the demands of the meters
+	mu      sync.Mutex // guards the status and the demands of the meters, and:
+	stopped error      // why nothing is done any more; nil while Run is, or will be
 }
 
 // meterState is what the poller knows of a meter. It belongs to the visit while
@@ -150,13 +153,17 @@ type meterState struct {
 	busy      bool
 	notBefore time.Time // back-off
 	pause     time.Duration
-	failed    time.Time                // since when it fails; zero while it does not
-	recovered time.Time                // since when it had failed that just answered again
-	serial    string                   // that cursors are looked up by
-	proven    bool                     // serial was found or configured, so cursors can be looked up
-	alarmed   string                   // the foreign serial that an alarm was given for
-	again     bool                     // the last visit was one whose profiles had to be asked again
-	bits      map[meter.Channel]uint64 // of alarm registers, as last seen
+	failed    time.Time                     // since when it fails; zero while it does not
+	recovered time.Time                     // since when it had failed that just answered again
+	serial    string                        // that cursors are looked up by
+	proven    bool                          // serial was found or configured, so cursors can be looked up
+	alarmed   string                        // the foreign serial that an alarm was given for
+	again     bool                          // the last visit was one whose profiles had to be asked again
+	bits      map[meter.Channel]uint64      // of alarm registers, as last seen
+	compared  *comparison                   // of its clock, the last; nil for none since the start
+	values    map[meter.Channel]meter.Value // of other alarms
+	stuck     []meter.Clear                 // bits that the meter did not let be cleared
+	unstick   time.Time                     // they are not tried before
 	locked    bool
 	unkept    bool // locked because a refusal could not be counted
 	doubtful  int  // visits in a row that may have been refused
@@ -188,6 +195,7 @@ func New(cfg Config) *Poller {
 			serial: m.Serial,
 			proven: m.Serial != "",
 			bits:   make(map[meter.Channel]uint64),
+			values: make(map[meter.Channel]meter.Value),
 			status: Status{Meter: m.ID, Line: cfg.Line, State: Waiting},
 		})
 		if m.Discover != nil {

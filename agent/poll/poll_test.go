@@ -254,7 +254,7 @@ func TestWhatCameBeforeAnErrorIsKept(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := &visitor{visit: func(context.Context, meter.Ask) (meter.Got, error) {
-			return meter.Got{Identity: meter.Identity{Found: "1"}, Rows: []meter.Row{{Meter: "m", Serial: "1"}}}, errors.New("cut")
+			return meter.Got{Identity: meter.Identity{Found: "1"}, Rows: []meter.Row{{Meter: "m", Serial: "1", Lane: meter.Instant}}}, errors.New("cut")
 		}}
 		b := run(t, Meter{ID: "m", Visitor: v, Groups: []Group{registers(time.Hour, false)}})
 		time.Sleep(time.Second)
@@ -270,7 +270,7 @@ func TestAStopInterruptsAVisit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &visitor{visit: func(ctx context.Context, _ meter.Ask) (meter.Got, error) {
 			<-ctx.Done()
-			return meter.Got{Rows: []meter.Row{{Meter: "m"}}}, ctx.Err()
+			return meter.Got{Rows: []meter.Row{{Meter: "m", Lane: meter.Instant}}}, ctx.Err()
 		}}
 		b := run(t, Meter{ID: "m", Serial: "1", Visitor: v, Groups: []Group{registers(time.Hour, false)}})
 		time.Sleep(time.Second)
@@ -312,5 +312,44 @@ func TestAligned(t *testing.T) {
 	}
 	if got := aligned(time.Unix(100, 0), time.Minute, nil); !got.Equal(time.Unix(120, 0)) {
 		t.Errorf("without a zone: %v", got)
+	}
+}
+
+// TestWhatIsAlignedIsDueLater: in zones where daylight saving begins at
+// midnight, too.
+func TestWhatIsAlignedIsDueLater(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Europe/Berlin", "Atlantic/Azores", "America/Santiago", "America/Havana"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		for now := begin; now.Before(begin.AddDate(1, 0, 0)); now = now.Add(5 * time.Minute) {
+			for _, every := range []time.Duration{15 * time.Minute, day} {
+				at := aligned(now, every, zone)
+				if wait := at.Sub(now); wait <= 0 || wait > every+time.Hour {
+					t.Fatalf("at %v every %v: due at %v", now.In(zone), every, at)
+				}
+				if h, m, _ := at.Clock(); m%15 != 0 || every == day && h > 1 {
+					t.Fatalf("at %v every %v: due at %v", now.In(zone), every, at)
+				}
+			}
+		}
+	}
+}
+
+// TestAClockSetBackHalfAnHour: what is aligned follows it.
+func TestAClockSetBackHalfAnHour(t *testing.T) {
+	t.Parallel()
+	p := pollerOf(Config{Meters: []Meter{{ID: "m", Visitor: answer("1", ""), Groups: []Group{registers(15*time.Minute, true)}}}})
+	m := p.meters[0]
+	due := aligned(time.Now(), 15*time.Minute, time.UTC)
+	for _, c := range []struct{ back, most time.Duration }{{0, 15 * time.Minute}, {2 * time.Second, 16 * time.Minute}, {30 * time.Minute, 15 * time.Minute}} {
+		m.jobs[0].due = due.Add(c.back)
+		p.rein(m)
+		if wait := time.Until(m.jobs[0].due); wait > c.most || c.back < time.Minute && !m.jobs[0].due.Equal(due.Add(c.back)) {
+			t.Errorf("set back by %v: due in %v", c.back, wait)
+		}
 	}
 }

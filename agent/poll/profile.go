@@ -85,8 +85,8 @@ func (p *Poller) fillable(now time.Time) (who *meterState, what *job) {
 		}
 		for i := range m.jobs {
 			j := &m.jobs[i]
-			if j.gaps[0] != (meter.Gap{}) && j.gaps[0].To > newest && !j.fillAfter.After(now) {
-				newest, who, what = j.gaps[0].To, m, j
+			if gap, ok := m.readable(j, now); ok && gap.To > newest && !j.fillAfter.After(now) {
+				newest, who, what = gap.To, m, j
 			}
 		}
 	}
@@ -102,10 +102,12 @@ func (p *Poller) fill(ctx context.Context, m *meterState, j *job) {
 		return // the next visit finds it out
 	}
 	cursor.Gaps = cursor.Gaps.Without(meter.Gap{From: math.MinInt64, To: now.Add(-j.Back).UnixMilli()})
-	if j.gaps = cursor.Gaps; j.gaps[0] == (meter.Gap{}) {
+	j.gaps = cursor.Gaps
+	gap, ok := m.readable(j, now)
+	if !ok {
 		return
 	}
-	gap, window := cursor.Gaps[0], j.window
+	window := j.window
 	gap.From = max(gap.From, gap.To-window.Milliseconds())
 	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.VisitLimit, errLong)
 	defer cancel()

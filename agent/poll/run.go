@@ -149,8 +149,9 @@ func (p *Poller) due(m *meterState, now time.Time) (at time.Time, c class, ok bo
 func (p *Poller) rein(m *meterState) {
 	for i := range m.jobs {
 		j := &m.jobs[i]
-		// A day that ends daylight saving is an hour longer.
-		if (j.Align || j.brackets()) && time.Until(j.due) > j.Every+time.Hour {
+		// A day that ends daylight saving is an hour longer, and steps that are small
+		// against the period are none.
+		if (j.Align || j.brackets()) && time.Until(j.due) > j.Every+min(time.Hour, j.Every/2) {
 			j.due = j.next(time.Now(), p.cfg.TimeZone)
 		}
 	}
@@ -197,6 +198,8 @@ func (p *Poller) enqueue(id meter.ID, d *demand) error {
 	for _, m := range p.meters {
 		switch {
 		case m.ID != id:
+		case p.stopped != nil:
+			return fmt.Errorf("meter %s: %w", id, p.stopped)
 		case m.status.State == LockedOut:
 			return fmt.Errorf("meter %s: %s: %w", id, m.status.Err, meter.ErrAuthentication)
 		case len(m.demands) >= maxDemands:
@@ -238,4 +241,5 @@ func (p *Poller) refuseDemands(ctx context.Context) {
 		}
 		m.demands = nil
 	}
+	p.stopped = context.Cause(ctx)
 }

@@ -317,10 +317,63 @@ func TestOrdersAreAnsweredWhateverHappens(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		if _, err := p.Do(t.Context(), "m", meter.Ask{}); err == nil {
+			t.Error("an order was taken after the stop")
+		}
 		for range maxDemands + 1 {
 			if err := <-errs; !errors.Is(err, context.Canceled) {
 				t.Errorf("an order that the stop cut off: %v", err)
 			}
+		}
+	})
+}
+
+// TestALineThatIsLentTakesNoPlaceInTheGate: a visit waits for its line before
+// it takes a place that others could use.
+func TestALineThatIsLentTakesNoPlaceInTheGate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &visitLog{}
+		back := make(chan struct{}) // closed when the line is given back
+		free := func(ctx context.Context) error {
+			select {
+			case <-back:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		gate := make(chan struct{}, 1)
+		lent := pollerOf(Config{Gate: gate, Meters: []Meter{{
+			ID: "lent", Free: free, Visitor: &busyVisitor{log: l, id: "lent"}, Groups: []Group{group(meter.Instant, time.Minute)},
+		}}})
+		other := pollerOf(Config{Gate: gate, Meters: []Meter{{
+			ID: "other", Visitor: &busyVisitor{log: l, id: "other"}, Groups: []Group{group(meter.Instant, time.Minute)},
+		}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		for _, p := range []*Poller{lent, other} {
+			go func() { done <- p.Run(ctx) }()
+		}
+		time.Sleep(time.Hour)
+		impatient, leave := context.WithTimeout(t.Context(), time.Second)
+		if _, err := lent.Do(impatient, "lent", meter.Ask{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("an order for a line that is lent: %v", err)
+		}
+		leave()
+		synctest.Wait()
+		if n := len(l.at["other instant"]); n < 59 || len(l.at["lent instant"]) > 0 {
+			t.Errorf("%d visits to the other line in an hour, %v", n, l.at["lent instant"])
+		}
+		close(back)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(l.at["lent instant"]) == 0 {
+			t.Error("no visit after the line was given back")
+		}
+		cancel()
+		if err := errors.Join(<-done, <-done); err != nil {
+			t.Error(err)
 		}
 	})
 }

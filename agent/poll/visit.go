@@ -17,18 +17,24 @@ const AlarmExchanged meter.Channel = "event.meter-exchanged"
 // errLong is the cause of a visit's end that took more than its time.
 var errLong = errors.New("the visit took too long; it goes on after the other meters had their turn")
 
-// turn is one visit with a place in the gate.
+// turn is one visit with a place in the gate. It waits for a line that is lent
+// before it takes one: a tool may have it for hours.
 func (p *Poller) turn(ctx context.Context, m *meterState, t task) {
-	if p.cfg.Gate != nil {
+	if m.Free != nil {
+		_ = m.Free(ctx) // what else is wrong with the line the visit finds out
+	}
+	if p.cfg.Gate != nil && ctx.Err() == nil {
 		select {
 		case p.cfg.Gate <- struct{}{}:
 			defer func() { <-p.cfg.Gate }()
 		case <-ctx.Done():
-			if t.demand != nil {
-				t.demand.reply <- reply{err: context.Cause(ctx)}
-			}
-			return
 		}
+	}
+	if ctx.Err() != nil {
+		if t.demand != nil {
+			t.demand.reply <- reply{err: context.Cause(ctx)}
+		}
+		return
 	}
 	switch {
 	case t.demand != nil:
@@ -42,8 +48,13 @@ func (p *Poller) turn(ctx context.Context, m *meterState, t task) {
 	}
 }
 
-// obey does what somebody waits for.
+// obey does what somebody waits for, but for a lock, which may have come since
+// he asked.
 func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
+	if p.refused(m) {
+		d.reply <- reply{err: fmt.Errorf("meter %s: locked: %w", m.ID, meter.ErrAuthentication)}
+		return
+	}
 	visit, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	//nolint:contextcheck // it is of who waits, and ends the visit when they leave
@@ -51,7 +62,7 @@ func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
 	got, err := m.Visitor.Visit(visit, d.ask)
 	d.reply <- reply{got, err}
 	switch {
-	case errors.Is(err, meter.ErrAuthentication):
+	case errors.Is(err, meter.ErrAuthentication), visit.Err() == nil && mayBeRefusal(err):
 		p.failed(m, err)
 	case err == nil:
 		p.accepted(m)
@@ -63,13 +74,17 @@ func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
 func (p *Poller) visit(ctx context.Context, m *meterState) {
 	now := time.Now()
 	r := p.prepare(m, now)
-	if len(r.jobs) == 0 {
-		p.become(m, Partial, r.blocked[0].Error())
+	if len(r.jobs) == 0 { // or the wall clock was set back, and nothing is due yet
+		p.clearAgain(m, r.ask.Clears)
+		if len(r.blocked) > 0 {
+			p.become(m, Partial, r.blocked[0].Error())
+		}
 		return
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.VisitLimit, errLong)
 	defer cancel()
 	got, err := m.Visitor.Visit(limited, r.ask)
+	silent := err != nil && got.Identity.Found == "" && len(got.Rows) == 0
 	cut := err != nil && limited.Err() != nil && !errors.Is(err, meter.ErrAuthentication)
 	if cut {
 		err = nil // what came before counts
@@ -81,10 +96,14 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	}
 	got.Failures = append(got.Failures, r.blocked...)
 	again := p.identify(m, &got, len(r.ask.Profiles) > 0, err == nil)
-	if !again {
+	if again {
+		m.compared = nil // of another meter
+	} else {
 		p.follow(m, &r, &got, err == nil && !cut)
+		p.clockSetBack(m, &got)
 	}
-	m.news(&r, &got)
+	p.noteClears(m, r.ask.Clears, &got, silent)
+	m.news(&got)
 	p.bracket(m, &r, &got)
 	p.submit(m, got, r.cleared())
 	p.keepExchange(m)
@@ -96,6 +115,8 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 			continue
 		case j.resumed:
 			j.due = time.Now()
+		case err != nil:
+			j.due = j.retry(now, p.cfg.TimeZone)
 		default:
 			j.due, j.ran = j.next(now, p.cfg.TimeZone), true
 		}
@@ -128,9 +149,7 @@ func (p *Poller) prepare(m *meterState, now time.Time) (r round) {
 		}
 	}
 	slices.SortStableFunc(r.jobs, func(a, b *job) int { return int(a.class) - int(b.class) })
-	p.mu.Lock()
-	r.ask.Clears, m.clearing = m.clearing, nil
-	p.mu.Unlock()
+	r.ask.Clears = p.takeClears(m)
 	r.jobs = slices.DeleteFunc(r.jobs, func(j *job) bool {
 		switch {
 		case j.class == clock:
@@ -155,6 +174,9 @@ func (p *Poller) identify(m *meterState, got *meter.Got, askedProfiles, answered
 	known := m.proven && (found == m.serial || found == "" && !answered)
 	if !known && (found != "" || answered) {
 		again = true
+		if m.proven && m.serial != found {
+			m.forget()
+		}
 		m.serial, m.proven = found, true
 		if askedProfiles {
 			got.Cursors = nil

@@ -45,7 +45,12 @@ type Uplink struct {
 	Rows       uint64 `json:"rows_acked"`
 	Bytes      uint64 `json:"bytes"`
 	Reconnects uint64 `json:"reconnects"`
-	Error      string `json:"error,omitempty"`
+	Day        int64  `json:"budget_day_bytes,omitempty"` // spent, where there is a budget
+	Month      int64  `json:"budget_month_bytes,omitempty"`
+	Withheld   bool   `json:"budget_spent,omitempty"` // interval and instant wait
+	// Unconfirmed are lanes that the broker takes and the fog does not confirm.
+	Unconfirmed []string `json:"unconfirmed,omitempty"`
+	Error       string   `json:"error,omitempty"`
 }
 
 // Meter is how one meter does.

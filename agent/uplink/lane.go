@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"fmt"
+	"time"
 
 	"gridgate/agent/batch"
 	"gridgate/internal/meter"
@@ -30,7 +31,9 @@ type message struct {
 	lane      *lane      // of Readings
 	last      uint64     // the highest sequence number it accounts for
 	rows      int
-	tries     int // how often it was sent
+	tries     int     // how often it was sent
+	turn      int     // of its lane when it was cut
+	resend    *resend // what it is a part of, nil for what goes out for the first time
 }
 
 // size is the message's length in the stream, fixed header included.
@@ -44,22 +47,39 @@ type lane struct {
 	perRow float64    // bytes a row, smoothed; 0 before the first batch
 	empty  bool       // nothing was there behind taken when last looked
 	fault  error      // why it cannot be read now
+
+	// sent is the highest number that was published, by this process or perhaps
+	// by one before it.
+	sent uint64
+	// published is the number through which all have their PUBACKs. Behind it
+	// taken goes on.
+	published uint64
+	// turn counts how often it began again at an earlier number. A PUBACK of an
+	// earlier turn says nothing of this one.
+	turn    int
+	fog     patience
+	company company
+	heldTo  time.Time // when its schedule lets it be sent, zero when nothing waits for it
 }
 
-// cut makes a message of the rows behind taken, of at most limit bytes unless
-// one row alone is longer. It gives nil when there are none.
-func (u *Uplink) cut(l *lane, limit int) (*message, error) {
+// cut makes a message of the rows behind after, up to number through, of at
+// most limit bytes unless one row alone is longer. It gives nil when there are
+// none.
+func (u *Uplink) cut(l *lane, after, through uint64, limit int) (*message, error) {
 	perRow := l.perRow
 	if perRow == 0 {
 		perRow = firstRow
 	}
 	rows := min(max(int(float64(limit)/perRow), 1), maxRows)
+	if through-after < uint64(rows) {
+		rows = int(through - after)
+	}
 	for {
-		span, err := u.cfg.Store.Peek(l.id, l.taken, rows)
+		span, err := u.cfg.Store.Peek(l.id, after, rows)
 		if err != nil {
 			return nil, fmt.Errorf("lane %s: %w", l.id, err)
 		}
-		if span.Last <= l.taken {
+		if span.Last <= after {
 			return nil, nil
 		}
 		if u.catalogue.Add(span.Rows) {
@@ -72,7 +92,7 @@ func (u *Uplink) cut(l *lane, limit int) (*message, error) {
 			Site: string(u.cfg.Site), Gateway: string(u.cfg.Gateway), Epoch: u.cfg.Store.Epoch(), Lane: l.id,
 		}, span, u.catalogue)
 		if err != nil {
-			return nil, fmt.Errorf("lane %s: rows after number %d: %w", l.id, l.taken, err)
+			return nil, fmt.Errorf("lane %s: rows after number %d: %w", l.id, after, err)
 		}
 		n := len(span.Rows)
 		if n > 0 {
@@ -82,10 +102,9 @@ func (u *Uplink) cut(l *lane, limit int) (*message, error) {
 			rows = min(max(n*limit/len(payload)*9/10, 1), n-1)
 			continue
 		}
-		l.taken = span.Last
 		return &message{
 			kind: mqtt.Readings, topic: mqtt.ReadingsTopic(u.cfg.Site, u.cfg.Gateway, l.id), payload: payload,
-			catalogue: hash, lane: l, last: span.Last, rows: n,
+			catalogue: hash, lane: l, last: span.Last, rows: n, turn: l.turn,
 		}, nil
 	}
 }
@@ -110,20 +129,36 @@ func (u *Uplink) lookAhead(id meter.Lane, after uint64) error {
 // again takes back messages that were under way when a connection ended. They
 // go out again as they are, first; but when one has been tried often or names
 // a catalogue that is not the current one, it and what follows is cut anew.
-func (l *lane) again(lost []*message, acked uint64, current batch.Hash) {
+func (l *lane) again(lost []*message, current batch.Hash) {
 	l.ready = append(lost, l.ready...)
 	l.empty, l.fault = false, nil
+	l.drop(l.published)
 	keep := 0
 	for _, m := range l.ready {
-		if m.catalogue != current || m.tries >= maxTries && len(m.payload) > minMessage {
+		if m.turn != l.turn || m.catalogue != current || m.tries >= maxTries && len(m.payload) > minMessage {
 			break
 		}
 		keep++
 	}
 	clear(l.ready[keep:])
 	l.ready = l.ready[:keep]
-	l.taken = acked
+	l.taken = l.published
 	if keep > 0 {
 		l.taken = l.ready[keep-1].last
 	}
+}
+
+// drop forgets messages that hold nothing above number through.
+func (l *lane) drop(through uint64) {
+	for len(l.ready) > 0 && l.ready[0].last <= through {
+		l.ready = l.ready[1:]
+	}
+	l.taken = max(l.taken, through)
+}
+
+// rewind goes back to number through: what follows is cut and sent again.
+func (l *lane) rewind(through uint64) {
+	l.turn++
+	l.ready, l.empty = nil, false
+	l.taken, l.published = through, through
 }

@@ -158,3 +158,93 @@ func TestMosquittoWithAWrongPassword(t *testing.T) {
 		t.Error("rows were removed")
 	}
 }
+
+// mosquitto as Debian sets it up saves what it keeps every half an hour: after
+// a power cut what it acknowledged for an absent fog is gone.
+func TestMosquittoAcknowledgesAndForgets(t *testing.T) {
+	t.Parallel()
+	for name, confirms := range map[string]bool{"confirm fog": true, "confirm broker": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := mqtttest.Mosquitto(t, mqtttest.Config{Lines: []string{"persistence true", "persistence_location " + t.TempDir() + "/"}})
+			session := func() (*subscriber, func()) {
+				sub, ready := &subscriber{}, make(chan struct{})
+				ctx, cancel := context.WithCancel(t.Context())
+				var all sync.WaitGroup
+				all.Go(func() { sub.run(ctx, t, b.Address, ready) })
+				<-ready
+				return sub, func() { cancel(); all.Wait() }
+			}
+			_, leave := session() // the fog was there, and is away now
+			leave()
+			store, log := newStore(t), &syncBuffer{}
+			up := uplink.New(uplink.Config{
+				Site: "site", Gateway: "gw", Version: "1", Store: store, Wake: store.wake,
+				MQTT: mqtt.Options{Address: b.Address}, MinPause: 20 * time.Millisecond, MaxPause: 200 * time.Millisecond,
+				FogConfirms: confirms, FogPatience: 300 * time.Millisecond, Log: slog.New(slog.NewTextHandler(log, nil)),
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			defer all.Wait()
+			defer cancel()
+			all.Go(func() { _ = up.Run(ctx) })
+			store.add(meter.Interval, readings(500)...)
+			eventually(t, "rows acknowledged by the broker", func() bool { return up.Stats().Rows >= 500 })
+			b.Kill()
+			b.Start()
+			sub, leave := session()
+			defer leave()
+			store.add(meter.Interval, readings(100)...)
+			voice, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "fog-2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer voice.Close()
+			say := func(topic string, retained bool, payload []byte) {
+				if _, err := voice.Publish(t.Context(), topic, retained, payload); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rows := func() *fog { return sub.late(t) }
+			if !confirms {
+				eventually(t, "what came after the power cut", func() bool { return rows().last[meter.Interval] == 600 })
+				if f := rows(); len(f.rows[meter.Interval]) != 100 || f.rows[meter.Interval][500].Meter != "" {
+					t.Fatalf("%d rows: the broker forgot nothing, and the test proves nothing", len(f.rows[meter.Interval]))
+				}
+				say(mqtt.ResendTopic("site", "gw", meter.Interval), false, mqtt.Range{Epoch: 0xFEED, First: 1, Last: 500}.AppendJSON(nil))
+				eventually(t, "what was asked for", func() bool { return rows().compare(store) == nil })
+				return
+			}
+			eventually(t, "every row", func() bool {
+				f, through := rows(), uint64(0)
+				for f.rows[meter.Interval][through+1].Meter != "" {
+					through++
+				}
+				say(mqtt.AckTopic("site", "gw", meter.Interval), true, mqtt.Confirmation{Epoch: 0xFEED, Sequence: through}.AppendJSON(nil))
+				return through == 600
+			})
+			eventually(t, "an empty queue", func() bool { return store.left() == 0 })
+			if err := rows().compare(store); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%+v", up.Stats())
+		})
+	}
+}
+
+// late decodes what came, in whatever order.
+func (s *subscriber) late(t *testing.T) *fog {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := newFog()
+	f.live, f.gaps = true, true
+	for _, r := range s.got {
+		if r.Retained {
+			r.Retained = false // of an earlier connection
+		}
+		if err := f.take(r); err != nil {
+			t.Error(err)
+		}
+	}
+	return f
+}

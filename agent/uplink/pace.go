@@ -16,6 +16,9 @@ const (
 	startWindow = 2 * minMessage
 	// maxWindow bounds the memory for messages without a PUBACK.
 	maxWindow = 64 << 10
+	// sendBuffer bounds the socket's buffers: what stands there cannot be
+	// overtaken.
+	sendBuffer = 32 << 10
 	// samples is over how many measurements the rate is the best.
 	samples = 16
 

@@ -1,13 +1,17 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"gridgate/agent/batch"
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
 
@@ -23,6 +27,21 @@ type session struct {
 	announced map[batch.Hash]bool // catalogues that the broker has from this session
 	up        bool                // a PUBACK has come
 	retry     time.Time           // when to look again at lanes with a fault
+
+	mail   *mailbox
+	heard  chan error // how subscribing went
+	search *search    // for a better path
+
+	rested    time.Duration // before stirred nothing passed, and nothing has come since; 0 is not so
+	stirred   time.Time
+	pong      <-chan struct{} // of a ping, sent at pinged; nil when none is under way
+	pinged    time.Time
+	told      []byte    // the state as published
+	repair    *message  // cut for the fog and not yet published
+	repairing bool      // a message of repair has no PUBACK yet
+	repairAt  time.Time // when the next may go out
+	asked     bool      // the fog wants the catalogue
+	askedAt   time.Time // when it last got it
 }
 
 // sent is a message under way.
@@ -35,31 +54,47 @@ type sent struct {
 // run sends until the connection ends, which gives why, or until ctx is
 // cancelled, which gives nil.
 func (s *session) run(ctx context.Context) error {
+	s.heard = make(chan error, 1)
+	var hearing sync.WaitGroup
+	defer hearing.Wait() // it ends with the connection
+	hearing.Go(func() { s.heard <- s.conn.SubscribeAll(ctx, s.u.filters(), s.mail.put) })
+	s.search = s.u.newSearch(ctx, s.u.path)
 	err := s.loop(ctx)
-	if ctx.Err() == nil {
+	if l := s.search.end(); l != nil {
+		s.u.found, err = l, errMoved
+	}
+	switch {
+	case ctx.Err() == nil && errors.Is(err, errMoved):
+		s.stop(ctx, errMoved)
+	case ctx.Err() == nil:
+		if s.rested > 0 {
+			s.u.rest.died(s.rested, time.Now())
+		}
 		s.conn.Abort(err)
 		<-s.conn.Done()
 		if !errors.Is(err, errStore) {
 			err = s.conn.Err() // the same with the broker's address
 		}
-	} else {
-		err = s.stop(ctx)
+	default:
+		s.stop(ctx, errStopped)
+		err = nil
 	}
 	lost := make(map[*lane][]*message)
 	for _, m := range s.flight {
-		if m.lane != nil {
+		if m.lane != nil && m.resend == nil {
 			lost[m.lane] = append(lost[m.lane], m.message)
 		}
 	}
 	for _, l := range s.u.lanes {
-		l.again(lost[l], s.u.cfg.Store.Acked(l.id), s.u.catalogue.Hash())
+		l.again(lost[l], s.u.catalogue.Hash())
 	}
 	return err
 }
 
 // loop sends and collects PUBACKs.
 func (s *session) loop(ctx context.Context) error {
-	if err := s.publish(ctx, s.state(s.u.online())); err != nil {
+	s.u.expect(time.Now())
+	if err := s.tell(ctx); err != nil {
 		return err
 	}
 	if !s.u.catalogue.Empty() { // the broker may have lost what it retained
@@ -74,20 +109,32 @@ func (s *session) loop(ctx context.Context) error {
 		if err := s.wait(ctx); err != nil {
 			return err
 		}
+		s.listen(time.Now())
+		s.u.settle(time.Now())
+		if err := s.tell(ctx); err != nil {
+			return err
+		}
 	}
+}
+
+// tell publishes the state when it is another than the broker has.
+func (s *session) tell(ctx context.Context) error {
+	now := s.u.online()
+	if bytes.Equal(now, s.told) {
+		return nil
+	}
+	s.told = now
+	return s.publish(ctx, s.state(now))
 }
 
 // wait waits for whatever comes next and deals with it.
 func (s *session) wait(ctx context.Context) error {
 	var oldest <-chan struct{}
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
 	if len(s.flight) > 0 {
 		oldest = s.flight[0].token.Done()
-		timer.Reset(time.Until(s.pace.lastAck.Add(s.pace.patience())))
-	} else if slices.ContainsFunc(s.u.lanes, func(l *lane) bool { return l.fault != nil }) {
-		timer.Reset(time.Until(s.retry))
 	}
+	timer := time.NewTimer(time.Until(s.next()))
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -95,36 +142,110 @@ func (s *session) wait(ctx context.Context) error {
 		return s.conn.Err()
 	case <-oldest:
 		return s.collect()
+	case <-s.mail.kick:
+		return s.hear()
+	case <-s.pong:
+		s.pong = nil
+	case l := <-s.search.found:
+		s.search.found <- l // run takes it
+		return errMoved
+	case err := <-s.heard:
+		s.u.hears(err)
 	case <-s.u.cfg.Wake:
 		for _, l := range s.u.lanes {
 			l.empty = false
 		}
 	case now := <-timer.C:
-		if len(s.flight) > 0 {
+		if len(s.flight) > 0 && !now.Before(s.overdue()) {
 			return fmt.Errorf("no PUBACK for %v", now.Sub(s.pace.lastAck).Round(time.Second))
 		}
+		if s.pong != nil && !now.Before(s.pinged.Add(s.pace.patience())) {
+			return fmt.Errorf("no answer to a ping for %v, after %v without traffic", now.Sub(s.pinged).Round(time.Second), s.rested.Round(time.Second))
+		}
+		s.prove(now)
+		s.u.doubts(now)
 	}
 	return nil
+}
+
+// overdue is when the PUBACK of what is under way is too late.
+func (s *session) overdue() time.Time { return s.pace.lastAck.Add(s.pace.patience()) }
+
+// next is when there is something to do, if nothing comes before.
+func (s *session) next() time.Time {
+	now := time.Now()
+	first := now.Add(time.Hour)
+	sooner := func(t time.Time) {
+		if t.Before(first) {
+			first = t
+		}
+	}
+	switch {
+	case len(s.flight) > 0:
+		sooner(s.overdue())
+	case s.pong != nil:
+		sooner(s.pinged.Add(s.pace.patience()))
+	default:
+		sooner(s.quiet())
+	}
+	if s.retry.After(now) {
+		sooner(s.retry)
+	}
+	if s.asked {
+		sooner(s.askedAt.Add(catalogueEvery))
+	}
+	if len(s.u.resends) > 0 && s.repairAt.After(now) {
+		sooner(s.repairAt)
+	}
+	if s.u.withheld {
+		sooner(s.u.spending.to)
+	}
+	for _, l := range s.u.lanes {
+		if l.heldTo.After(now) {
+			sooner(l.heldTo)
+		}
+		if !l.fog.since.IsZero() {
+			sooner(l.fog.until())
+		}
+	}
+	return first
 }
 
 // fill publishes as much as may be under way.
 func (s *session) fill(ctx context.Context) error {
 	for {
-		m, err := s.next(ctx)
-		if err != nil || m == nil {
-			return err
+		if s.asked && !time.Now().Before(s.askedAt.Add(catalogueEvery)) {
+			s.asked, s.askedAt = false, time.Now()
+			if err := s.announce(ctx); err != nil {
+				return err
+			}
+		}
+		m := s.choose()
+		if m == nil {
+			return nil
+		}
+		if !s.announced[m.catalogue] {
+			// The PUBACK of the catalogue comes first; another lane would name
+			// the same one.
+			return s.announce(ctx)
 		}
 		if err := s.publish(ctx, m); err != nil {
 			return err
 		}
+		if m.resend != nil {
+			s.sentAgain(m)
+			continue
+		}
+		s.u.serve(m)
 		m.lane.ready = m.lane.ready[1:]
+		m.lane.sent = max(m.lane.sent, m.last)
 	}
 }
 
-// next gives the message to send now, nil when there is none or the window is
-// full. It stays at the head of its lane's ready list.
-func (s *session) next(ctx context.Context) (*message, error) {
-	for i, l := range s.u.lanes {
+// choose gives the message to send now, nil when there is none or the window
+// is full. It stays where it is until it is published.
+func (s *session) choose() *message {
+	for i, l := range s.order() {
 		room := s.pace.window() - s.pace.flight
 		if i == 0 {
 			room += minMessage // the most important lane need not wait for a PUBACK
@@ -132,21 +253,49 @@ func (s *session) next(ctx context.Context) (*message, error) {
 		if room <= 0 {
 			continue
 		}
+		if l.id == meter.Interval { // what the fog asked for comes after live alarms and bills
+			if m := s.mend(); m != nil {
+				return m
+			}
+		}
+		if l.stalled() || s.u.waits(l.id) {
+			continue
+		}
 		if len(l.ready) == 0 {
 			s.prepare(l)
 		}
-		if len(l.ready) == 0 {
-			continue
+		if len(l.ready) > 0 {
+			return l.ready[0]
 		}
-		m := l.ready[0]
-		if !s.announced[m.catalogue] {
-			// The PUBACK of the catalogue comes first; a lane below would name
-			// the same one.
-			return nil, s.announce(ctx)
-		}
-		return m, nil
 	}
-	return nil, nil
+	return nil
+}
+
+// owing is how many bytes of alarms go out before a bill that waits.
+const owing = 8 * minMessage
+
+// order gives the lanes in the order of service: by importance, but for a bill
+// after so many alarms.
+func (s *session) order() []*lane {
+	u := s.u
+	if u.owed < owing {
+		return u.lanes
+	}
+	order := slices.Clone(u.lanes)
+	order[meter.Alarm], order[meter.Billing] = order[meter.Billing], order[meter.Alarm]
+	return order
+}
+
+// serve notes what was sent, for the floor of the billing lane.
+func (u *Uplink) serve(m *message) {
+	bills := u.lanes[meter.Billing]
+	switch {
+	case m.lane.id == meter.Billing:
+		u.owed = 0
+	case m.lane.id == meter.Alarm && (len(bills.ready) > 0 || !bills.empty && u.cfg.Store.Last(meter.Billing) > bills.taken):
+		u.owed += m.size()
+	default:
+	}
 }
 
 // prepare cuts a lane's next message. A lane that cannot be read does not stop
@@ -155,7 +304,12 @@ func (s *session) prepare(l *lane) {
 	if l.empty || l.fault != nil && time.Now().Before(s.retry) {
 		return
 	}
-	m, err := s.u.cut(l, s.pace.message(s.u.cfg.MaxMessage))
+	limit := s.pace.message(s.u.cfg.MaxMessage)
+	held, until := s.u.held(l, time.Now(), l.fullMessage(limit))
+	if l.heldTo = until; held {
+		return
+	}
+	m, err := s.u.cut(l, l.taken, math.MaxUint64, limit)
 	switch {
 	case err != nil:
 		if l.fault == nil {
@@ -163,9 +317,10 @@ func (s *session) prepare(l *lane) {
 		}
 		s.retry = time.Now().Add(laneRetry)
 	case m == nil:
-		l.empty = true
+		l.emptied()
 	default:
 		l.ready = append(l.ready, m)
+		l.taken = m.last
 	}
 	if (err == nil) != (l.fault == nil) {
 		s.u.faults(l, err)
@@ -196,6 +351,7 @@ func (s *session) state(payload []byte) *message {
 }
 
 func (s *session) publish(ctx context.Context, m *message) error {
+	s.stir(time.Now())
 	mark := s.pace.sent(time.Now(), m.size())
 	token, err := s.conn.Publish(ctx, m.topic, m.retained, m.payload)
 	if err != nil {
@@ -244,15 +400,20 @@ func (s *session) confirmed(m *message) error {
 	}
 	switch m.kind {
 	case mqtt.Readings:
-		if err := s.u.cfg.Store.Ack(m.lane.id, m.last); err != nil {
-			return fmt.Errorf("%w: lane %s: %w", errStore, m.lane.id, err)
+		if m.resend != nil {
+			s.mended(m)
+			break
 		}
+		if err := s.u.arrived(m, time.Now()); err != nil {
+			return err
+		}
+		s.u.count(func(st *Stats) { st.Rows += uint64(m.rows) })
 	case mqtt.Catalogue:
 		s.announced[m.catalogue] = true
-	case mqtt.State:
+	default:
 	}
 	s.u.count(func(st *Stats) {
-		st.Rows += uint64(m.rows)
+		st.Rest = s.u.rest.limit()
 		st.Window, st.Rate, st.Puback = s.pace.window(), s.pace.rate(), s.pace.smoothed
 	})
 	return nil
@@ -263,10 +424,10 @@ var errStopped = errors.New("stopped")
 // stop ends the connection in order: PUBACKs of what is under way, offline on
 // the state topic, DISCONNECT. When that takes longer than StopGrace the
 // connection is cut, and the broker publishes the will.
-func (s *session) stop(ctx context.Context) error {
+func (s *session) stop(ctx context.Context, why error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.u.cfg.StopGrace)
 	defer cancel()
-	err := s.publish(ctx, s.state(offline(errStopped.Error())))
+	err := s.publish(ctx, s.state(offline(why.Error())))
 	for err == nil && len(s.flight) > 0 {
 		select {
 		case <-s.flight[0].token.Done():
@@ -278,11 +439,10 @@ func (s *session) stop(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		s.conn.Abort(errStopped)
+		s.conn.Abort(why)
 		<-s.conn.Done()
 		s.u.cfg.Log.Warn("uplink stopped with messages under way", "messages", len(s.flight), "error", err)
-		return nil
+		return
 	}
 	s.conn.Close()
-	return nil
 }

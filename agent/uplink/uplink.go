@@ -6,9 +6,13 @@
 //	                            └───────────┘ the connection was lost
 //
 // A row leaves the store's queue after the PUBACK of the message that holds
-// it, and of all before it in its lane. What was under way when a connection
-// ended is sent again over the next one, with the same sequence numbers; so
-// the fog may get a row twice, under one number, and never misses one.
+// it, and of all before it in its lane; or, with Config.FogConfirms, when the
+// fog says that it has stored it. What was under way when a connection ended is
+// sent again over the next one, with the same sequence numbers; so the fog may
+// get a row twice, under one number, and never misses one.
+//
+// The fog may ask for numbers again, which come out of the store as long as it
+// has them, at half the link's rate at most.
 //
 // How much is under way, and how long a message may be, follows the measured
 // link (see pace), so that an alarm finds a short queue before it.
@@ -19,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -34,6 +39,9 @@ const (
 	DefaultStopGrace  = 2 * time.Second
 	DefaultMinPause   = time.Second
 	DefaultMaxPause   = 2 * time.Minute
+	// DefaultFogPatience is how long an uplink waits for the fog before it
+	// doubts that the fog gets what it sends.
+	DefaultFogPatience = 2 * time.Minute
 )
 
 // store is what the uplink needs of the buffer.
@@ -42,6 +50,7 @@ type store interface {
 	Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error)
 	Ack(lane meter.Lane, through uint64) error
 	Acked(lane meter.Lane) uint64
+	Last(lane meter.Lane) uint64
 	Catalogue() ([]byte, error)
 	SaveCatalogue(ctx context.Context, b []byte) error
 }
@@ -53,27 +62,55 @@ type Config struct {
 	Gateway meter.ID
 	Version string // of the program, for the state topic
 	// MQTT says how to connect. Will is set here, and ClientID when empty.
-	MQTT  mqtt.Options
-	Store store
+	MQTT mqtt.Options
+	// Paths are the ways to the fog, the preferred one first; none is
+	// MQTT.Address and MQTT.Interface alone. One that works is kept, and left
+	// for one before it after ReturnAfter or so.
+	Paths       []Path
+	ReturnAfter time.Duration
+	Store       store
 	// Wake tells that rows were stored. What was there before is found anyway.
 	Wake       <-chan struct{}
 	MaxMessage int           // longest batch in bytes; 0 is DefaultMaxMessage
+	KeepAlive  time.Duration // the first, 0 is DefaultKeepAlive; it adapts itself
 	StopGrace  time.Duration // how long a stop waits for PUBACKs
 	MinPause   time.Duration // between attempts to connect; jittered, doubling
 	MaxPause   time.Duration
-	Log        *slog.Logger
+	// FogConfirms keeps rows in the queue until the fog says that it has them.
+	// FogPatience is how long that may take before a row is sent again.
+	FogConfirms bool
+	// Budget bounds what is spent, Ledger keeps it over restarts and may be nil.
+	Budget Budget
+	Ledger Ledger
+	// Schedules say when each lane is sent, in TimeZone; nil is UTC.
+	Schedules [meter.Instant + 1]Schedule
+	TimeZone  *time.Location
+	// StartJitter is what the first connection waits a random part of.
+	StartJitter time.Duration
+	FogPatience time.Duration
+	Log         *slog.Logger
 }
 
 // Stats counts since the start.
 type Stats struct {
+	Path       Path   // in use, or tried next
 	Connected  bool   // a PUBACK has come over the present connection
 	Batches    uint64 // batches sent, repetitions included
-	Rows       uint64 // rows acknowledged
+	Rows       uint64 // rows acknowledged by the broker
 	Bytes      uint64 // bytes published, with topics and MQTT's headers
 	Reconnects uint64 // connections after the first
+	Resent     uint64 // rows sent again because the fog asked, or did not confirm
+	DayBytes   int64  // spent today and this month, with a Budget
+	MonthBytes int64
+	Withheld   bool   // the budget is spent: interval and instant wait
+	Ignored    uint64 // messages of the fog that were foreign, impossible or unreadable
+	// Unconfirmed are the lanes of which the fog confirms nothing, though the
+	// broker has acknowledged rows for longer than FogPatience.
+	Unconfirmed []meter.Lane
 	// Err is why there is no connection, or why a lane cannot be sent over it;
 	// nil when all is well.
 	Err    error
+	Rest   time.Duration // that a connection is left before it is proven
 	Window int           // bytes that may be under way
 	Rate   float64       // of the link as measured, bytes a second; 0 is not known
 	Puback time.Duration // from publishing to PUBACK, smoothed
@@ -86,9 +123,25 @@ type Uplink struct {
 	lanes     []*lane
 	catalogue *batch.Catalogue
 	saved     batch.Hash // of the catalogue as the store has it
+	resends   []*resend  // what the fog asked for, in the order of service
 	backoff   backoff.Backoff
 	connects  int
-	kind      error // of the error that was logged last, nil while up
+
+	rest rest
+
+	traffic  *mqtt.Traffic
+	spending spending
+	withheld bool
+	spread   float64 // this gateway's place among others, 0 to 1
+	owed     int     // bytes of alarms sent while bills waited
+
+	path        int           // of Paths: in use, or tried next
+	tried       int           // paths that failed since one worked
+	found       *link         // to a better path, dialed already
+	returnAfter time.Duration // grown, while better paths turn out not to last
+
+	kind error // of the error that was logged last, nil while up
+	deaf error // why the fog cannot be heard
 
 	mu    sync.Mutex
 	stats Stats
@@ -100,11 +153,26 @@ func New(c Config) *Uplink {
 	def(&c.StopGrace, DefaultStopGrace)
 	def(&c.MinPause, DefaultMinPause)
 	def(&c.MaxPause, DefaultMaxPause)
+	def(&c.FogPatience, DefaultFogPatience)
+	def(&c.ReturnAfter, DefaultReturnAfter)
+	if len(c.Paths) == 0 {
+		c.Paths = []Path{{c.MQTT.Address, c.MQTT.Interface}}
+	}
+	def(&c.KeepAlive, DefaultKeepAlive)
+	def(&c.MQTT.KeepAlive, max(MostKeepAlive, c.KeepAlive))
+	def(&c.MQTT.SendBuffer, sendBuffer)
+	def(&c.MQTT.ReceiveBuffer, sendBuffer)
+	if c.TimeZone == nil {
+		c.TimeZone = time.UTC
+	}
+	c.MQTT.Traffic = new(mqtt.Traffic)
+	c.MQTT.OwnPings = true
+	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
 	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
-	u := &Uplink{cfg: c, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
+	u := &Uplink{cfg: c, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
-		u.lanes = append(u.lanes, &lane{id: id})
+		u.lanes = append(u.lanes, &lane{id: id, fog: patience{base: c.FogPatience}})
 	}
 	return u
 }
@@ -134,12 +202,31 @@ func (u *Uplink) count(f func(*Stats)) {
 // offline on the state topic, and returns nil.
 func (u *Uplink) Run(ctx context.Context) error {
 	u.load()
+	u.loadSpending(time.Now())
+	u.settle(time.Now())
+	start := time.NewTimer(time.Duration(u.spread * float64(u.cfg.StartJitter)))
+	defer start.Stop()
+	select {
+	case <-start.C:
+	case <-ctx.Done():
+	}
 	for ctx.Err() == nil {
-		if err := u.once(ctx); ctx.Err() == nil {
-			u.down(err)
+		u.count(func(s *Stats) { s.Path = u.cfg.Paths[u.path] })
+		worked, err := u.once(ctx)
+		if errors.Is(err, errMoved) || ctx.Err() != nil {
+			continue
+		}
+		u.down(err)
+		u.settle(time.Now())
+		if u.failed(worked) {
 			_ = u.backoff.Wait(ctx) // the loop sees its only error
 		}
 	}
+	if u.found != nil {
+		u.found.conn.Close()
+	}
+	u.settle(time.Now())
+	u.saveSpending(time.Now())
 	u.count(func(s *Stats) { s.Connected = false })
 	return nil
 }
@@ -160,29 +247,48 @@ func (u *Uplink) load() {
 	}
 	for _, l := range u.lanes {
 		l.taken = u.cfg.Store.Acked(l.id)
+		l.published = l.taken
+		l.company.draining = true       // what is there has waited already
+		l.sent = u.cfg.Store.Last(l.id) // the process before may have sent all of it
 	}
 }
 
-// once is one connection, from dialing to its end.
-func (u *Uplink) once(ctx context.Context) error {
-	conn, err := mqtt.Dial(ctx, u.cfg.MQTT)
-	if err != nil {
-		return err
+// once is one connection, from dialing to its end; worked says that a PUBACK
+// came over it.
+func (u *Uplink) once(ctx context.Context) (worked bool, err error) {
+	l := u.found
+	if u.found = nil; l == nil {
+		if l, err = u.dial(ctx, u.path); err != nil {
+			return false, err
+		}
 	}
+	u.path = l.path
+	u.count(func(s *Stats) { s.Path = u.cfg.Paths[u.path] })
 	u.connects++
 	if u.connects > 1 {
 		u.count(func(s *Stats) { s.Reconnects++ })
 	}
-	s := &session{u: u, conn: conn, announced: map[batch.Hash]bool{}}
-	return s.run(ctx)
+	began := time.Now()
+	s := &session{u: u, conn: l.conn, mail: l.mail, announced: map[batch.Hash]bool{}}
+	err = s.run(ctx)
+	switch {
+	case l.path > 0: // on a better one it did not last
+	case time.Since(began) >= steady:
+		u.returnAfter = 0
+	default:
+		u.returnAfter = min(2*max(u.returnAfter, u.cfg.ReturnAfter), maxReturn)
+	}
+	return s.up, err
 }
 
 // up tells that the connection works: a PUBACK has come.
 func (u *Uplink) up() {
+	u.rest.back(time.Now())
 	u.backoff.Reset()
 	u.kind = nil
-	u.count(func(s *Stats) { s.Connected, s.Err = true, nil })
-	u.cfg.Log.Info("uplink up", "broker", u.cfg.MQTT.Address)
+	u.count(func(s *Stats) { s.Connected = true })
+	u.troubles()
+	u.cfg.Log.Info("uplink up", "broker", u.cfg.Paths[u.path].String())
 }
 
 // down tells that there is no connection: once, and again when the kind of
@@ -205,13 +311,22 @@ func (u *Uplink) down(err error) {
 // faults notes that a lane can no longer be read, or can again.
 func (u *Uplink) faults(l *lane, err error) {
 	l.fault = err
-	var all []error
+	u.troubles()
+}
+
+// troubles tells what is wrong with lanes while the connection stands.
+func (u *Uplink) troubles() {
+	all := []error{u.deaf}
+	var unconfirmed []meter.Lane
 	for _, l := range u.lanes {
-		if l.fault != nil {
-			all = append(all, l.fault)
+		all = append(all, l.fault)
+		if l.fog.doubt {
+			unconfirmed = append(unconfirmed, l.id)
+			all = append(all, fmt.Errorf("lane %s: the fog confirms nothing after number %d: does it run, and may this gateway publish to %s?",
+				l.id, u.cfg.Store.Acked(l.id), mqtt.ReadingsTopic(u.cfg.Site, u.cfg.Gateway, l.id)))
 		}
 	}
-	u.count(func(s *Stats) { s.Err = errors.Join(all...) })
+	u.count(func(s *Stats) { s.Err, s.Unconfirmed = errors.Join(all...), unconfirmed })
 }
 
 // errStore stands for all trouble on this side of the connection.
@@ -236,7 +351,25 @@ func (u *Uplink) save(ctx context.Context) error {
 func (u *Uplink) online() []byte {
 	b := append([]byte(nil), `{"state":"online","version":`...)
 	b = meter.AppendJSONString(b, u.cfg.Version)
-	return fmt.Appendf(b, `,"epoch":"%016x"}`, u.cfg.Store.Epoch())
+	b = fmt.Appendf(b, `,"epoch":"%016x"`, u.cfg.Store.Epoch())
+	b = u.lanesWith(b, "unconfirmed", func(l *lane) bool { return l.fog.doubt })
+	b = u.lanesWith(b, "withheld", func(l *lane) bool { return u.waits(l.id) })
+	return append(b, '}')
+}
+
+// lanesWith appends the names of the lanes of which is says so, if any.
+func (u *Uplink) lanesWith(b []byte, name string, is func(*lane) bool) []byte {
+	sep := fmt.Sprintf(`,"%s":["`, name)
+	for _, l := range u.lanes {
+		if is(l) {
+			b = append(append(append(b, sep...), l.id.String()...), '"')
+			sep = `,"`
+		}
+	}
+	if sep == `,"` {
+		b = append(b, ']')
+	}
+	return b
 }
 
 func offline(reason string) []byte {

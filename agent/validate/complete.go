@@ -28,7 +28,7 @@ type intervals struct {
 	count  int
 	due    time.Time // when its figure is given next, if it is another than told
 	told   int       // count of the row that was given last, -1 for none
-	done   bool      // complete, and said so
+	done   bool      // complete, and said so: the one that stands for all such days
 }
 
 const (
@@ -82,7 +82,7 @@ func (v *Validator) day(at time.Time) (begin, end time.Time) {
 		zone = time.UTC
 	}
 	y, m, d := at.In(zone).Date()
-	return time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)
+	return meter.DayStart(y, m, d, zone), meter.DayStart(y, m, d+1, zone)
 }
 
 // Complete gives a row for each day of each meter that is complete since the
@@ -98,7 +98,12 @@ func (v *Validator) Complete(since time.Time, now meter.Stamp) (rows []meter.Row
 		case at.Sub(end) > keepDays:
 			delete(v.days, key)
 			continue
-		case d.done, end.Add(-time.Duration(d.length) * time.Second).Before(since), !complete && at.Before(d.due):
+		case d.done:
+			continue
+		case end.Add(-time.Duration(d.length) * time.Second).Before(since):
+			delete(v.days, key)
+			continue
+		case !complete && at.Before(d.due):
 			continue
 		}
 		for !d.due.After(at) {
@@ -107,10 +112,10 @@ func (v *Validator) Complete(since time.Time, now meter.Stamp) (rows []meter.Row
 		if d.told == d.count {
 			continue
 		}
-		if complete {
-			d.done, d.seen = true, nil
-		}
 		d.told = d.count
+		if complete {
+			v.days[key] = v.whole
+		}
 		stamp := now
 		stamp.Time = key.end
 		rows = append(rows, meter.Row{

@@ -1,6 +1,8 @@
 package validate
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -56,4 +58,59 @@ func TestCompleteness(t *testing.T) {
 	if len(v.days) != 0 {
 		t.Errorf("%d days are kept", len(v.days))
 	}
+}
+
+// TestDaysAreWholeWhereMidnightIsNot: where daylight saving begins at midnight
+// that day begins at 1 o'clock, and the one before has 24 hours.
+func TestDaysAreWholeWhereMidnightIsNot(t *testing.T) {
+	t.Parallel()
+	zone, err := time.LoadLocation("America/Santiago")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Date(2026, 9, 5, 0, 0, 0, 0, zone)
+	v := New(Config{TimeZone: zone})
+	v.Check(profileRows(begin.Add(15*time.Minute).UnixMilli(), (24+23)*4, 1))
+	rows := v.Complete(begin, meter.Stamp{Time: begin.Add(50 * time.Hour).UnixMilli()})
+	if len(rows) != 2 {
+		t.Fatalf("%d figures: %+v", len(rows), rows)
+	}
+	for i, hours := range []uint32{24, 23} {
+		if r := rows[i]; r.Period != hours*3600 || r.Value.String() != "100.00" {
+			t.Errorf("day %d of %d hours is complete to %s", i, r.Period/3600, r.Value)
+		}
+	}
+}
+
+// TestDaysTakeLittleMemory: those of 200 meters over all the time that they
+// are kept, and none that began before the gateway did.
+func TestDaysTakeLittleMemory(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	const meters, days = 200, 41
+	v := New(Config{})
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for n := range meters {
+		id := meter.ID(fmt.Sprint("meter-", n))
+		var rows []meter.Row
+		for i := range int64(2 * days * 24) {
+			rows = append(rows, meter.Row{
+				Meter: id, Serial: string(id), Lane: meter.Interval, Period: 3600,
+				Stamp: meter.Stamp{Time: begin.UnixMilli() + (i+1-days*24)*3600_000, Source: meter.FromMeter},
+			})
+		}
+		v.Check(rows)
+		v.Complete(begin, meter.Stamp{Time: begin.AddDate(0, 0, days).UnixMilli()})
+	}
+	took := heap() - before
+	t.Logf("%d days in %d KiB", len(v.days), took>>10)
+	if len(v.days) > meters*days || took > 1<<20 {
+		t.Errorf("%d days in %d KiB", len(v.days), took>>10)
+	}
+	runtime.KeepAlive(v)
 }

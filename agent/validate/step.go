@@ -61,6 +61,9 @@ func digit(v meter.Value) float64 {
 	case meter.Float32:
 		x := math.Float32frombits(uint32(v.Bits))
 		return float64(math.Nextafter32(x, math.MaxFloat32)-x) * math.Pow10(int(v.Scale))
+	case meter.Float64:
+		x := math.Float64frombits(v.Bits)
+		return (math.Nextafter(x, math.MaxFloat64) - x) * math.Pow10(int(v.Scale))
 	default:
 		return math.Pow10(int(v.Scale))
 	}

@@ -47,6 +47,9 @@ type Validator struct {
 	cfg  Config
 	last map[series]previous
 	days map[dayOf]*intervals
+	// whole stands for each day that is complete, to keep 41 of a thousand meters
+	// in little memory.
+	whole *intervals
 }
 
 // New gives a validator.
@@ -76,6 +79,7 @@ func (v *Validator) Check(rows []meter.Row) {
 	if v.last == nil {
 		v.last = make(map[series]previous)
 		v.days = make(map[dayOf]*intervals)
+		v.whole = &intervals{period: 1, done: true}
 	}
 	steps := make(map[step]float64)
 	for i := range rows {
@@ -142,7 +146,7 @@ func advance(row *meter.Row, before previous, limits Limits, steps map[step]floa
 		q, way = meter.RolledOver, way+end
 	}
 	elapsed := time.Duration(row.Stamp.Time-before.time) * time.Millisecond
-	if exceeds(row.Unit, way, elapsed, limits) {
+	if exceeds(row, way, elapsed, limits) {
 		q |= meter.OutOfRange
 	}
 	if row.Period > 0 && elapsed == time.Duration(row.Period)*time.Second {
@@ -172,11 +176,12 @@ func rollover(before, after meter.Value) float64 {
 
 // exceeds says whether an energy is more than the fuse lets through in the
 // time, which is taken for no less than a minute: clocks are read in seconds.
-func exceeds(unit meter.Unit, energy float64, in time.Duration, limits Limits) bool {
-	switch unit {
+// The last digit of row's value may have been about to change.
+func exceeds(row *meter.Row, energy float64, in time.Duration, limits Limits) bool {
+	switch row.Unit {
 	case meter.WattHour, meter.VarHour, meter.VAHour:
 		most := limits.power()
-		return most > 0 && energy > most*max(in, time.Minute).Hours()
+		return most > 0 && energy > most*max(in, time.Minute).Hours()+digit(row.Value)
 	default:
 		return false
 	}
@@ -201,7 +206,7 @@ func inRange(row *meter.Row, x float64, limits Limits) bool {
 		return most == 0 || math.Abs(x) <= most
 	case meter.WattHour, meter.VarHour, meter.VAHour:
 		if isInterval(row) && row.Period > 0 {
-			return x >= 0 && !exceeds(row.Unit, x, time.Duration(row.Period)*time.Second, limits)
+			return x >= 0 && !exceeds(row, x, time.Duration(row.Period)*time.Second, limits)
 		}
 		return x >= 0 || !cumulative(row)
 	default:

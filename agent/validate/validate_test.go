@@ -108,7 +108,7 @@ func TestLimitsOfTheSite(t *testing.T) {
 		"a phase that is gone":     {[]meter.Row{row("1-0:52.7.0", meter.Volt, meter.UintValue(0, 0), 1)}, []meter.Quality{0}},
 		"more power than the fuse": {[]meter.Row{row("1-0:1.7.0", meter.Watt, meter.UintValue(60, 3), 1)}, []meter.Quality{meter.OutOfRange}},
 		"13 kWh in a quarter":      {interval(13), []meter.Quality{0}},
-		"14 kWh in a quarter":      {interval(14), []meter.Quality{meter.OutOfRange}},
+		"15 kWh in a quarter":      {interval(15), []meter.Quality{meter.OutOfRange}},
 		"more energy than the fuse": {
 			[]meter.Row{row("1-0:1.8.0", meter.WattHour, meter.UintValue(0, 3), 0), row("1-0:1.8.0", meter.WattHour, meter.UintValue(60, 3), hour)},
 			[]meter.Quality{0, meter.OutOfRange},
@@ -189,6 +189,35 @@ func TestIntervalsAgreeWithTheRegister(t *testing.T) {
 		}
 		if r.Quality != want {
 			t.Errorf("row %d: %v, want %v", i, r.Quality, want)
+		}
+	}
+}
+
+// TestALastDigitIsNoEnergy: a register in whole kilowatt-hours that is read each
+// minute moves by one when it moves; a fuse of 25 A lets through 0.12 kWh then.
+func TestALastDigitIsNoEnergy(t *testing.T) {
+	t.Parallel()
+	v := New(Config{Limits: func(meter.ID) Limits { return Limits{Amperes: 25, Phases: 1} }})
+	const minute = 60_000
+	float := func(x float32) meter.Value { return meter.Float32Value(math.Float32bits(x), 3) }
+	interval := row("1-0:1.29.0", meter.WattHour, meter.UintValue(2, 3), 9)
+	interval.Period = 900 // 1.8 kWh, and the last digit
+	for i, c := range []struct {
+		row  meter.Row
+		want meter.Quality
+	}{
+		{row("1-0:1.8.0", meter.WattHour, meter.UintValue(100, 3), 0), 0},
+		{row("1-0:1.8.0", meter.WattHour, meter.UintValue(101, 3), minute), 0},
+		{row("1-0:1.8.0", meter.WattHour, meter.UintValue(103, 3), 2*minute), meter.OutOfRange},
+		{row("1-0:2.8.0", meter.WattHour, float(1<<24), 0), 0},
+		{row("1-0:2.8.0", meter.WattHour, float(1<<24+2), minute), 0},
+		{row("1-0:2.8.0", meter.WattHour, float(1<<24+8), 2*minute), meter.OutOfRange},
+		{interval, 0},
+	} {
+		rows := []meter.Row{c.row}
+		v.Check(rows)
+		if rows[0].Quality != c.want {
+			t.Errorf("row %d: %v, want %v", i, rows[0].Quality, c.want)
 		}
 	}
 }

@@ -47,6 +47,7 @@ func watchVerb() cli.Verb {
 			fs.BoolVar(&w.json, "json", false, "a JSON object a row")
 			fs.BoolVar(&w.quiet, "quiet", false, "no rows, only the line at the end")
 			fs.BoolVar(&w.fromStart, "from-start", false, "count numbers below the first that comes as missing too: the gateway's store was new")
+			fs.BoolVar(&w.confirm, "confirm", false, "tell gateways with confirm: fog what came, once it is shown and recorded")
 			fs.StringVar(&w.summary, "summary", "", "at the end write the counts as JSON to this `FILE`")
 			fs.StringVar(&w.record, "record", "", "keep every message as a file in this `DIR`, for decode")
 			fs.DurationVar(&w.limit, "for", 0, "end by itself after this `TIME`, as 90s or 2h")
@@ -58,7 +59,7 @@ func watchVerb() cli.Verb {
 // watch is one run of the verb.
 type watch struct {
 	broker, user, passwordFile, site, gateway, session, summary, record string
-	table, json, quiet, fromStart                                       bool
+	table, json, quiet, fromStart, confirm                              bool
 	limit                                                               time.Duration
 	tls                                                                 mqtt.TLS
 
@@ -188,15 +189,58 @@ func (w *watch) connect(ctx context.Context, connected func()) error {
 	if err := conn.Subscribe(ctx, mqtt.UpFilter(meter.ID(w.site), meter.ID(w.gateway)), w.take); err != nil {
 		return err
 	}
+	if w.confirm { // what was confirmed earlier is retained there
+		if err := conn.Subscribe(ctx, mqtt.AckFilter(meter.ID(w.site), meter.ID(w.gateway)), w.take); err != nil {
+			return err
+		}
+	}
 	connected()
 	w.note("broker " + w.options.Address + ": connected")
-	select {
-	case <-ctx.Done():
-		w.drain(conn)
-		return nil
-	case <-conn.Done():
-		return conn.Err()
+	tick := time.NewTicker(confirmEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			w.drain(conn)
+			return w.settle(context.WithoutCancel(ctx), conn)
+		case <-conn.Done():
+			return conn.Err()
+		case <-tick.C:
+			if err := w.settle(ctx, conn); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// confirmEvery is how often gateways are told what came.
+const confirmEvery = time.Second
+
+// settle tells gateways what came since the last time. It is retained, so that
+// a gateway that is away hears it later.
+func (w *watch) settle(ctx context.Context, conn *mqtt.Conn) error {
+	if !w.confirm {
+		return nil
+	}
+	w.mu.Lock()
+	further := w.receiver.Tracker.Settle()
+	if w.problem != nil { // of the output or of -record: what came is not kept
+		further = nil
+	}
+	w.mu.Unlock()
+	for _, s := range further {
+		topic := mqtt.AckTopic(meter.ID(s.Site), meter.ID(s.Gateway), s.Lane)
+		token, err := conn.Publish(ctx, topic, true, mqtt.Confirmation{Epoch: s.Epoch, Sequence: s.Through}.AppendJSON(nil))
+		if err != nil {
+			return err
+		}
+		select {
+		case <-token.Done():
+		case <-conn.Done():
+			return conn.Err()
+		}
+	}
+	return nil
 }
 
 // drain takes what is on its way when the run ends: until nothing has come for
@@ -256,7 +300,7 @@ func (w *watch) keep(m mqtt.Message) error {
 		return nil
 	}
 	topic, err := mqtt.ParseTopic(m.Topic)
-	if err != nil || topic.Kind == mqtt.State {
+	if err != nil || topic.Kind != mqtt.Readings && topic.Kind != mqtt.Catalogue {
 		return nil //nolint:nilerr // nothing that decode reads
 	}
 	name := strings.NewReplacer("gridgate/1/", "", "/up/", "-", "/", "-").Replace(m.Topic)

@@ -172,6 +172,59 @@ func TestWatchDecodesCountsAndReconnects(t *testing.T) {
 	}
 }
 
+// What came without a gap is confirmed, and a later run goes on from there.
+func TestWatchConfirms(t *testing.T) {
+	t.Parallel()
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	heard := make(chan string, 100)
+	listener, err := mqtt.Dial(t.Context(), mqtt.Options{Address: broker.Address, ClientID: "listener"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(listener.Close)
+	if err := listener.Subscribe(t.Context(), mqtt.AckFilter("", ""), func(m mqtt.Message) { heard <- m.Topic + " " + string(m.Payload) }); err != nil {
+		t.Fatal(err)
+	}
+	g := newGateway(t, broker.Address)
+	run := func(act func(*running)) {
+		w := start(t, "watch", "-broker", "tcp://"+broker.Address, "-json", "-confirm")
+		line(t, w.stderr, "connected")
+		act(w)
+		w.stop()
+		line(t, w.stderr, "delivered")
+		if code := <-w.code; code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	want := func(sequence int) {
+		t.Helper()
+		if got, want := <-heard, fmt.Sprintf(`gridgate/1/north/gw-1/down/ack/instant {"epoch":"0000000000000005","sequence":%d}`, sequence); got != want {
+			t.Errorf("heard %s, want %s", got, want)
+		}
+	}
+	run(func(w *running) {
+		g.send(3, false)
+		for range 3 {
+			line(t, w.stdout, "sequence")
+		}
+		want(3)
+		g.next += 2 // a gap
+		g.send(1, false)
+		line(t, w.stdout, `"sequence":6`)
+	})
+	g.next = 4
+	run(func(w *running) { // 6 is gone with the first run, which kept nothing
+		g.send(2, false)
+		for range 2 {
+			line(t, w.stdout, "sequence")
+		}
+		want(5)
+	})
+	if len(heard) != 0 {
+		t.Errorf("more was confirmed: %s", <-heard)
+	}
+}
+
 // gridfog runs to its end.
 func gridfog(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()

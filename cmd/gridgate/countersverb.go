@@ -75,7 +75,7 @@ func (f countersFlags) run(ctx context.Context, env cli.Env, args []string) erro
 	out := bufio.NewWriter(env.Stdout)
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	if !accept && !f.json {
-		fmt.Fprintln(table, "METER\tCLIENT TITLE\tKEY\tNEXT SENT\tMETER TITLE\tLAST RECEIVED\tREFUSED")
+		fmt.Fprintln(table, "METER\tCLIENT TITLE\tKEY\tNEXT SENT\tMETER TITLE\tSENT AS\tLAST RECEIVED\tREFUSED")
 	}
 	for _, t := range targets {
 		if len(t.addr.Secrets()) == 0 {
@@ -165,20 +165,33 @@ func (c *accounts) print(out *bufio.Writer, table *tabwriter.Writer, asJSON bool
 	}
 	lines := c.heard
 	if len(lines) == 0 {
-		_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t\t\t%s\n", c.id, title, key, next, refused)
+		_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t\t\t\t%s\n", c.id, title, key, next, refused)
 		return err
 	}
 	for _, h := range lines {
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%v\t%d\t%s\n", c.id, title, key, next, h.Title, h.Counter, refused); err != nil {
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%v\t%s\t%d\t%s\n", c.id, title, key, next, h.Title, sentAs(h.Direction), h.Counter, refused); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// sentAs says what a meter counts by itself: its answers, and what it pushes.
+func sentAs(d security.Direction) string {
+	switch d {
+	case security.FromServer:
+		return "answers"
+	case security.Unasked:
+		return "pushes"
+	case security.FromClient:
+		return "requests"
+	}
+	return fmt.Sprintf("direction %d", d)
+}
+
 // appendJSON appends what is kept as a line of JSON:
 //
-//	{"meter":"m","title":"47…","key":"9f…","next":1024,"received":[{"title":"4D…","counter":77}],"refused":0}
+//	{"meter":"m","title":"47…","key":"9f…","next":1024,"received":[{"title":"4D…","as":"answers","counter":77}],"refused":0}
 //
 // next is null where nothing was sent yet; title and key are "" for meters without.
 func (c *accounts) appendJSON(b []byte) []byte {
@@ -200,6 +213,7 @@ func (c *accounts) appendJSON(b []byte) []byte {
 			b = append(b, ',')
 		}
 		b = meter.AppendJSONString(append(b, `{"title":`...), h.Title.String())
+		b = meter.AppendJSONString(append(b, `,"as":`...), sentAs(h.Direction))
 		b = append(strconv.AppendUint(append(b, `,"counter":`...), uint64(h.Counter), 10), '}')
 	}
 	b = strconv.AppendInt(append(b, `],"refused":`...), int64(c.refused), 10)

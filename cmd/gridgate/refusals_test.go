@@ -125,7 +125,7 @@ func TestCountersVerb(t *testing.T) {
 		t.Fatalf("%d, %s", code, errOut)
 	}
 	code, out, errOut := run("counters", url, "-json")
-	if code != 0 || !strings.Contains(out, `"title":"4752470000000001"`) || !strings.Contains(out, `"next":66561,"received":[{"title":"4142434445464748","counter":`) {
+	if code != 0 || !strings.Contains(out, `"title":"4752470000000001"`) || !strings.Contains(out, `"next":66561,"received":[{"title":"4142434445464748","as":"answers","counter":`) {
 		t.Fatalf("%d, %s%s", code, out, errOut)
 	}
 	if code, out, errOut := run("counters", url); code != 0 || !strings.Contains(out, "4142434445464748") || !strings.Contains(out, "66561") || strings.Contains(out, testEK[2:]) {

@@ -255,7 +255,7 @@ var (
 	ErrLength    = errors.New("length out of range")
 	// ErrType says that the elements of a compact-array are not of its type.
 	ErrType = errors.New("not of the described type")
-	// ErrRoom says that a compact-array has more values than a decoder gives room.
+	// ErrRoom says that there are more values than a decoder gives room.
 	ErrRoom = errors.New("too many values")
 )
 

@@ -377,6 +377,33 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestMemoryOfLongData: what is long as well is held to what a gateway has, and
+// a profile of 4096 rows of 40 columns goes.
+func TestMemoryOfLongData(t *testing.T) {
+	const n, most = 1 << 20, 15 << 20
+	row := append(unhex(t, "02 28 09 0C 07 EA 03 1C 06 0C 00 00 00 00 00 00"), bytes.Repeat(unhex(t, "11 01"), 39)...)
+	for name, c := range map[string]struct {
+		b    []byte
+		want error
+	}{
+		"nulls":         {append(unhex(t, "01 83 0F FF 00"), make([]byte, n)...), ErrRoom},
+		"arrays":        {append(unhex(t, "01 83 07 FF 00"), bytes.Repeat([]byte{1, 0}, n/2)...), ErrRoom},
+		"arrays of one": {append(unhex(t, "01 83 05 00 00"), bytes.Repeat([]byte{1, 1, 0}, n/3)...), ErrRoom},
+		"compact":       {append(unhex(t, "13 11 83 0F FF 00"), make([]byte, n)...), ErrRoom},
+		"many strings":  {append(unhex(t, "01 83 03 00 00"), bytes.Repeat([]byte{9, 3, 1, 2, 3}, n/5)...), nil},
+		"small arrays":  {append(unhex(t, "01 83 01 80 00"), bytes.Repeat([]byte{1, 1, 0}, n/3)...), nil},
+		"rows":          {append(unhex(t, "01 82 10 00"), bytes.Repeat(row, 4096)...), nil},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _, err := Parse(c.b)
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > most || !errors.Is(err, c.want) {
+			t.Errorf("%s: %d octets took %d, want at most %d; %v, want %v", name, len(c.b), got, most, err, c.want)
+		}
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	t.Parallel()
 	for name, c := range golden() {

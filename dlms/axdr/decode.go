@@ -2,15 +2,29 @@ package axdr
 
 import "encoding/binary"
 
+// MaxValues is how many elements Parse takes. It holds a value to about 13 MB,
+// and three octets for each element of what is 600 kB long: meters send more.
+const MaxValues = 200_000
+
 // Parse decodes the Data that b starts with and says how many octets it took;
 // what follows is not looked at. The value shares no memory with b, and takes
-// at most 64 times the octets of b and 64 KiB. An error is a *SyntaxError.
+// at most 64 times the octets of b and 64 KiB; it has at most MaxValues
+// elements. An error is a *SyntaxError.
 func Parse(b []byte) (v Value, n int, err error) {
-	d := decoder{b: b, room: len(b) + extraRoom}
+	v, n, _, err = ParseSome(b, MaxValues)
+	return v, n, err
+}
+
+// ParseSome is Parse for one of several Data that share a bound: it takes at
+// most so many elements, all that are within one another, and says how many
+// there were.
+func ParseSome(b []byte, most int) (v Value, n, elements int, err error) {
+	room := min(len(b)+extraRoom, most)
+	d := decoder{b: b, room: room}
 	if err := d.value(&v, 0); err != nil {
-		return Value{}, 0, err
+		return Value{}, 0, 0, err
 	}
-	return v, d.at, nil
+	return v, d.at, room - d.room, nil
 }
 
 // ParseLength decodes a length or count that b starts with and says how many
@@ -67,8 +81,12 @@ func (d *decoder) value(v *Value, depth int) error {
 		if count, err = d.length(); err != nil {
 			break
 		}
-		if count > min(d.room, len(d.b)-d.at) {
+		if count > len(d.b)-d.at {
 			err = ErrTruncated
+			break
+		}
+		if count > d.room {
+			err = ErrRoom
 			break
 		}
 		d.room -= count

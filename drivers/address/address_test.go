@@ -324,7 +324,7 @@ func FuzzParse(f *testing.F) {
 		"dlms+modee:///dev/x?signon=600&baud=1200&address=a%20b&", "dlms+modee://h:1?baud=300&", "dlms+udp://h?", "dlms+hdlc://h:1?info=2030&window=7&",
 		"modbus+rtu://./x/../y?unit=1&model=sdm630&format=8E1&",
 		"modbus+rtuovertcp://h:1?unit=1&model=m&",
-		"plc+g3://", "dlms+wrapper://user:", "",
+		"plc+g3://", "dlms+wrapper://user:", "dlms+modee:///", "",
 	} {
 		f.Add(s, "")
 		f.Add(s, "&client=1")
@@ -340,7 +340,8 @@ func FuzzParse(f *testing.F) {
 				}
 				continue
 			}
-			if strings.Contains(a.String(), password) && !strings.Contains(before, password) {
+			inQuery := strings.Contains(before, "?") // before it, it is a part of a path
+			if strings.Contains(a.String(), password) && inQuery && !strings.Contains(before, password) {
 				t.Fatalf("String shows the password: %s", a)
 			}
 			for _, s := range []*Secret{&a.Password, &a.Security.EK, &a.Security.AK, &a.Security.SigningKey, &a.Security.MeterKey} {

@@ -2,9 +2,11 @@ package cosem
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,8 +122,71 @@ func TestCacheOfOtherColumns(t *testing.T) {
 		t.Errorf("%v, %d saves, %s", err, f.saves, describe(got))
 	}
 	r.asked()
-	if _, err := r.driver(t, Config{Serial: "A1", Caches: f}).Visit(t.Context(), ask); err != nil || asks(r.asked(), "99.1.0*255/7:3") {
+	if _, err := r.driver(t, Config{Serial: "A1", Caches: f}).Visit(t.Context(), ask); err != nil || asks(r.asked(), "2.8.0*255/3:3") {
 		t.Error("what was read anew is not kept")
+	}
+}
+
+// TestAProfileOfAsManyOtherColumns: a meter that was set up anew between two
+// associations, with as many columns as before, gives no value in a wrong
+// channel, nor with the scaler of before; and none of another period.
+func TestAProfileOfAsManyOtherColumns(t *testing.T) {
+	t.Parallel()
+	energies := func(codes ...string) (all []dlmstest.Column) {
+		all = columns()[:2]
+		for _, c := range codes {
+			all = append(all, dlmstest.Column{Class: 3, Code: obisOf(c), ID: 2})
+		}
+		return all
+	}
+	values := row(when(start().Add(-time.Hour), 0), axdr.Unsigned(1), units(7), units(8))
+	for title, c := range map[string]struct {
+		columns []dlmstest.Column
+		period  uint32
+		scaler  int64
+		want    string
+	}{
+		"same":     {energies("1-0:3.8.0", "1-0:4.8.0"), 900, 0, "1-0:3.8.0=70 900 1-0:4.8.0=8 900 "}, // nobody asks again
+		"others":   {energies("1-0:3.8.0", "1-0:2.8.0"), 900, 0, "1-0:3.8.0=7 900 1-0:2.8.0=8000 900 "},
+		"swapped":  {energies("1-0:4.8.0", "1-0:3.8.0"), 900, 0, "1-0:4.8.0=7 900 1-0:3.8.0=8 900 "},
+		"a period": {energies("1-0:3.8.0", "1-0:4.8.0"), 3600, 0, "1-0:3.8.0=7 3600 1-0:4.8.0=8 3600 "},
+	} {
+		for _, restart := range []bool{false, true} {
+			f := &flash{}
+			var scaler atomic.Int64
+			scaler.Store(1)
+			var profile atomic.Pointer[dlmstest.Object]
+			setUp := func(columns []dlmstest.Column, period uint32) {
+				o := dlmstest.Profile(obisOf(load), columns, period, given(values))
+				profile.Store(&o)
+			}
+			setUp(energies("1-0:3.8.0", "1-0:4.8.0"), 900)
+			r := newRig(t, dlmstest.Options{Objects: append(objects("A1"),
+				dlmstest.Register(obisOf("1-0:4.8.0"), 0, 30, fixed(units(0))),
+				dlmstest.Attributes(3, obisOf("1-0:3.8.0"), map[int8]func() axdr.Value{
+					2: fixed(units(0)), 3: func() axdr.Value { return axdr.Structure(axdr.Integer(int8(scaler.Load())), axdr.Enum(30)) },
+				}),
+				dlmstest.Object{Class: 7, Code: obisOf(load), Read: func(id int8, rows *dlmstest.Selection) (axdr.Value, bool) { return profile.Load().Read(id, rows) }},
+			)})
+			m := r.driver(t, Config{Serial: "A1", Caches: f, Release: true})
+			ask := since(t, start().Add(-2*time.Hour))
+			if got, err := m.Visit(t.Context(), ask); err != nil || len(got.Rows) != 2 {
+				t.Fatalf("%v, %s", err, describe(got))
+			}
+			if restart {
+				m = r.driver(t, Config{Serial: "A1", Caches: f})
+			}
+			setUp(c.columns, c.period)
+			scaler.Store(c.scaler)
+			got, err := m.Visit(t.Context(), ask)
+			var text strings.Builder
+			for _, r := range got.Rows {
+				fmt.Fprintf(&text, "%s=%v %d ", r.Channel.Short(), r.Value, r.Period)
+			}
+			if err != nil || text.String() != c.want || len(got.Failures) != 0 {
+				t.Errorf("%s, restart %t: %v, %s\nwant %s", title, restart, err, describe(got), c.want)
+			}
+		}
 	}
 }
 

@@ -7,7 +7,8 @@
 // a meter loses within a visit, is opened anew, once a visit. A visit whose context ends is over at once; the
 // line hears the meter out and ends the conversation before it goes to the next.
 // Scalers, units and the columns of profiles are read once and then daily; they
-// are forgotten when another meter answers.
+// are forgotten when another meter answers. The columns are compared on every
+// association, and where they differ the scalers are read anew.
 package cosem
 
 import (
@@ -108,11 +109,17 @@ type Meter struct {
 	client  *dlms.Client
 	link    *link
 	opened  uint64 // which opening of the line the session is on
+	entered uint64 // counts the associations
 	serial  string
 	known   bool           // the serial number was asked for in this session
 	good    dlms.Attribute // was read in this session; the zero value is none
 	leaving bool           // the line may still end the conversation before
 	wire    *wire
+
+	// What holds over sessions of how the meter answers.
+	serialFrom int         // which of serialNumbers had the serial number; -1 for none yet
+	unsaid     int         // how often in a row one was refused for the moment
+	withheld   meter.Stamp // when it last did not allow a service on a new association
 
 	// The protection, over all sessions.
 	counter    *security.Counter
@@ -143,7 +150,7 @@ func New(cfg Config, l *line.Line) *Meter {
 		cfg.TimeZone = time.UTC
 	}
 	cfg.takeQuirks()
-	m := &Meter{cfg: cfg, line: l}
+	m := &Meter{cfg: cfg, line: l, serialFrom: -1}
 	if cfg.HDLC != nil {
 		m.wire = &wire{line: l, timeout: cfg.Timeout}
 	}
@@ -209,7 +216,7 @@ func (m *Meter) turn(ctx context.Context, do func(context.Context, *visit) error
 		}
 		if err == nil {
 			m.associated, m.doubted = true, m.doubted && kept
-			v := visit{Meter: m, got: got, untried: kept}
+			v := visit{Meter: m, got: got, untried: kept, fresh: !kept}
 			err = do(ctx, &v)
 		}
 		if err != nil {

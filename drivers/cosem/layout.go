@@ -30,6 +30,14 @@ type layout struct {
 	selector dlms.Selector
 	page     uint32
 	held     int // how often in a row rows were left for a later visit
+	// checked is on which association the meter said that it is so, 0 for none:
+	// before each it may have been set up anew.
+	checked uint64
+}
+
+// sameAs says whether the meter captures the same, as often.
+func (l *layout) sameAs(m *layout) bool {
+	return l.Sum() == m.Sum() && l.Period == m.Period && l.Sort == m.Sort
 }
 
 // maxHeld is for how many visits rows wait for a scaler that the meter may give
@@ -43,22 +51,54 @@ type column struct {
 	err     error // why the column's values are not given
 }
 
+// columnsOf gives what the meter captures in a profile. It is read once and then
+// daily, and compared on every association: values in the wrong channels are
+// worse than a turn.
+func (v *visit) columnsOf(ctx context.Context, profile obis.Code) (*layout, error) {
+	now := v.cfg.Now()
+	before, ok := v.cache.layouts[profile]
+	fresh := ok && before.fresh(now)
+	if fresh && before.value.checked == v.entered {
+		return before.value, nil
+	}
+	l, err := v.readLayout(ctx, profile)
+	if err != nil {
+		return nil, err
+	}
+	same := ok && before.value.sameAs(l)
+	if fresh && same {
+		before.value.checked = v.entered
+		return before.value, nil
+	}
+	if ok && !same {
+		v.forgetScales(l)
+	}
+	if v.cache.layouts == nil {
+		v.cache.layouts = map[obis.Code]kept[*layout]{}
+	}
+	l.checked = v.entered
+	v.cache.layouts[profile] = kept[*layout]{l, now}
+	return l, nil
+}
+
+// forgetScales has the scalers of all columns read anew, but for those that were
+// read in this visit.
+func (v *visit) forgetScales(l *layout) {
+	for _, c := range l.Columns {
+		if scaler, ok := dlms.ScalerOf(c.Attribute); ok {
+			if _, asked := v.unscaled[scaler]; !asked {
+				delete(v.cache.scales, scaler)
+			}
+		}
+	}
+}
+
 // layout gives the layout of a profile, with the scalers as they are now.
 func (v *visit) layout(ctx context.Context, profile obis.Code) (*layout, error) {
-	now := v.cfg.Now()
-	k, ok := v.cache.layouts[profile]
-	if !ok || !k.fresh(now) {
-		l, err := v.readLayout(ctx, profile)
-		if err != nil {
-			return nil, err
-		}
-		if v.cache.layouts == nil {
-			v.cache.layouts = map[obis.Code]kept[*layout]{}
-		}
-		k = kept[*layout]{l, now}
-		v.cache.layouts[profile] = k
+	l, err := v.columnsOf(ctx, profile)
+	if err != nil {
+		return nil, err
 	}
-	l := k.value
 	questions := v.clockQuestion()
 	for i := range l.columns {
 		if l.gives(i) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -281,8 +282,8 @@ func (r *Receiver) parse(from Sender, o *opened) (Pushed, error) {
 	if err != nil {
 		return Pushed{}, err
 	}
-	if found := p.Identity.Found; found != "" && (o.known == nil || o.byHost && !isSerial(o.known.Serial, found)) {
-		if p, err = r.recognise(from, o, found); err != nil {
+	if len(p.serials) > 0 && (o.known == nil || o.byHost && !o.known.isOf(p.serials, isSerial)) {
+		if p, err = r.recognise(from, o, p.serials); err != nil {
 			return Pushed{}, err
 		}
 	}
@@ -328,13 +329,14 @@ func (r *Receiver) parseAs(from Sender, o *opened) (Pushed, error) {
 // recognise looks for a meter by the serial number in what it sent, also where
 // the host is another's: several may be behind one modem. One that protects what
 // it sends is not known by what anybody can write.
-func (r *Receiver) recognise(from Sender, o *opened, found string) (Pushed, error) {
+func (r *Receiver) recognise(from Sender, o *opened, serials []string) (Pushed, error) {
 	if o.byHost = false; o.known != nil {
 		o.known, o.Protection = nil, Protection{}
 	}
 	var known *Known
 	for i := range r.Meters {
-		if m := &r.Meters[i]; strings.EqualFold(m.Serial, found) || known == nil && m.Serial != "" && isSerial(m.Serial, found) {
+		m := &r.Meters[i]
+		if m.Serial != "" && (m.isOf(serials, strings.EqualFold) || known == nil && m.isOf(serials, isSerial)) {
 			known = m
 		}
 	}
@@ -343,8 +345,13 @@ func (r *Receiver) recognise(from Sender, o *opened, found string) (Pushed, erro
 	}
 	o.known = known
 	p, err := r.parseAs(from, o)
-	p.Identity.Found = found
+	p.Identity.Found, p.serials = serials[0], serials
 	return p, err
+}
+
+// isOf says whether one of the serial numbers is the meter's, as is says.
+func (m *Known) isOf(serials []string, is func(configured, found string) bool) bool {
+	return slices.ContainsFunc(serials, func(s string) bool { return is(m.Serial, s) })
 }
 
 // identify says how sure it is that the meter sent it: by its key, where that
@@ -355,7 +362,7 @@ func (p *Pushed) identify(o *opened) {
 		p.Known, p.Identity.Want = true, m.Serial
 		proven := o.policy.Covers(security.Authenticated) && o.title == m.Title
 		switch {
-		case m.Serial != "" && serial != "" && isSerial(m.Serial, serial) || serial == "" && proven:
+		case m.Serial != "" && m.isOf(p.serials, isSerial) || serial == "" && proven:
 			serial = m.Serial
 			p.Identity.Found, p.Identity.Proven = serial, true
 		case m.Serial == "" && serial != "":

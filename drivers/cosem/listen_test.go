@@ -353,6 +353,10 @@ func TestKnownMeters(t *testing.T) {
 		"by host and name":      {named("GRGa3"), "10.0.0.3:5", true, "house-3", "A3", true, nil},
 		"another's device name": {named("GRG-A2"), "10.9.9.9:1", true, "", "", false, ErrUnknown},
 		"no maker's letters":    {named("GR1A2"), "10.9.9.9:1", true, "", "", false, ErrUnknown},
+		"the name of two": {
+			data(t, axdr.Structure(octets("0-0:96.1.0"), axdr.OctetString("4711"), octets("0-0:42.0.0"), axdr.OctetString("GRGA2"))),
+			"10.9.9.9:1", true, "house-2", "A2", true, nil,
+		},
 		"both, the name first": {
 			data(t, axdr.Structure(octets("0-0:42.0.0"), axdr.OctetString("GRGX9"), octets("0-0:96.1.0"), axdr.OctetString("A2"))),
 			"10.9.9.9:1", true, "house-2", "A2", true, nil,

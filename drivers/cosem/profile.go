@@ -1,6 +1,7 @@
 package cosem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,9 @@ func (v *visit) profile(ctx context.Context, p meter.Profile) error {
 	}
 	err := v.follow(ctx, p, code)
 	if errors.Is(err, dlms.ErrLayout) {
-		delete(v.cache.layouts, code) // the meter was set up anew
+		if k, ok := v.cache.layouts[code]; ok {
+			k.value.checked = 0 // the meter was set up anew
+		}
 		err = v.follow(ctx, p, code)
 	}
 	if err != nil {
@@ -71,7 +74,7 @@ func (v *visit) follow(ctx context.Context, p meter.Profile, profile obis.Code) 
 	begin, end := time.UnixMilli(p.Since).Truncate(time.Second), time.UnixMilli(t.until+999).Truncate(time.Second)
 	pages := v.client.Pages(l.Layout, dlms.Rows{
 		Since: begin, Until: end,
-		Zone: v.cfg.TimeZone, Local: v.cache.localTime, Page: l.page, Most: maxWhole,
+		Zone: v.cfg.TimeZone, Local: v.cache.localTime, Page: l.page, Most: maxWhole, Now: time.UnixMilli(now),
 	})
 	pages.Selector = l.selector
 	for p.Since < t.until && pages.More() && len(t.rows) < maxRows {
@@ -110,9 +113,10 @@ func (v *visit) take(p meter.Profile, t *table) {
 	default:
 		v.got.Cursors = append(v.got.Cursors, meter.Cursor{Meter: v.cfg.ID, Serial: v.serial, Profile: p.Channel, Time: t.since})
 	}
-	for _, c := range t.layout.columns {
-		if c.err != nil && !errors.Is(c.err, errTwice) {
-			v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c.channel, Err: c.err})
+	for i, c := range t.layout.columns {
+		err := cmp.Or(c.err, t.wrong[i])
+		if err != nil && !errors.Is(err, errTwice) {
+			v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c.channel, Err: err})
 		}
 	}
 	if t.timeless > 0 {

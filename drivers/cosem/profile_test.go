@@ -82,7 +82,7 @@ func TestProfileRows(t *testing.T) {
 	m := r.driver(t, Config{Serial: "A1"})
 	ask := since(t, at)
 	got, err := m.Visit(t.Context(), ask)
-	if err != nil || len(got.Failures) != 0 {
+	if err != nil || len(got.Failures) != 1 || !errors.Is(got.Failures[0], errNotScalar) || got.Failures[0].Channel != energy {
 		t.Fatalf("%v, %s", err, describe(got))
 	}
 	want := `03-28T09:15/0 1-0:1.8.0=100.1 good 0x9
@@ -97,7 +97,7 @@ func TestProfileRows(t *testing.T) {
 03-28T09:45/1 1-0:1.6.0/4:5= interval-missing 0x20
 03-28T10:00/1 1-0:1.8.0=100.6 good 0x0
 03-28T10:00/1 1-0:1.6.0/4:5= interval-missing 0x0
-03-28T10:15/0 1-0:1.8.0= daylight-saving+overflow 0x0
+03-28T10:15/0 1-0:1.8.0= daylight-saving+interval-missing 0x0
 03-28T10:15/0 1-0:1.6.0/4:5= daylight-saving+interval-missing 0x0
 `
 	if s := short(got.Rows); s != want {
@@ -213,7 +213,7 @@ func TestProfileIsAskedInTheMetersOwnTime(t *testing.T) {
 		}
 		return frame
 	})
-	clock := &turnable{at: night.Add(6 * time.Hour)}
+	clock := &turnable{at: night.Add(5 * time.Hour)}
 	got, err := r.driver(t, Config{Now: clock.now, TimeZone: zone}).Visit(t.Context(), since(t, night.Add(-time.Second)))
 	if err != nil || len(got.Rows) != 20 {
 		t.Fatalf("%v, %s", err, describe(got))
@@ -446,5 +446,29 @@ func TestColumnWithoutScaler(t *testing.T) {
 	}
 	if !slices.Equal(rows, []int{0, 0, 0, 1, 1, 1}) {
 		t.Errorf("rows %v", rows)
+	}
+}
+
+// TestProfileOfCutRanges: a meter that gives ten rows of a range at most loses
+// none, neither up to now nor in a stretch of the past.
+func TestProfileOfCutRanges(t *testing.T) {
+	t.Parallel()
+	from := start().AddDate(0, 0, -10)
+	all := stored(from, start(), nil)
+	r := newRig(t, dlmstest.Options{Objects: append(objects("A1"), dlmstest.Profile(obisOf(load), columns(), 900, func(s *dlmstest.Selection) []axdr.Value {
+		rows := all(s)
+		return rows[:min(10, len(rows))]
+	}))})
+	m := r.driver(t, Config{})
+	for _, until := range []time.Time{{}, start().Add(-time.Hour)} {
+		ask, want := since(t, from), 10*96-1
+		if !until.IsZero() {
+			ask.Profiles[0].Until = until.UnixMilli()
+			want -= 3
+		}
+		got, err := m.Visit(t.Context(), ask)
+		if err != nil || len(got.Rows) != want || len(got.Failures) != 0 {
+			t.Errorf("until %v: %v, %d rows, want %d", until, err, len(got.Rows), want)
+		}
 	}
 }

@@ -38,6 +38,8 @@ type Pushed struct {
 	Title     security.Title
 	Protected security.Policy
 	Identity  meter.Identity
+
+	serials []string // that it has, the first counts
 }
 
 // ParsePushed decodes a notification, put together and deciphered, into rows.
@@ -76,11 +78,20 @@ func ParsePushed(apdu []byte, base meter.Row, zone *time.Location, objects []dlm
 	if d, err := dlms.ParseDateTime(p.captured); err == nil && !n.HasTime {
 		p.clock(d, zone)
 	}
+	var serials []string
+	for _, serial := range p.serials {
+		if serial != "" {
+			serials = append(serials, serial)
+		}
+	}
+	if len(serials) > 0 && p.base.Serial == "" {
+		p.base.Serial = serials[0]
+	}
 	for i := range p.rows {
 		r := &p.rows[i]
 		r.Stamp, r.Serial, r.Quality = p.base.Stamp, p.base.Serial, r.Quality|p.base.Quality
 	}
-	out := Pushed{Kind: n.Kind, Rows: p.rows, Invoke: n.Number(), Dated: p.dated}
+	out := Pushed{Kind: n.Kind, Rows: p.rows, Invoke: n.Number(), Dated: p.dated, serials: serials}
 	if n.Confirmed() {
 		out.Confirm = n.AppendConfirmation(nil)
 	}
@@ -93,8 +104,8 @@ type pushed struct {
 	rows     []meter.Row
 	objects  []dlms.Column
 	custom   custom
-	rank     int    // of the object that the serial number is of, among serialNumbers
-	captured string // the meter's clock, where it is among the values
+	serials  [2]string // of the objects of serialNumbers, "" for none
+	captured string    // the meter's clock, where it is among the values
 	dated    bool
 }
 
@@ -240,10 +251,8 @@ func (p *pushed) attribute(a dlms.Attribute, v axdr.Value, scale dlms.ScalerUnit
 	if a.Class == meter.ClassClock && a.ID == 2 {
 		p.captured = v.Str
 	}
-	if rank := slices.Index(serialNumbers(), a); rank >= 0 && (p.base.Serial == "" || rank < p.rank) {
-		if serial := serialText(v); serial != "" {
-			p.base.Serial, p.rank = serial, rank
-		}
+	if at := slices.Index(serialNumbers(), a); at >= 0 && p.serials[at] == "" {
+		p.serials[at] = serialText(v)
 	}
 	p.custom.heard(v)
 	r := p.base

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"gridgate/dlms"
 	"gridgate/internal/meter"
@@ -64,23 +65,18 @@ func (p *progress) left(ask meter.Ask) meter.Ask {
 // is gone, nil where it is about what was asked. That a service is not allowed
 // may be either: then something is asked that was answered before.
 func (v *visit) lost(ctx context.Context, err error) error {
-	const serviceNotAllowed = 1 // state-error of an exception
 	if v.done == nil || !v.done.began || v.done.again || ctx.Err() != nil {
 		return nil //nolint:nilerr // what was asked is the caller's
 	}
-	notAllowed := func(err error) bool {
-		var exception *dlms.ExceptionError
-		return errors.As(err, &exception) && exception.State == serviceNotAllowed && !isCipherException(exception)
-	}
 	switch {
 	case isForgottenHDLC(err), isHangUp(err):
-	case notAllowed(err) && !v.probed && v.good != (dlms.Attribute{}):
+	case isNotAllowed(err) && !v.probed && v.good != (dlms.Attribute{}):
 		v.probed = true
 		_, probe := v.client.Get(ctx, v.good)
 		switch {
 		case probe == nil:
 			return nil
-		case notAllowed(probe), isForgottenHDLC(probe), isHangUp(probe):
+		case isNotAllowed(probe), isForgottenHDLC(probe), isHangUp(probe):
 		case isRefusal(probe):
 			return nil
 		default:
@@ -91,6 +87,33 @@ func (v *visit) lost(ctx context.Context, err error) error {
 	}
 	v.done.again, v.done.known = true, v.known
 	return fmt.Errorf("%w: %w", errBroken, err)
+}
+
+// isNotAllowed says whether a meter does not allow what it was asked: it may
+// have forgotten the association.
+func isNotAllowed(err error) bool {
+	var exception *dlms.ExceptionError
+	return errors.As(err, &exception) && exception.State == dlms.ServiceNotAllowed && !isCipherException(exception)
+}
+
+// renewEvery is how often a meter that allows nothing is associated with anew.
+const renewEvery = time.Hour
+
+// withholds says whether a meter that does not allow the first question on an
+// association that was kept remembers it all the same. It may where it did not
+// allow one on a new association either; then something is asked that was
+// answered before.
+func (v *visit) withholds(ctx context.Context, err error) bool {
+	if !isNotAllowed(err) || v.withheld == (meter.Stamp{}) || ctx.Err() != nil {
+		return false
+	}
+	if v.good == (dlms.Attribute{}) {
+		now := v.cfg.Now()
+		return now.Boot == v.withheld.Boot && now.Mono-v.withheld.Mono < renewEvery.Milliseconds()
+	}
+	v.probed = true
+	_, probe := v.client.Get(ctx, v.good)
+	return probe == nil || isRefusal(probe) && !isNotAllowed(probe)
 }
 
 // isGone says whether err is about the association.

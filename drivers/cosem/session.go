@@ -34,6 +34,7 @@ func (m *Meter) session(ctx context.Context, port line.Port) (kept bool, err err
 		m.counter.Took()
 	}
 	m.client, m.opened = client, m.line.Opened()
+	m.entered++
 	return false, nil
 }
 
@@ -79,9 +80,8 @@ func (m *Meter) end(ctx context.Context, port line.Port, err error) {
 // isForgotten says whether err is what comes of a meter that has forgotten the
 // association: it hangs up, keeps silent, or does not allow the service.
 func isForgotten(err error) bool {
-	const serviceNotAllowed = 1 // state-error of an exception
 	var exception *dlms.ExceptionError
-	return errors.As(err, &exception) && (exception.State == serviceNotAllowed || isCipherException(exception)) ||
+	return errors.As(err, &exception) && (exception.State == dlms.ServiceNotAllowed || isCipherException(exception)) ||
 		isHangUp(err) || isForgottenHDLC(err) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 

@@ -21,7 +21,8 @@ type table struct {
 	timeless int // rows whose time is no moment
 	early    int // rows after until
 
-	seen map[int64]uint8 // how many rows had that capture time
+	seen  map[int64]uint8 // how many rows had that capture time
+	wrong map[int]error   // why a column had no value in some row
 }
 
 // add takes the rows of one answer.
@@ -83,7 +84,10 @@ func (t *table) row(at int64, row dlms.ProfileRow) {
 		}
 		value, q, err := t.model.value(row.Values[i], t.layout.Columns[i].Attribute, c.scale)
 		if err != nil {
-			value, q = meter.Value{}, meter.Overflow
+			if value, q = (meter.Value{}), meter.IntervalMissing; t.wrong == nil {
+				t.wrong = map[int]error{}
+			}
+			t.wrong[i] = err
 		}
 		r.Channel, r.Value, r.Unit, r.Quality = c.channel, value, meter.Unit(c.scale.Unit), quality|q
 		t.rows = append(t.rows, r)

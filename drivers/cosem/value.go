@@ -137,8 +137,11 @@ func toValue(data axdr.Value, a dlms.Attribute, scaler int8) (meter.Value, meter
 		return meter.IntValue(n, scaler), 0, nil
 	case axdr.TagUnsigned, axdr.TagLongUnsigned, axdr.TagDoubleLongUnsigned, axdr.TagLong64Unsigned:
 		return meter.UintValue(data.Num, scaler), 0, nil
-	case axdr.TagEnum, axdr.TagBCD:
+	case axdr.TagEnum:
 		return meter.UintValue(data.Num, 0), 0, nil
+	case axdr.TagBCD:
+		n, err := bcd(data.Num)
+		return meter.UintValue(n, scaler), 0, err
 	case axdr.TagFloat32:
 		return meter.Float32Value(uint32(data.Num), scaler), 0, nil
 	case axdr.TagFloat64:
@@ -162,6 +165,15 @@ func toValue(data axdr.Value, a dlms.Attribute, scaler int8) (meter.Value, meter
 		axdr.TagDeltaUnsigned, axdr.TagDeltaLongUnsigned, axdr.TagDeltaDoubleLongUnsigned:
 	}
 	return meter.Value{}, 0, fmt.Errorf("%w: %v", errNotScalar, data.Tag)
+}
+
+// bcd gives the number of an octet of two decimal digits.
+func bcd(octet uint64) (n uint64, err error) {
+	tens, ones := octet>>4, octet&0xF
+	if tens > 9 || ones > 9 {
+		return 0, fmt.Errorf("%w: bcd of %#02x", dlms.ErrMalformed, octet)
+	}
+	return 10*tens + ones, nil
 }
 
 func timeValue(s string) (meter.Value, meter.Quality, error) {

@@ -25,6 +25,7 @@ type visit struct {
 	// untried says that the association is of an earlier visit, and that the
 	// meter has not answered on it in this one.
 	untried bool
+	fresh   bool // the association was opened for this visit
 	// unscaled has the scalers that were asked for in this visit, nil where the
 	// meter gave them.
 	unscaled map[dlms.Attribute]error
@@ -101,9 +102,12 @@ func (v *visit) get(ctx context.Context, a dlms.Attribute) (axdr.Value, error) {
 func (v *visit) tried(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
-	case v.untried && isForgotten(err):
+	case v.untried && isForgotten(err) && !v.withholds(ctx, err):
 		return fmt.Errorf("%w: %w", errStale, err)
 	default:
+		if v.fresh && isNotAllowed(err) {
+			v.withheld = v.cfg.Now()
+		}
 		if gone := v.lost(ctx, err); gone != nil {
 			return gone
 		}
@@ -142,61 +146,6 @@ func (v *visit) failed(c meter.Channel, err error) error {
 	}
 	v.got.Failures = append(v.got.Failures, meter.Failure{Channel: c, Err: err})
 	return nil
-}
-
-// serialNumbers are the objects that may hold the serial number, the first
-// that has it counts: device id 1, and the logical device name.
-func serialNumbers() []dlms.Attribute {
-	return []dlms.Attribute{
-		{Class: meter.ClassData, Code: obis.Code{0, 0, 96, 1, 0, 255}, ID: 2},
-		{Class: meter.ClassData, Code: obis.Code{0, 0, 42, 0, 0, 255}, ID: 2},
-	}
-}
-
-// identify reads the serial number, once a session. Of a kept session nothing
-// is asked: the connection has one meter at its end.
-func (v *visit) identify(ctx context.Context) error {
-	if !v.known {
-		for _, a := range serialNumbers() {
-			value, err := v.get(ctx, a)
-			if err != nil && !isRefusal(err) {
-				return fmt.Errorf("serial number: %w", err)
-			}
-			if v.serial = serialText(value); v.serial != "" {
-				break
-			}
-		}
-		if v.serial != "" && v.cfg.Serial != "" && isSerial(v.cfg.Serial, v.serial) {
-			v.serial = v.cfg.Serial
-		}
-		v.known = true
-	}
-	if v.done != nil && v.done.known && v.serial != v.got.Identity.Found {
-		return fmt.Errorf("%w: %q, and it was %q", errOther, v.serial, v.got.Identity.Found)
-	}
-	v.got.Identity = meter.Identity{
-		Want: v.cfg.Serial, Found: v.serial,
-		Proven: v.serial != "" && (v.cfg.Serial == "" || v.cfg.Serial == v.serial),
-	}
-	if v.cache.serial != v.serial || v.serial == "" && v.cache.opened != v.opened {
-		v.cache = cache{serial: v.serial, opened: v.opened}
-		v.recall()
-	}
-	return nil
-}
-
-// isSerial says whether the serial number found is the configured one, "" being
-// any: hexadecimal digits are of either case, and a logical device name has the
-// three letters of the maker in front (IEC 62056-6-2).
-func isSerial(configured, found string) bool {
-	if maker := len(found) - len(configured); maker == 3 && isLetters(found[:maker]) {
-		found = found[maker:]
-	}
-	return configured == "" || strings.EqualFold(configured, found)
-}
-
-func isLetters(s string) bool {
-	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == ""
 }
 
 // serialText gives a serial number as people read it: text where it is text,
@@ -327,6 +276,9 @@ func (v *visit) clock(ctx context.Context) error {
 	}
 	turn := time.Duration(after.Mono-before.Mono) * time.Millisecond
 	middle := time.UnixMilli(after.Time).Add(-turn / 2)
+	if d.Deviation == dlms.NoDeviation && !d.Has(0) { // it does not say which pass of an hour that comes twice
+		at = dlms.Near(at, middle, v.cfg.TimeZone)
+	}
 	resolution := time.Second // most clocks give no hundredths, and 0 for them
 	if d.Hundredths != 0 && d.Hundredths != 0xFF {
 		resolution = 10 * time.Millisecond

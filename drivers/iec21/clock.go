@@ -3,6 +3,7 @@ package iec21
 import (
 	"time"
 
+	"gridgate/dlms"
 	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
 )
@@ -61,5 +62,9 @@ func offset(m moment, zone *time.Location, before, after meter.Stamp) *meter.Clo
 		resolution = time.Minute
 	}
 	middle := time.UnixMilli(after.Time).Add(-turn / 2)
-	return &meter.ClockOffset{Offset: m.in(zone).Sub(middle), Uncertainty: turn/2 + resolution, Valid: true}
+	at := m.in(zone)
+	if m.season == noSeason {
+		at = dlms.Near(at, middle, zone)
+	}
+	return &meter.ClockOffset{Offset: at.Sub(middle), Uncertainty: turn/2 + resolution, Valid: true}
 }

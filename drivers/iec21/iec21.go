@@ -69,6 +69,8 @@ type Meter struct {
 	seasoned bool                   // its times begin with a season
 	serialAt string                 // the address of its serial number
 	shows    map[meter.Channel]bool // profiles that were read
+	visits   uint64                 // counts the visits
+	refusals map[stretch]uint64     // the visits in which windows of profiles were first refused
 }
 
 // New gives the driver of a meter on a line. It sends nothing.
@@ -102,6 +104,7 @@ func (m *Meter) settings(baud int) line.Settings {
 // that the readout has. Errors are meter.ErrAuthentication, meter.ErrNoAnswer
 // and meter.ErrGarbled where they are that.
 func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+	m.visits++
 	v := &visit{Meter: m, got: meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}}
 	err := v.run(ctx, ask)
 	return v.got, err

@@ -115,7 +115,7 @@ func parseClock(s string) (moment, bool) {
 func two(s string) int { return int(s[0]-'0')*10 + int(s[1]-'0') }
 
 // in gives the moment in a zone. Where a clock shows an hour twice, the season
-// tells which; without one it is the first.
+// tells which; without one it is one of the two.
 func (m moment) in(zone *time.Location) time.Time {
 	if m.season == universal {
 		zone = time.UTC

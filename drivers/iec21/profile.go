@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gridgate/dlms"
 	"gridgate/internal/meter"
 )
 
@@ -47,12 +48,12 @@ func (v *visit) profile(ctx context.Context, s *session, p *meter.Profile) error
 	t := table{zone: v.cfg.TimeZone, since: p.Since, until: end, base: meter.Row{
 		Meter: v.cfg.ID, Serial: v.got.Identity.Found, Lane: p.Lane, Quality: v.quality(),
 	}}
-	all, err := v.follow(ctx, s, &t, addressOf(code), end)
+	all, err := v.follow(ctx, s, &t, p.Channel, addressOf(code), end)
 	v.got.Rows = append(v.got.Rows, t.rows...)
 	switch {
 	case t.known:
 		v.showed(p.Channel)
-	case ends && isRefused(err) && v.shows[p.Channel]:
+	case ends && isRefused(err) && v.shows[p.Channel] && !t.unsure:
 		all, err = true, nil // so it says that there are no rows
 	}
 	if all && ends && p.Until <= now { // of the future the meter may still have rows
@@ -93,9 +94,33 @@ func (v *visit) reached(c meter.Cursor) {
 	v.got.Cursors = append(v.got.Cursors, c)
 }
 
+// stretch is where a window of a profile begins.
+type stretch struct {
+	profile meter.Channel
+	from    int64
+}
+
+// maxRefusals is how many windows are remembered that were refused.
+const maxRefusals = 64
+
+// refusedBefore notes that a window is refused, and says whether it was in an
+// earlier visit: then there is nothing in it. Once may be an accident.
+func (v *visit) refusedBefore(at stretch) bool {
+	first, ok := v.refusals[at]
+	if !ok {
+		if v.refusals == nil || len(v.refusals) >= maxRefusals {
+			v.refusals = map[stretch]uint64{}
+		}
+		v.refusals[at] = v.visits
+	}
+	return ok && first < v.visits
+}
+
 // follow asks for the rows window by window, until it has all or enough for
-// one visit. A window without rows makes the next twice as long.
-func (v *visit) follow(ctx context.Context, s *session, t *table, address string, end int64) (all bool, err error) {
+// one visit. A window without rows makes the next twice as long. What is behind
+// one that is refused for the first time is left for the next visit: no row may
+// be passed by.
+func (v *visit) follow(ctx context.Context, s *session, t *table, profile meter.Channel, address string, end int64) (all bool, err error) {
 	const day = 24 * 60 * 60 * 1000
 	span := int64(day)
 	var refused error
@@ -103,13 +128,17 @@ func (v *visit) follow(ctx context.Context, s *session, t *table, address string
 	from := t.since
 	for from < end && len(t.rows) < maxRows {
 		to := min(from+span, end)
-		before := len(t.rows)
+		before, since := len(t.rows), t.since
 		err := v.window(ctx, s, t, address, from, to)
 		switch {
 		case isRefused(err):
 			refused = err // it may mean that there are no rows
+			t.unsure = !v.refusedBefore(stretch{profile, from}) || t.unsure
 		case err != nil:
 			return false, fmt.Errorf("%s: %w", address, err)
+		case t.unsure:
+			t.rows, t.since = t.rows[:before], since
+			return false, fmt.Errorf("rows before others: %w", refused)
 		default:
 			some = true
 		}
@@ -123,7 +152,7 @@ func (v *visit) follow(ctx context.Context, s *session, t *table, address string
 	if !some {
 		return false, refused
 	}
-	return from >= end, nil
+	return from >= end && !t.unsure, nil
 }
 
 // window reads the rows in a range. The first of a meter finds out whether its
@@ -144,6 +173,16 @@ func (v *visit) captured(ctx context.Context, s *session, t *table, address stri
 	command := s.command
 	if command == 0 {
 		command = readCommands()[0]
+	}
+	if !v.seasoned {
+		// A meter that does not tell its summer apart cannot be asked for a part
+		// of the hour that comes twice.
+		if begin, _, ok := dlms.Repeated(time.UnixMilli(from), v.cfg.TimeZone); ok {
+			from = begin.UnixMilli()
+		}
+		if _, end, ok := dlms.Repeated(time.UnixMilli(to), v.cfg.TimeZone); ok {
+			to = end.UnixMilli()
+		}
 	}
 	f, err := s.request(ctx, "R"+string(rune(command)), address+"("+v.asTime(from)+";"+v.asTime(to+minute-1)+")")
 	if err != nil {
@@ -189,11 +228,13 @@ type table struct {
 	rows     []meter.Row
 	failures []error
 	known    bool // a head was understood
+	unsure   bool // a window was refused that may have rows
 	seasoned bool
 	period   uint32 // seconds
 
 	columns []column
 	next    int64 // capture time of the next row
+	last    int64 // capture time of the row before in this answer, 0 for none
 	row     meter.Row
 	seen    map[int64]uint8
 	told    map[string]bool // of failures
@@ -202,7 +243,7 @@ type table struct {
 // add takes an answer, all of it or, with an error, nothing.
 func (t *table) add(f *frame, address string) error {
 	before, newest := len(t.rows), t.since
-	t.columns = nil
+	t.columns, t.last = nil, 0
 	err := t.blocks(f, address, &newest)
 	if err != nil {
 		t.rows = t.rows[:before]
@@ -289,7 +330,11 @@ func (t *table) head(values []string) (rest []string, err error) {
 	}
 	t.known, t.seasoned = true, t.seasoned || isSeasoned(values[0])
 	t.period = uint32(minutes) * 60
-	t.next = at.in(t.zone).UnixMilli()
+	first := at.in(t.zone)
+	if at.season == noSeason {
+		first = dlms.Behind(first, time.UnixMilli(t.last), t.zone)
+	}
+	t.next = first.UnixMilli()
 	t.row = t.base
 	t.row.Period = t.period
 	t.row.Status, t.row.HasStatus = parseStatus(values[1])
@@ -317,7 +362,7 @@ func (t *table) take(values []string, newest *int64) error {
 	}
 	for ; len(values) > 0; values = values[len(t.columns):] {
 		at := t.next
-		t.next += int64(t.period) * 1000
+		t.last, t.next = at, at+int64(t.period)*1000
 		if at <= t.since || at > t.until {
 			continue
 		}

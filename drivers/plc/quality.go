@@ -2,6 +2,7 @@ package plc
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"time"
 
@@ -96,8 +97,12 @@ func (o *observer) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) 
 		channels = append(channels, f.channel)
 	}
 	extra, err := o.Visitor.Visit(ctx, meter.Ask{Groups: []meter.Group{{Name: "plc", Lane: meter.Instant, Channels: channels}}})
-	if err != nil {
-		return got, nil //nolint:nilerr // what was asked for was read
+	switch {
+	case errors.Is(err, meter.ErrAuthentication):
+		return got, err // who counts refusals counts this one
+	case err != nil:
+		o.due = time.Now().Add(qualityEvery) // it may have cost time-outs
+		return got, nil                      //nolint:nilerr // what was asked for was read
 	}
 	q := Quality{At: time.Now()}
 	o.due = q.At.Add(qualityVain)

@@ -67,11 +67,17 @@ func TestQuality(t *testing.T) {
 		if len(m.asks) != 7 || b.Table().Nodes[0].Quality != want {
 			t.Errorf("asked %d times", len(m.asks))
 		}
-		m.err = errors.New("it fell silent")
+		m.asks, m.err = nil, errors.New("it fell silent")
 		time.Sleep(2 * 24 * time.Hour)
 		visit() // what was asked for was read
-		if len(m.asks) != 9 {
+		visit() // and what costs time-outs is not asked for in each visit
+		if len(m.asks) != 3 {
 			t.Errorf("asked %d times", len(m.asks))
+		}
+		m.err = meter.ErrAuthentication
+		time.Sleep(25 * time.Hour)
+		if _, err := v.Visit(t.Context(), meter.Ask{}); !errors.Is(err, meter.ErrAuthentication) {
+			t.Errorf("a refusal is kept from who counts them: %v", err)
 		}
 		if w := Observe(m, New(Config{Kind: Gateway}).Node("\x00A")); w != meter.Visitor(m) {
 			t.Error("a gateway's meters have no such classes")

@@ -15,6 +15,7 @@ type half struct {
 	peer *half
 	way  int // the direction of its writes
 	name addr
+	flow *flow // shared with the peer
 
 	inbox   []segment // what was sent to it, in order
 	unread  int       // bytes in inbox
@@ -23,6 +24,22 @@ type half struct {
 	broken  error // the connection was reset
 	readBy  time.Time
 	writeBy time.Time
+}
+
+// flow is what a NAT knows of a connection.
+type flow struct {
+	last      time.Duration // when something last passed, by the link's clock
+	forgotten bool
+}
+
+// passes says whether a segment that is sent now comes through.
+func (h *half) passes() bool {
+	now := h.link.now()
+	if forget := h.link.config.Forget; forget > 0 && now-h.flow.last > forget {
+		h.flow.forgotten = true
+	}
+	h.flow.last = now
+	return !h.flow.forgotten
 }
 
 // segment is bytes on their way. Without data it is the end of the stream.
@@ -112,7 +129,9 @@ func (h *half) deliver(s segment) {
 	if k := len(h.peer.inbox); k > 0 {
 		s.arrival = max(s.arrival, h.peer.inbox[k-1].arrival)
 	}
-	if !h.peer.closed {
+	if !h.passes() {
+		h.peer.unread += len(s.data) // nobody acknowledges it: it stays in the window
+	} else if !h.peer.closed {
 		h.peer.inbox = append(h.peer.inbox, s)
 		h.peer.unread += len(s.data)
 	}

@@ -51,6 +51,10 @@ type Config struct {
 	Loss       float64       // share of segments that are lost, 0 to below 1
 	Retransmit time.Duration // until a lost segment is there; 0 is four times Delay and 200 ms
 	Seed       uint64        // of the losses
+	// Forget is after what time without a byte the link forgets a connection,
+	// as a NAT does: nothing of it passes any more, and nobody is told. 0 is
+	// never.
+	Forget time.Duration
 }
 
 // Outage says how a link fails.
@@ -227,6 +231,8 @@ func (l *Link) pair() (near, far *half) {
 	near = &half{link: l, way: 0, name: addr(fmt.Sprintf("near:%d", l.dialed))}
 	far = &half{link: l, way: 1, name: addr(fmt.Sprintf("far:%d", l.dialed))}
 	near.peer, far.peer = far, near
+	near.flow = &flow{last: l.now()}
+	far.flow = near.flow
 	l.open[near], l.open[far] = struct{}{}, struct{}{}
 	return near, far
 }

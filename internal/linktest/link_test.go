@@ -195,6 +195,35 @@ func TestABlackHolePassesNothing(t *testing.T) {
 	})
 }
 
+func TestANATForgets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := gprs()
+		c.Forget, c.Window = 5*time.Minute, 5000
+		near, far := linktest.New(c).Pipe()
+		defer near.Close()
+		defer far.Close()
+		got := make([]byte, 1)
+		for range 3 {
+			time.Sleep(4 * time.Minute)
+			_, _ = near.Write([]byte("x"))
+			if _, err := io.ReadFull(far, got); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5*time.Minute + time.Second)
+		for _, c := range []net.Conn{near, far} {
+			_ = c.SetDeadline(time.Now().Add(time.Hour))
+		}
+		if n, err := near.Write(make([]byte, 9000)); n != 5000 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("wrote %d, %v", n, err)
+		}
+		if n, err := far.Read(got); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read %d, %v", n, err)
+		}
+	})
+}
+
 func TestACutResetsAndRefuses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

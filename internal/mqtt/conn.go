@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
@@ -24,6 +26,17 @@ func (c *Conn) Err() error {
 		return nil
 	}
 }
+
+// Ping asks the broker for a sign of life. What it gives is closed when that
+// is there; nobody watches that it comes, as for KeepAlive.
+func (c *Conn) Ping() <-chan struct{} { return c.socket.ping() }
+
+// Said is when the network last took something from us, Heard when it last
+// gave us something; at first both are when the connection was made.
+func (c *Conn) Said() time.Time { return time.Unix(0, c.socket.said.Load()) }
+
+// Heard is explained at Said.
+func (c *Conn) Heard() time.Time { return time.Unix(0, c.socket.heard.Load()) }
 
 // Abort ends the connection at once, without a DISCONNECT: the broker
 // publishes the will. Err gives reason. It does not wait; Done does.
@@ -101,21 +114,43 @@ func (c *Conn) Publish(ctx context.Context, topic string, retained bool, payload
 // at a time, from a goroutine of the connection; a PUBACK is sent when it
 // returns. It must not call the Conn and must not block for long.
 func (c *Conn) Subscribe(ctx context.Context, filter string, handler func(Message)) error {
-	token := c.client.Subscribe(filter, 1, receive(handler))
+	return c.SubscribeAll(ctx, []string{filter}, handler)
+}
+
+// SubscribeAll is Subscribe for several filters in one packet. What the broker
+// grants is subscribed to also when it refuses others, which is the error.
+func (c *Conn) SubscribeAll(ctx context.Context, filters []string, handler func(Message)) error {
+	c.subscribing.Lock() // the library does not survive a SUBACK for more filters than were asked for
+	defer c.subscribing.Unlock()
+	c.socket.asked.Store(int32(len(filters)))
+	asked := make(map[string]byte, len(filters))
+	for _, f := range filters {
+		asked[f] = 1
+	}
+	token := c.client.SubscribeMultiple(asked, receive(handler))
 	select {
 	case <-token.Done():
 	case <-c.done:
 		return c.ended()
 	case <-ctx.Done():
-		return fmt.Errorf("broker %s: subscribe to %s: %w", c.address, filter, ctx.Err())
+		return fmt.Errorf("broker %s: subscribe to %s: %w", c.address, filters[0], ctx.Err())
 	}
 	if err := c.failed(token.Error()); err != nil {
 		return err
 	}
-	if sub, ok := token.(*paho.SubscribeToken); ok {
-		if code, granted := sub.Result()[filter]; !granted || code > 2 {
-			return &brokerError{c.address, ErrRefused, "it does not allow to subscribe to " + filter, errors.New("SUBACK 0x80")}
+	sub, ok := token.(*paho.SubscribeToken)
+	if !ok {
+		return nil
+	}
+	granted := sub.Result()
+	var refused []string
+	for _, f := range filters {
+		if code, ok := granted[f]; !ok || code > 2 {
+			refused = append(refused, f)
 		}
+	}
+	if len(refused) > 0 {
+		return &brokerError{c.address, ErrRefused, "it does not allow to subscribe to " + strings.Join(refused, ", "), errors.New("SUBACK 0x80")}
 	}
 	return nil
 }

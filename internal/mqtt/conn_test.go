@@ -283,3 +283,21 @@ func TestTheWillOfAConnectionThatIsTakenOverComesFirst(t *testing.T) {
 		o.ClientID += "x"
 	}
 }
+
+// Pins: with pings of the caller's own, the broker is told of the keep-alive all
+// the same, and answers them.
+func TestOwnPings(t *testing.T) {
+	t.Parallel()
+	b := mqtttest.Mosquitto(t, mqtttest.Config{})
+	for _, id := range []string{"gw", strings.Repeat("a-long-name-", 20)} {
+		c := dial(t, mqtt.Options{Address: b.Address, ClientID: id, KeepAlive: 15 * time.Minute, OwnPings: true, Username: "u", Password: []byte("p")})
+		await(t, c.Ping(), "PINGRESP")
+		await(t, c.Ping(), "PINGRESP")
+		if c.Heard().Before(c.Said()) {
+			t.Error("an answer came before its question")
+		}
+	}
+	if n := strings.Count(b.Log(), "k900"); n != 2 {
+		t.Errorf("the broker says\n%s", b.Log())
+	}
+}

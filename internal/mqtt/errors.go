@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -51,6 +52,10 @@ func unreachable(address string, err error) error {
 		detail = "connection refused: does the broker run, and is the port right?"
 	case errors.As(err, &dns):
 		detail = fmt.Sprintf("the name %s does not resolve: %s", dns.Name, dns.Err)
+	case errors.Is(err, syscall.ENODEV):
+		detail = "no such network interface: is the modem there, and its name right?"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		detail = "the gateway has no such address: is the interface up?"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		detail = "no route: is the modem up?"
 	case timedOut(err):
@@ -60,14 +65,13 @@ func unreachable(address string, err error) error {
 }
 
 // insecure says in words why a TLS handshake failed.
-func insecure(address string, err error) error {
+func insecure(address string, err error, ours *tls.Config) error {
 	detail := err.Error()
 	var (
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
 	)
 	switch {
 	case errors.As(err, &authority):
@@ -78,14 +82,45 @@ func insecure(address string, err error) error {
 		detail = expired(invalid)
 	case errors.As(err, &record):
 		detail = "the broker does not speak TLS on this port"
-	case errors.As(err, &alert):
-		detail = fmt.Sprintf("the broker refused the handshake (%v): does it accept this client certificate?", alert)
+	case alert(err) != "":
+		detail = alerted(alert(err), ours)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		detail = "the broker closed the connection during the handshake: does it speak TLS on this port?"
 	case timedOut(err):
 		detail = "no answer during the handshake"
 	}
 	return &brokerError{address, ErrTLS, detail, err}
+}
+
+// alert gives the alert that the broker sent, "" when it sent none. (The type
+// of the error inside is not exported.)
+func alert(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return op.Err.Error()
+	}
+	return ""
+}
+
+// alerted says what the broker did not like about us.
+func alerted(alert string, ours *tls.Config) string {
+	said := fmt.Sprintf("the broker refused the handshake (%s): ", alert)
+	if ours == nil || ours.GetClientCertificate == nil {
+		return said + "it may want a client certificate, and none is configured"
+	}
+	pair, err := ours.GetClientCertificate(nil)
+	if err == nil && pair.Leaf != nil {
+		switch now := time.Now(); {
+		case now.Before(pair.Leaf.NotBefore):
+			return fmt.Sprintf("%sthe gateway's own certificate is not valid before %s: is the gateway's clock right?", said, pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
+		case now.After(pair.Leaf.NotAfter):
+			return fmt.Sprintf("%sthe gateway's own certificate expired on %s", said, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	if strings.Contains(alert, "authority") {
+		return said + "it does not know who signed the gateway's certificate"
+	}
+	return said + "does it accept this client certificate?"
 }
 
 // expired tells a certificate that is over from one that is not yet valid,
@@ -101,7 +136,10 @@ func expired(e x509.CertificateInvalidError) string {
 }
 
 // refused says in words why the broker did not accept a CONNECT.
-func refused(address string, code byte, err error) error {
+func refused(address string, code byte, err error, ours *tls.Config) error {
+	if said := alert(err); said != "" { // of TLS 1.3: the handshake is over for us before the broker has looked at our certificate
+		return &brokerError{address, ErrTLS, alerted(said, ours), err}
+	}
 	switch code {
 	case packets.ErrRefusedBadUsernameOrPassword:
 		return &brokerError{address, ErrRefused, "bad user name or password", err}

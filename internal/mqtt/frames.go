@@ -18,6 +18,8 @@ const (
 //
 // The zero value with max set stands before the first packet.
 type frames struct {
+	asked  int // filters of the last SUBSCRIBE; 0 is 1
+	pongs  int // PINGRESPs that were seen
 	max    int // longest packet body, in bytes
 	kind   byte
 	head   int // bytes of the fixed header that were seen
@@ -41,7 +43,7 @@ func (f *frames) check(p []byte) error {
 			p, f.seen = p[n:], f.seen+n
 		}
 		if f.head < 0 && f.seen == f.length {
-			*f = frames{max: f.max}
+			*f = frames{max: f.max, asked: f.asked, pongs: f.pongs}
 		}
 	}
 	return nil
@@ -68,10 +70,14 @@ func (f *frames) header(b byte) error {
 		return nil
 	}
 	f.head = -1
+	if f.kind == typePingresp {
+		f.pongs++
+	}
 	switch {
 	case f.kind == typePublish && f.length > f.max:
 		return fmt.Errorf("the broker sent a message of %d bytes, more than %d", f.length, f.max)
-	case f.kind == typeConnack && f.length != 2, f.kind == typeSuback && f.length != 3, f.kind != typePublish && f.length > 3:
+	case f.kind == typeConnack && f.length != 2, f.kind == typeSuback && f.length != 2+max(1, f.asked),
+		f.kind != typePublish && f.kind != typeSuback && f.length > 3:
 		return fmt.Errorf("the broker sent a packet of type %d with %d bytes: is this an MQTT broker?", f.kind, f.length)
 	}
 	return nil

@@ -55,14 +55,24 @@ type Options struct {
 	Will       *Message      // published by the broker when the connection is lost
 	Handler    func(Message) // takes what no Subscribe of this Conn asked for; may be nil
 
-	KeepAlive      time.Duration // 0 is DefaultKeepAlive; whole seconds
+	KeepAlive time.Duration // 0 is DefaultKeepAlive; whole seconds
+	// OwnPings says that the caller calls Ping, at least every KeepAlive, and
+	// looks for the answers. Otherwise the connection does.
+	OwnPings       bool
 	ConnectTimeout time.Duration // for connecting, securing and CONNACK together
 	WriteTimeout   time.Duration // for 2 KiB to be taken by the network
 	MaxInbound     int           // longest message taken from the broker, in bytes
 	// SendBuffer bounds the socket's send buffer, in bytes; 0 leaves it to the
 	// system. On a slow link what stands there cannot be overtaken.
 	SendBuffer int
-	// Dial opens the network connection; nil is a plain dialer.
+	// ReceiveBuffer bounds what the broker may send ahead, likewise.
+	ReceiveBuffer int
+	// Interface is the way out of this machine: a network device or an address
+	// of its own; "" leaves it to the system's routes.
+	Interface string
+	// Traffic counts what the connection costs; nil counts nothing.
+	Traffic *Traffic
+	// Dial opens the network connection; nil is a plain dialer over Interface.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -80,8 +90,7 @@ func (o *Options) setDefaults() {
 		o.MaxInbound = DefaultMaxInbound
 	}
 	if o.Dial == nil {
-		// MQTT has its keep-alive; TCP's would only cost bytes.
-		o.Dial = (&net.Dialer{KeepAlive: -1}).DialContext
+		o.Dial = dialer(o.Interface)
 	}
 }
 
@@ -92,8 +101,10 @@ type Conn struct {
 	client  paho.Client
 	socket  *socket
 	once    sync.Once
-	done    chan struct{}
-	err     error // valid when done is closed
+
+	subscribing sync.Mutex // one SUBSCRIBE at a time
+	done        chan struct{}
+	err         error // valid when done is closed
 }
 
 // Dial connects and waits for the broker's CONNACK. ctx bounds the dialing
@@ -119,7 +130,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 		if ctx.Err() != nil && !timedOut(ctx.Err()) {
 			return nil, fmt.Errorf("broker %s: %w", o.Address, context.Cause(ctx))
 		}
-		return nil, refused(o.Address, returnCode(token), err)
+		return nil, refused(o.Address, returnCode(token), c.socket.cause(err), o.TLS)
 	}
 	if interrupted { // after the CONNACK: the connection is ending already
 		<-c.done
@@ -131,15 +142,22 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 // open opens and secures the network connection.
 func open(ctx context.Context, o *Options) (net.Conn, error) {
 	nc, err := o.Dial(ctx, "tcp", o.Address)
+	o.Traffic.opened(err == nil, o.Address)
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			return nil, fmt.Errorf("broker %s: %w", o.Address, err)
 		}
 		return nil, unreachable(o.Address, err)
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok && o.SendBuffer > 0 {
-		_ = tcp.SetWriteBuffer(o.SendBuffer) // a hint: without it only latency suffers
+	if tcp, ok := nc.(*net.TCPConn); ok { // hints: without them only latency suffers
+		if o.SendBuffer > 0 {
+			_ = tcp.SetWriteBuffer(o.SendBuffer)
+		}
+		if o.ReceiveBuffer > 0 {
+			_ = tcp.SetReadBuffer(o.ReceiveBuffer)
+		}
 	}
+	nc = o.Traffic.over(nc)
 	if o.TLS == nil {
 		return nc, nil
 	}
@@ -158,7 +176,7 @@ func open(ctx context.Context, o *Options) (net.Conn, error) {
 		if errors.Is(err, context.Canceled) {
 			return nil, fmt.Errorf("broker %s: %w", o.Address, err)
 		}
-		return nil, insecure(o.Address, err)
+		return nil, insecure(o.Address, err, o.TLS)
 	}
 	return secure, nil
 }
@@ -176,6 +194,10 @@ func (c *Conn) pahoOptions(o *Options) *paho.ClientOptions {
 	p.SetAutoReconnect(false)
 	p.SetConnectRetry(false)
 	p.SetKeepAlive(o.KeepAlive)
+	if o.OwnPings {
+		p.SetKeepAlive(0) // the library would announce no keep-alive then
+		c.socket.announce = uint16(o.KeepAlive / time.Second)
+	}
 	// Long enough for a link with a full queue, and a cell reselection.
 	p.SetPingTimeout(min(max(o.KeepAlive/2, 10*time.Second), time.Minute))
 	p.SetConnectTimeout(o.ConnectTimeout)

@@ -1,11 +1,14 @@
 package mqtt
 
 import (
+	"bufio"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +21,8 @@ const (
 	// piece is how much goes into one write, and so into one write deadline:
 	// 2 KiB in 15 s is 1 kbit/s, slower than any link that is still useful.
 	piece = 2 << 10
+	// readAhead is how much is taken from the network at a time.
+	readAhead = 1 << 10
 	// flushTime is how long Close waits for what is still queued.
 	flushTime = time.Second
 )
@@ -38,15 +43,22 @@ var (
 type socket struct {
 	net.Conn
 	writeTimeout time.Duration
-	inbound      frames
+	in           *bufio.Reader // of the reader alone: the library reads byte by byte
+	inbound      frames        // of the reader alone
+	asked        atomic.Int32  // filters of the last SUBSCRIBE
+	announce     uint16        // keep-alive to write into the CONNECT, in seconds; 0 leaves it; under mu
 	stopped      chan struct{} // closed when the writing goroutine has ended
 
 	kick chan struct{} // has room for one: something for the writing goroutine
 
+	said, heard atomic.Int64 // when the network last took or gave something, in nanoseconds
+
 	mu      sync.Mutex
+	pong    chan struct{} // closed and replaced at a PINGRESP
 	queue   []byte
 	closeBy time.Time     // set by Close: when the flush must be over
 	err     error         // why it was aborted
+	broken  error         // what Read met
 	room    chan struct{} // closed and replaced when the queue shrinks
 }
 
@@ -54,9 +66,11 @@ type socket struct {
 // Close or abort; wait for stopped.
 func newSocket(nc net.Conn, writeTimeout time.Duration, maxInbound int) *socket {
 	s := &socket{
-		Conn: nc, writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
-		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}),
+		Conn: nc, in: bufio.NewReaderSize(nc, readAhead), writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
+		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}), pong: make(chan struct{}),
 	}
+	s.said.Store(time.Now().UnixNano())
+	s.heard.Store(time.Now().UnixNano())
 	go s.writeLoop()
 	return s
 }
@@ -74,6 +88,9 @@ func (s *socket) writeLoop() {
 			continue
 		}
 		n, err := s.Conn.Write(data)
+		if n > 0 {
+			s.said.Store(time.Now().UnixNano())
+		}
 		s.mu.Lock()
 		s.queue = s.queue[n:]
 		close(s.room)
@@ -172,9 +189,36 @@ func (s *socket) Write(p []byte) (int, error) {
 	case len(s.queue)+len(p) > maxQueued:
 		return 0, errQueueFull
 	}
+	from := len(s.queue)
 	s.queue = append(s.queue, p...)
+	if s.announce > 0 {
+		announce(s.queue[from:], s.announce)
+		s.announce = 0
+	}
 	s.wake()
 	return len(p), nil
+}
+
+// announce writes a keep-alive into a CONNECT (MQTT 3.1.1, 3.1.2).
+func announce(connect []byte, seconds uint16) {
+	at := 1
+	for at < len(connect) && connect[at]&0x80 != 0 { // the length
+		at++
+	}
+	at += 1 + 6 + 1 + 1 // protocol name, level, flags
+	if len(connect) >= at+2 && connect[0] == 0x10 {
+		binary.BigEndian.PutUint16(connect[at:], seconds)
+	}
+}
+
+// ping asks the broker for a sign of life, and gives what is closed when it
+// comes.
+func (s *socket) ping() <-chan struct{} {
+	s.mu.Lock()
+	pong := s.pong
+	s.mu.Unlock()
+	_, _ = s.Write([]byte{0xC0, 0}) // a socket that takes nothing is ending, and says so itself
+	return pong
 }
 
 // queued gives the bytes that wait to be written, and a channel that is closed
@@ -186,9 +230,17 @@ func (s *socket) queued() (int, <-chan struct{}) {
 }
 
 func (s *socket) Read(p []byte) (int, error) {
-	n, err := s.Conn.Read(p)
+	n, err := s.in.Read(p)
 	if err == nil {
-		err = s.inbound.check(p[:n])
+		s.heard.Store(time.Now().UnixNano())
+		s.inbound.asked = int(s.asked.Load())
+		pongs := s.inbound.pongs
+		if err = s.inbound.check(p[:n]); s.inbound.pongs != pongs {
+			s.mu.Lock()
+			close(s.pong)
+			s.pong = make(chan struct{})
+			s.mu.Unlock()
+		}
 	}
 	if err == nil {
 		return n, nil
@@ -201,7 +253,19 @@ func (s *socket) Read(p []byte) (int, error) {
 	case !s.closeBy.IsZero():
 		return 0, net.ErrClosed
 	}
+	s.broken = err
 	return 0, err
+}
+
+// cause gives what Read met, if anything, instead of what the library made of
+// it.
+func (s *socket) cause(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
+	return err
 }
 
 // SetDeadline sets the read deadline. Writes have their own.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"sync"
 )
 
 // TLS says how a connection is secured. The zero value trusts the system's
@@ -32,7 +33,7 @@ func (t TLS) Config() (*tls.Config, error) {
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         t.ServerName,
 		CurvePreferences:   []tls.CurveID{tls.X25519, tls.CurveP256},
-		ClientSessionCache: tls.NewLRUClientSessionCache(4),
+		ClientSessionCache: &sessions{files: []string{t.CertFile, t.KeyFile}},
 	}
 	if t.CAFile != "" {
 		pem, err := os.ReadFile(t.CAFile)
@@ -63,6 +64,35 @@ func (t TLS) certificate() (*tls.Certificate, error) {
 	}
 	return &pair, nil
 }
+
+// sessions keeps the tickets of earlier handshakes as long as the client
+// certificate stays the same: a resumed session would go on with the old one.
+type sessions struct {
+	files []string
+
+	mu    sync.Mutex
+	dates string
+	cache tls.ClientSessionCache
+}
+
+func (s *sessions) current() tls.ClientSessionCache {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dates := ""
+	for _, f := range s.files {
+		if info, err := os.Stat(f); err == nil {
+			dates += fmt.Sprintf("%v %d ", info.ModTime().UnixNano(), info.Size())
+		}
+	}
+	if s.cache == nil || dates != s.dates {
+		s.dates, s.cache = dates, tls.NewLRUClientSessionCache(4)
+	}
+	return s.cache
+}
+
+func (s *sessions) Get(key string) (*tls.ClientSessionState, bool) { return s.current().Get(key) }
+
+func (s *sessions) Put(key string, state *tls.ClientSessionState) { s.current().Put(key, state) }
 
 // ParseURL reads a broker's URL: mqtt://host:1883 or mqtts://host:8883 (or tcp and ssl, the older names); the
 // port may be left out. User name and password have no place in it. The error

@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,10 +112,8 @@ func TestMosquittoOverTLSWithClientCertificates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", TLS: bare}); err == nil {
-			t.Errorf("%s: let in without a certificate", version)
-		} else {
-			t.Logf("%s without a certificate: %v", version, err)
+		if _, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", TLS: bare}); !errors.Is(err, mqtt.ErrTLS) || !strings.Contains(err.Error(), "none is configured") {
+			t.Errorf("%s: without a certificate: %v", version, err)
 		}
 		if _, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", ConnectTimeout: 5 * time.Second}); err == nil ||
 			!strings.Contains(err.Error(), "TLS") {
@@ -173,6 +173,152 @@ func TestTLSFilesThatAreNotThere(t *testing.T) {
 	} {
 		if _, err := c.Config(); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%+v: %v, want %q in it", c, err, text)
+		}
+	}
+}
+
+// mutual starts a mosquitto that wants client certificates of clients, and
+// shows one that servers signed.
+func mutual(t *testing.T, servers *authority, name string, from, to int, clients *authority) *mqtttest.Broker {
+	t.Helper()
+	cert, key := servers.sign(name, from, to)
+	return mqtttest.Mosquitto(t, mqtttest.Config{
+		TLS: true, CertFile: cert, KeyFile: key, Lines: []string{"cafile " + clients.File, "require_certificate true"},
+	})
+}
+
+func TestMosquittoAndBadCertificates(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		server   [2]int // hours from now in which the broker's certificate is valid
+		name     string
+		stranger bool // an authority that we do not know signed it
+		client   [2]int
+		alien    bool // an authority that the broker does not know signed ours
+		text     string
+	}{
+		"all is well":              {[2]int{-1, 1}, "127.0.0.1", false, [2]int{-1, 1}, false, ""},
+		"wrong authority":          {[2]int{-1, 1}, "127.0.0.1", true, [2]int{-1, 1}, false, "certificate signed by unknown authority"},
+		"wrong name":               {[2]int{-1, 1}, "127.0.0.9", false, [2]int{-1, 1}, false, "wrong name"},
+		"expired":                  {[2]int{-9, -1}, "127.0.0.1", false, [2]int{-1, 1}, false, "certificate expired on 20"},
+		"clock behind":             {[2]int{1, 2}, "127.0.0.1", false, [2]int{-1, 1}, false, "is the gateway's clock right?"},
+		"our own expired":          {[2]int{-1, 1}, "127.0.0.1", false, [2]int{-9, -1}, false, "the gateway's own certificate expired on 20"},
+		"our own, clock behind":    {[2]int{-1, 1}, "127.0.0.1", false, [2]int{1, 2}, false, "the gateway's own certificate is not valid before 20"},
+		"our own, wrong authority": {[2]int{-1, 1}, "127.0.0.1", false, [2]int{-1, 1}, true, "who signed the gateway's certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
+			signer, mine := ours, ours
+			if c.stranger {
+				signer = theirs
+			}
+			if c.alien {
+				mine = theirs
+			}
+			b := mutual(t, signer, c.name, c.server[0], c.server[1], ours)
+			cert, key := mine.sign("gw-1", c.client[0], c.client[1])
+			config, err := mqtt.TLS{CAFile: ours.File, CertFile: cert, KeyFile: key}.Config()
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", TLS: config})
+			if c.text == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn.Close()
+				return
+			}
+			if !errors.Is(err, mqtt.ErrTLS) || !strings.Contains(err.Error(), c.text) || !strings.Contains(err.Error(), b.Address) {
+				t.Errorf("the message is %q", err)
+			}
+		})
+	}
+}
+
+// counted counts what a connection carries.
+type counted struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// A second handshake is a resumed one and smaller; one with a renewed client
+// certificate is not resumed, and shows the new one.
+func TestSessionsAreResumedUntilTheCertificateChanges(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "ca")
+	b := mutual(t, ca, "127.0.0.1", -1, 1, ca)
+	cert, key := ca.sign("gw-1", -1, 1)
+	config, err := mqtt.TLS{CAFile: ca.File, CertFile: cert, KeyFile: key}.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := func() (bytes int64, resumed bool) {
+		t.Helper()
+		var n atomic.Int64
+		config := config.Clone()
+		config.VerifyConnection = func(s tls.ConnectionState) error {
+			resumed = s.DidResume
+			if s.CurveID != tls.X25519 && !s.DidResume {
+				t.Errorf("the key share is %v", s.CurveID)
+			}
+			return nil
+		}
+		c, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", TLS: config, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			return counted{c, &n}, err
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish(t, c, "x", false, "y")
+		c.Close()
+		return n.Load(), resumed
+	}
+	first, was := connect()
+	second, is := connect()
+	if was || !is || second >= first {
+		t.Errorf("%d bytes, resumed %v; then %d bytes, resumed %v", first, was, second, is)
+	}
+	t.Logf("a connection of one message: %d bytes, resumed %d", first, second)
+	ca.sign("gw-1", -2, 2) // into the same files
+	if third, again := connect(); again || third <= second {
+		t.Errorf("with a new certificate %d bytes, resumed %v", third, again)
+	}
+	if _, again := connect(); !again {
+		t.Error("not resumed afterwards")
+	}
+}
+
+func TestTheWayOut(t *testing.T) {
+	t.Parallel()
+	b := mqtttest.Mosquitto(t, mqtttest.Config{})
+	for _, way := range []string{"", "lo", "127.0.0.2"} {
+		publish(t, dial(t, mqtt.Options{Address: b.Address, ClientID: "gw", Interface: way, SendBuffer: 8 << 10, ReceiveBuffer: 8 << 10}), "x", false, "y")
+	}
+	from := make(chan string, 1)
+	address := serve(t, func(c net.Conn) { from <- c.RemoteAddr().String() })
+	_, _ = mqtt.Dial(t.Context(), mqtt.Options{Address: address, ClientID: "gw", Interface: "127.0.0.3"})
+	if got := <-from; !strings.HasPrefix(got, "127.0.0.3:") {
+		t.Errorf("it came from %v", got)
+	}
+	for way, text := range map[string]string{"wwan9": "no such network interface", "192.0.2.77": "the gateway has no such address"} {
+		_, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", Interface: way})
+		if !errors.Is(err, mqtt.ErrUnreachable) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", way, err)
 		}
 	}
 }

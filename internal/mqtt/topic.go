@@ -20,6 +20,10 @@ const (
 	Readings  Kind = iota + 1 // up/readings/<lane>: batches of rows
 	Catalogue                 // up/catalog/<hash>: what batches refer to; retained
 	State                     // up/state: online or offline; retained, and the will
+	// Downwards.
+	Acknowledgement  // down/ack/<lane>: how far the fog has stored a lane; retained
+	ResendRequest    // down/resend/<lane>: numbers to be sent again; not retained
+	CatalogueRequest // down/catalog: the newest catalogue is to be sent again; not retained
 )
 
 func (k Kind) String() string {
@@ -30,6 +34,12 @@ func (k Kind) String() string {
 		return "catalog"
 	case State:
 		return "state"
+	case Acknowledgement:
+		return "ack"
+	case ResendRequest:
+		return "resend"
+	case CatalogueRequest:
+		return "catalog request"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -39,11 +49,14 @@ func (k Kind) String() string {
 //	gridgate/1/<site>/<gateway>/up/readings/<lane>
 //	gridgate/1/<site>/<gateway>/up/catalog/<hash>   16 hexadecimal digits
 //	gridgate/1/<site>/<gateway>/up/state
+//	gridgate/1/<site>/<gateway>/down/ack/<lane>
+//	gridgate/1/<site>/<gateway>/down/resend/<lane>
+//	gridgate/1/<site>/<gateway>/down/catalog
 type Topic struct {
 	Site    meter.ID
 	Gateway meter.ID
 	Kind    Kind
-	Lane    meter.Lane // of Readings
+	Lane    meter.Lane // of Readings, Acknowledgement and ResendRequest
 	Hash    [8]byte    // of a Catalogue
 }
 
@@ -62,16 +75,41 @@ func StateTopic(site, gateway meter.ID) string {
 	return Topic{Site: site, Gateway: gateway, Kind: State}.String()
 }
 
+// AckTopic is where the fog says how far it has stored a lane.
+func AckTopic(site, gateway meter.ID, lane meter.Lane) string {
+	return Topic{Site: site, Gateway: gateway, Kind: Acknowledgement, Lane: lane}.String()
+}
+
+// ResendTopic is where the fog asks for numbers of a lane.
+func ResendTopic(site, gateway meter.ID, lane meter.Lane) string {
+	return Topic{Site: site, Gateway: gateway, Kind: ResendRequest, Lane: lane}.String()
+}
+
+// CatalogueRequestTopic is where the fog asks for the newest catalogue.
+func CatalogueRequestTopic(site, gateway meter.ID) string {
+	return Topic{Site: site, Gateway: gateway, Kind: CatalogueRequest}.String()
+}
+
+// AckFilter matches what the fog says to gateways of how far it is. An empty
+// site or gateway stands for all of them.
+func AckFilter(site, gateway meter.ID) string {
+	return below(site, gateway) + "/down/ack/+"
+}
+
 // UpFilter matches everything that gateways send. An empty site or gateway
 // stands for all of them.
 func UpFilter(site, gateway meter.ID) string {
+	return below(site, gateway) + "/up/#"
+}
+
+func below(site, gateway meter.ID) string {
 	if site == "" {
 		site = "+"
 	}
 	if gateway == "" {
 		gateway = "+"
 	}
-	return fmt.Sprintf("%s/%s/%s/up/#", prefix, site, gateway)
+	return fmt.Sprintf("%s/%s/%s", prefix, site, gateway)
 }
 
 // ClientID is the client id of a gateway's uplink. It is the same for every
@@ -82,14 +120,20 @@ func ClientID(site, gateway meter.ID) string {
 
 // String gives the topic as it stands in a packet.
 func (t Topic) String() string {
-	head := fmt.Sprintf("%s/%s/%s/up/", prefix, t.Site, t.Gateway)
+	head := fmt.Sprintf("%s/%s/%s/", prefix, t.Site, t.Gateway)
 	switch t.Kind {
 	case Readings:
-		return head + "readings/" + t.Lane.String()
+		return head + "up/readings/" + t.Lane.String()
 	case Catalogue:
-		return head + "catalog/" + hex.EncodeToString(t.Hash[:])
+		return head + "up/catalog/" + hex.EncodeToString(t.Hash[:])
 	case State:
-		return head + "state"
+		return head + "up/state"
+	case Acknowledgement:
+		return head + "down/ack/" + t.Lane.String()
+	case ResendRequest:
+		return head + "down/resend/" + t.Lane.String()
+	case CatalogueRequest:
+		return head + "down/catalog"
 	}
 	return head + t.Kind.String()
 }
@@ -103,7 +147,7 @@ var ErrForeignTopic = errors.New("not a topic of this contract")
 func ParseTopic(s string) (Topic, error) {
 	rest, ours := strings.CutPrefix(s, prefix+"/")
 	parts := strings.Split(rest, "/")
-	if !ours || len(parts) < 4 || parts[2] != "up" {
+	if !ours || len(parts) < 4 {
 		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
 	}
 	site, serr := meter.ParseID(parts[0])
@@ -112,21 +156,25 @@ func ParseTopic(s string) (Topic, error) {
 		return Topic{}, fmt.Errorf("topic %q: %w", s, err)
 	}
 	t := Topic{Site: site, Gateway: gateway}
-	switch kind := parts[3]; {
-	case kind == "readings" && len(parts) == 5:
+	kind := map[string]Kind{
+		"up/readings": Readings, "up/catalog": Catalogue, "up/state": State,
+		"down/ack": Acknowledgement, "down/resend": ResendRequest, "down/catalog": CatalogueRequest,
+	}[parts[2]+"/"+parts[3]]
+	switch {
+	case (kind == Readings || kind == Acknowledgement || kind == ResendRequest) && len(parts) == 5:
 		lane, err := meter.ParseLane(parts[4])
 		if err != nil {
 			return Topic{}, fmt.Errorf("topic %q: %w", s, err)
 		}
-		t.Kind, t.Lane = Readings, lane
-	case kind == "catalog" && len(parts) == 5:
+		t.Kind, t.Lane = kind, lane
+	case kind == Catalogue && len(parts) == 5:
 		if n, err := hex.Decode(t.Hash[:], []byte(parts[4][:min(len(parts[4]), 16)])); err != nil || n != 8 || len(parts[4]) != 16 ||
 			parts[4] != strings.ToLower(parts[4]) {
 			return Topic{}, fmt.Errorf("topic %q: want 16 lower-case hexadecimal digits after catalog/", s)
 		}
 		t.Kind = Catalogue
-	case kind == "state" && len(parts) == 4:
-		t.Kind = State
+	case (kind == State || kind == CatalogueRequest) && len(parts) == 4:
+		t.Kind = kind
 	default:
 		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
 	}

@@ -17,6 +17,9 @@ func TestTopicsOfTheContract(t *testing.T) {
 		"gridgate/1/north/gw-1/up/readings/instant":         mqtt.ReadingsTopic("north", "gw-1", meter.Instant),
 		"gridgate/1/north/gw-1/up/catalog/0123456789abcdef": mqtt.CatalogueTopic("north", "gw-1", hash),
 		"gridgate/1/north/gw-1/up/state":                    mqtt.StateTopic("north", "gw-1"),
+		"gridgate/1/north/gw-1/down/ack/billing":            mqtt.AckTopic("north", "gw-1", meter.Billing),
+		"gridgate/1/north/gw-1/down/resend/interval":        mqtt.ResendTopic("north", "gw-1", meter.Interval),
+		"gridgate/1/north/gw-1/down/catalog":                mqtt.CatalogueRequestTopic("north", "gw-1"),
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -42,6 +45,9 @@ func TestForeignTopicsAreToldFromBadOnes(t *testing.T) {
 		"gridgate/2/a/b/up/state":                     true,
 		"gridgate/1/a/b/down/command":                 true,
 		"gridgate/1/a/b/up/audit":                     true,
+		"gridgate/1/a/b/up/ack/alarm":                 true,
+		"gridgate/1/a/b/down/state":                   true,
+		"gridgate/1/a/b/down/ack/urgent":              false,
 		"gridgate/1/a/b/up/state/x":                   true,
 		"gridgate/1/a/b/up/readings":                  true,
 		"gridgate/1/A/b/up/state":                     false,
@@ -56,6 +62,54 @@ func TestForeignTopicsAreToldFromBadOnes(t *testing.T) {
 			t.Errorf("%q: %+v, %v", topic, got, err)
 		}
 	}
+}
+
+func TestPayloadsOfTheFog(t *testing.T) {
+	t.Parallel()
+	c := mqtt.Confirmation{Epoch: 0xC0FFEE00C0FFEE, Sequence: 1<<64 - 1}
+	if got := string(c.AppendJSON(nil)); got != `{"epoch":"00c0ffee00c0ffee","sequence":18446744073709551615}` {
+		t.Error(got)
+	}
+	if got, err := mqtt.ParseConfirmation(c.AppendJSON(nil)); got != c || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	r := mqtt.Range{Epoch: 1, First: 2, Last: 3}
+	if got := string(r.AppendJSON(nil)); got != `{"epoch":"0000000000000001","first":2,"last":3}` {
+		t.Error(got)
+	}
+	if got, err := mqtt.ParseRange([]byte(`{ "last":3, "more":[1], "first":2, "epoch":"0000000000000001"}`)); got != r || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{
+		"", "null", "1", "{}", `{"epoch":"1","sequence":1}`, `{"epoch":"000000000000000g","sequence":1}`,
+		`{"epoch":"0000000000000001"}`, `{"epoch":"0000000000000001","sequence":-1}`, `{"epoch":"0000000000000001","sequence":1.5}`,
+		`{"epoch":"0000000000000001","sequence":"1"}`, `{"epoch":"0000000000000001","first":0,"last":1}`,
+		`{"epoch":"0000000000000001","first":3,"last":2}`, `{"epoch":"0000000000000001","first":3}`,
+		`{"epoch":"0000000000000001","sequence":1,"first":1,"last":1}` + strings.Repeat(" ", 1024),
+	} {
+		if got, err := mqtt.ParseConfirmation([]byte(bad)); err == nil {
+			t.Errorf("%s: %+v", bad, got)
+		}
+		if got, err := mqtt.ParseRange([]byte(bad)); err == nil {
+			t.Errorf("%s: %+v", bad, got)
+		}
+	}
+}
+
+func FuzzDown(f *testing.F) {
+	f.Add([]byte(`{"epoch":"0000000000000001","sequence":5,"first":2,"last":3}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := mqtt.ParseConfirmation(b); err == nil {
+			if again, err := mqtt.ParseConfirmation(c.AppendJSON(nil)); err != nil || again != c {
+				t.Errorf("%+v is read back as %+v, %v", c, again, err)
+			}
+		}
+		if r, err := mqtt.ParseRange(b); err == nil {
+			if again, err := mqtt.ParseRange(r.AppendJSON(nil)); err != nil || again != r || r.First < 1 || r.First > r.Last {
+				t.Errorf("%+v is read back as %+v, %v", r, again, err)
+			}
+		}
+	})
 }
 
 func FuzzParseTopic(f *testing.F) {

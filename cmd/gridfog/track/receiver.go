@@ -59,6 +59,9 @@ func (r *Receiver) Take(name string, payload []byte) ([]Reading, error) {
 		fresh, err = r.batch(payload)
 	case mqtt.State:
 		r.state(string(topic.Site), string(topic.Gateway), payload)
+	case mqtt.Acknowledgement:
+		err = r.confirmation(topic, payload)
+	default:
 	}
 	if err != nil {
 		err = fmt.Errorf("topic %s: %w", name, err)
@@ -145,7 +148,6 @@ func (r *Receiver) Summary() Summary {
 	s.Undecoded += uint64(len(r.waiting))
 	return s
 }
-
 func epochText(epoch uint64) string { return fmt.Sprintf("%016x", epoch) }
 
 // AppendJSON appends the reading as a JSON object: the row's fields, then

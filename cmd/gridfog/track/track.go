@@ -62,6 +62,7 @@ type stream struct {
 	rows, holes set
 	lost        uint64
 	first, last uint64
+	settled     uint64 // every number up to here came, was declared lost or was confirmed
 	// The hashes of the latest rows, to tell a duplicate from a conflict: by
 	// number, and the numbers in the order of their arrival, a ring.
 	hashes map[uint64]uint64
@@ -103,11 +104,7 @@ type Conflict struct {
 // contradict an earlier one.
 func (t *Tracker) Add(h batch.Header, span batch.Span) (fresh []Reading, conflicts []Conflict) {
 	name := Stream{h.Site, h.Gateway, h.Epoch, h.Lane}
-	s := t.streams[name]
-	if s == nil {
-		s = &stream{hashes: map[uint64]uint64{}}
-		t.streams[name] = s
-	}
+	s := t.stream(name)
 	t.totals.Batches++
 	row := 0
 	for _, run := range span.Runs {
@@ -144,6 +141,15 @@ func (t *Tracker) Add(h batch.Header, span batch.Span) (fresh []Reading, conflic
 	return fresh, conflicts
 }
 
+func (t *Tracker) stream(name Stream) *stream {
+	s := t.streams[name]
+	if s == nil {
+		s = &stream{hashes: map[uint64]uint64{}}
+		t.streams[name] = s
+	}
+	return s
+}
+
 func (s set) highest() uint64 {
 	if len(s) == 0 {
 		return 0
@@ -175,6 +181,9 @@ func (s *stream) missing(fromStart bool) (n uint64) {
 	if fromStart {
 		low = 1
 	}
+	if s.last == 0 {
+		return 0
+	}
 	for _, gap := range s.rows.gaps(low, s.last) {
 		n += gap.last - gap.first + 1 - s.holes.count(gap.first, gap.last)
 	}
@@ -196,7 +205,10 @@ func (t *Tracker) Totals() Totals {
 // Gateways gives how many gateways sent anything.
 func (t *Tracker) Gateways() int {
 	seen := map[[2]string]bool{}
-	for name := range t.streams {
+	for name, s := range t.streams {
+		if s.last == 0 {
+			continue
+		}
 		seen[[2]string{name.Site, name.Gateway}] = true
 	}
 	return len(seen)
@@ -206,6 +218,9 @@ func (t *Tracker) Gateways() int {
 func (t *Tracker) Summary() Summary {
 	sum := Summary{Lanes: []Lane{}, Totals: t.Totals()}
 	for name, s := range t.streams {
+		if s.last == 0 {
+			continue // confirmed earlier, and nothing came since
+		}
 		sum.Lanes = append(sum.Lanes, Lane{
 			Site: name.Site, Gateway: name.Gateway, Epoch: epochText(name.Epoch), Lane: name.Lane.String(),
 			First: s.first, Last: s.last, Rows: s.rows.count(0, ^uint64(0)), Missing: s.missing(t.fromStart),

@@ -23,20 +23,86 @@ type Received struct {
 }
 
 // Memory is a broker in memory that keeps everything it gets, for tests in
-// simulated time (it has no timers at all) and for brokers that misbehave. It
-// serves publishers; nobody can subscribe. Set the fields before Serve.
+// simulated time (it has no timers at all) and for brokers that misbehave.
+// Clients may subscribe to topics without wildcards, and get what Send sends;
+// with a persistent session also what was sent while they were away. Set the
+// fields before Serve.
 type Memory struct {
+	// Lose says whether a message is forgotten once it is acknowledged; nil is
+	// never.
+	Lose func(Received) bool
 	// Code is the CONNACK's code for a client.
 	Code func(client string) byte
 	// Puback says whether a message gets its PUBACK; nil is always. It is
 	// called in the connection's goroutine and may block.
 	Puback func(Received) bool
+	// Forbid says whether nobody may subscribe to a topic; nil is none.
+	Forbid func(topic string) bool
 
 	mu       sync.Mutex
 	received []Received
 	retained map[string][]byte
-	clients  map[string]net.Conn
+	clients  map[string]*member
 	connects int
+}
+
+// member is what is known of a client, over its connections.
+type member struct {
+	conn   net.Conn      // nil while away, and in what a clean session leaves
+	write  chan struct{} // has a token while nobody writes; simulated time stands still for who waits for a mutex
+	topics map[string]bool
+	queue  []*packets.PublishPacket // for when it is back
+	keep   bool                     // its session is persistent
+	id     uint16
+}
+
+// Send gives a message to who subscribed to its topic. It does not wait until
+// it has arrived.
+func (m *Memory) Send(topic string, retained bool, payload []byte) {
+	m.mu.Lock()
+	if retained {
+		m.retain(topic, payload)
+	}
+	var to []*member
+	for _, c := range m.clients {
+		if c.topics[topic] && (c.conn != nil || c.keep) {
+			c.queue = append(c.queue, c.packet(topic, false, payload))
+			to = append(to, c)
+		}
+	}
+	m.mu.Unlock()
+	for _, c := range to {
+		m.flush(c)
+	}
+}
+
+// packet makes a message for c. m.mu is held.
+func (c *member) packet(topic string, retained bool, payload []byte) *packets.PublishPacket {
+	p, _ := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	c.id = c.id%60_000 + 1
+	p.TopicName, p.Payload, p.Qos, p.Retain, p.MessageID = topic, payload, 1, retained, c.id
+	return p
+}
+
+// flush writes what waits for c. What it cannot write stays.
+func (m *Memory) flush(c *member) {
+	<-c.write
+	defer func() { c.write <- struct{}{} }()
+	for {
+		m.mu.Lock()
+		if c.conn == nil || len(c.queue) == 0 {
+			m.mu.Unlock()
+			return
+		}
+		p, conn := c.queue[0], c.conn
+		m.mu.Unlock()
+		if p.Write(conn) != nil {
+			return
+		}
+		m.mu.Lock()
+		c.queue = c.queue[1:]
+		m.mu.Unlock()
+	}
 }
 
 // Serve takes connections until l is closed and every connection has ended.
@@ -89,7 +155,9 @@ func (m *Memory) CloseAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.clients {
-		_ = c.Close()
+		if c.conn != nil {
+			_ = c.conn.Close()
+		}
 	}
 }
 
@@ -106,13 +174,16 @@ func (m *Memory) serve(c net.Conn) error {
 	if m.Code != nil {
 		ack.ReturnCode = m.Code(hello.ClientIdentifier)
 	}
-	if ack.ReturnCode == packets.Accepted {
-		m.enter(hello.ClientIdentifier, c)
+	if ack.ReturnCode != packets.Accepted {
+		return ack.Write(c)
 	}
-	if err := ack.Write(c); err != nil || ack.ReturnCode != packets.Accepted {
+	me := m.enter(hello, c)
+	defer m.leave(me, c)
+	if err := me.send(c, ack); err != nil {
 		return err
 	}
-	if err := m.session(c, hello.ClientIdentifier); err != nil {
+	m.flush(me)
+	if err := m.session(c, hello.ClientIdentifier, me); err != nil {
 		if hello.WillFlag {
 			m.take(Received{Client: hello.ClientIdentifier, Topic: hello.WillTopic, Payload: hello.WillMessage, Retained: hello.WillRetain, Will: true})
 		}
@@ -122,48 +193,104 @@ func (m *Memory) serve(c net.Conn) error {
 }
 
 // enter makes c the client's connection and closes the one it had.
-func (m *Memory) enter(client string, c net.Conn) {
+func (m *Memory) enter(hello *packets.ConnectPacket, c net.Conn) *member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.clients == nil {
-		m.clients = map[string]net.Conn{}
+		m.clients = map[string]*member{}
 	}
-	if old := m.clients[client]; old != nil {
-		_ = old.Close()
+	client := hello.ClientIdentifier
+	me := m.clients[client]
+	if me != nil && me.conn != nil {
+		_ = me.conn.Close()
 	}
-	m.clients[client] = c
+	if me == nil || hello.CleanSession {
+		me = &member{topics: map[string]bool{}, write: make(chan struct{}, 1)}
+		me.write <- struct{}{}
+		m.clients[client] = me
+	}
+	me.conn, me.keep = c, !hello.CleanSession
 	m.connects++
+	return me
+}
+
+func (m *Memory) leave(me *member, c net.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if me.conn == c {
+		me.conn = nil
+	}
+}
+
+// send writes a packet between others.
+func (c *member) send(to net.Conn, p packets.ControlPacket) error {
+	<-c.write
+	defer func() { c.write <- struct{}{} }()
+	return p.Write(to)
 }
 
 // session takes packets until DISCONNECT, which gives nil, or an error.
-func (m *Memory) session(c net.Conn, client string) error {
+func (m *Memory) session(c net.Conn, client string, me *member) error {
 	for {
 		p, err := packets.ReadPacket(c)
 		if err != nil {
 			return err
 		}
+		var answer packets.ControlPacket
 		switch p := p.(type) {
 		case *packets.PublishPacket:
-			r := Received{Client: client, Topic: p.TopicName, Payload: p.Payload, Retained: p.Retain, Duplicate: p.Dup}
-			m.take(r)
-			if p.Qos != 1 || m.Puback != nil && !m.Puback(r) {
-				continue
-			}
-			ack, _ := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
-			ack.MessageID = p.MessageID
-			if err := ack.Write(c); err != nil {
-				return err
-			}
+			answer = m.published(client, p)
+		case *packets.SubscribePacket:
+			answer = m.subscribe(me, p)
+		case *packets.PubackPacket:
 		case *packets.PingreqPacket:
-			if err := packets.NewControlPacket(packets.Pingresp).Write(c); err != nil {
-				return err
-			}
+			answer = packets.NewControlPacket(packets.Pingresp)
 		case *packets.DisconnectPacket:
 			return nil
 		default:
 			return fmt.Errorf("unexpected packet %v", p)
 		}
+		if answer != nil {
+			if err := me.send(c, answer); err != nil {
+				return err
+			}
+		}
+		m.flush(me)
 	}
+}
+
+// published takes a message and gives its PUBACK, nil when there is none.
+func (m *Memory) published(client string, p *packets.PublishPacket) packets.ControlPacket {
+	r := Received{Client: client, Topic: p.TopicName, Payload: p.Payload, Retained: p.Retain, Duplicate: p.Dup}
+	if m.Lose == nil || !m.Lose(r) {
+		m.take(r)
+	}
+	if p.Qos != 1 || m.Puback != nil && !m.Puback(r) {
+		return nil
+	}
+	ack, _ := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
+	ack.MessageID = p.MessageID
+	return ack
+}
+
+// subscribe notes topics, and what is retained there is sent next.
+func (m *Memory) subscribe(me *member, p *packets.SubscribePacket) packets.ControlPacket {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ack, _ := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
+	ack.MessageID = p.MessageID
+	for _, t := range p.Topics {
+		if m.Forbid != nil && m.Forbid(t) {
+			ack.ReturnCodes = append(ack.ReturnCodes, 0x80)
+			continue
+		}
+		me.topics[t] = true
+		ack.ReturnCodes = append(ack.ReturnCodes, 1)
+		if payload := m.retained[t]; payload != nil {
+			me.queue = append(me.queue, me.packet(t, true, payload))
+		}
+	}
+	return ack
 }
 
 func (m *Memory) take(r Received) {
@@ -172,9 +299,13 @@ func (m *Memory) take(r Received) {
 	r.At = time.Now()
 	m.received = append(m.received, r)
 	if r.Retained {
-		if m.retained == nil {
-			m.retained = map[string][]byte{}
-		}
-		m.retained[r.Topic] = r.Payload
+		m.retain(r.Topic, r.Payload)
 	}
+}
+
+func (m *Memory) retain(topic string, payload []byte) {
+	if m.retained == nil {
+		m.retained = map[string][]byte{}
+	}
+	m.retained[topic] = payload
 }

@@ -102,6 +102,12 @@ func (b *Broker) Start() {
 // Stop ends the broker in order, as a service manager does.
 func (b *Broker) Stop() { b.end(syscall.SIGTERM) }
 
+// Kill ends the broker as a power cut does.
+func (b *Broker) Kill() { b.end(os.Kill) }
+
+// Log gives what the broker has said.
+func (b *Broker) Log() string { return b.log.String() }
+
 func (b *Broker) end(s os.Signal) {
 	if b.process == nil {
 		return
