@@ -17,7 +17,8 @@ import (
 //	 0   4  magic      "GGCK"
 //	 4   1  version    1
 //	 5   1  lane       meter.Lane
-//	 6   2  zero
+//	 6   1  level      how far the rows were thinned: 0 not, 1 to hours, 2 to days
+//	 7   1  zero
 //	 8   8  first      sequence number of the first row
 //	16   8  commit     number of the commit that wrote the chunk, rising
 //	24   8  oldest     lowest stamp of the rows, ms since 1970 UTC, signed
@@ -48,6 +49,7 @@ type chunkInfo struct {
 	oldest, newest int64
 	rows           uint32
 	dict, body     uint32
+	level          uint8 // how far the rows were thinned
 }
 
 // last is the sequence number of the chunk's last row.
@@ -110,7 +112,7 @@ func parseChunkInfo(b []byte) (chunkInfo, error) {
 	c := chunkInfo{
 		lane: meter.Lane(b[5]), first: le.Uint64(b[8:]), commit: le.Uint64(b[16:]),
 		oldest: int64(le.Uint64(b[24:])), newest: int64(le.Uint64(b[32:])),
-		rows: le.Uint32(b[40:]), dict: le.Uint32(b[44:]), body: le.Uint32(b[48:]),
+		rows: le.Uint32(b[40:]), dict: le.Uint32(b[44:]), body: le.Uint32(b[48:]), level: b[6],
 	}
 	switch {
 	case !c.lane.Valid():
@@ -169,5 +171,13 @@ func cutChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter.Ro
 		}
 		// A little under proportion, since shorter chunks deflate worse.
 		n = max(1, min(n-1, n*(maxChunkBytes*9/10)/size))
+	}
+}
+
+// setLevel marks a chunk as thinned.
+func setLevel(chunk []byte, level uint8) {
+	if chunk[6] != level {
+		chunk[6] = level
+		binary.LittleEndian.PutUint32(chunk[52:], chunkSum(chunk))
 	}
 }

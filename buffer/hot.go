@@ -163,7 +163,7 @@ func (w *writeTx) evict() error {
 		for i := range w.lanes {
 			hot += w.lanes[i].hotBytes
 		}
-		if hot <= w.hotLimit {
+		if hot <= w.hotRoom() {
 			return nil
 		}
 		oldest, at, age := entry{}, meter.Lane(laneCount), uint64(math.MaxUint64)

@@ -30,10 +30,16 @@ type Options struct {
 	// HotBytes is how many octets of acknowledged chunks are kept; default
 	// 8 MiB, negative for none.
 	HotBytes int64
+	// Quota bounds what is kept; the zero value bounds nothing, and Append
+	// answers ErrFull at MaxSize.
+	Quota Quota
+	// Zone is whose midnight ends the days that rows are thinned to; default
+	// UTC.
+	Zone *time.Location
 	// Timeout is how long Open waits for bbolt's own lock; default one second.
 	Timeout time.Duration
-	// Now gives the date that a damaged file's new name carries; default
-	// time.Now.
+	// Now gives the time that rows' ages are judged by and the date that a
+	// damaged file's new name carries; default time.Now.
 	Now func() time.Time
 }
 
@@ -59,6 +65,9 @@ func (o Options) withDefaults() Options {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Second
 	}
+	if o.Zone == nil {
+		o.Zone = time.UTC
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -76,8 +85,9 @@ type Store struct {
 	epoch     uint64
 	recovered *Recovery
 
-	write sync.Mutex // one commit at a time; taken before state
-	begun bool       // the commit that marks the store as open is done; under write
+	write   sync.Mutex // one commit at a time; taken before state
+	begun   bool       // the commit that marks the store as open is done; under write
+	expired time.Time  // when ages were looked at; under write
 
 	peek  sync.Mutex // one Peek at a time; taken before state
 	cache chunkCache // under peek
@@ -86,6 +96,7 @@ type Store struct {
 	boot    uint32
 	lanes   [laneCount]laneState // as committed
 	acked   [laneCount]uint64    // acknowledged, perhaps not yet committed
+	handed  [laneCount]uint64    // handed out by Peek since the store was opened
 	damaged map[chunkAt]uint64   // damaged stretches that Peek met, and their numbers
 	broken  error                // why bbolt must not be called any more
 }
