@@ -258,8 +258,8 @@ func TestMovedAside(t *testing.T) {
 			if b, err := os.ReadFile(r.Path); err != nil || !bytes.Equal(b, was) {
 				t.Errorf("the file moved aside is changed: %v", err)
 			}
-			if s.Last(meter.Instant) != 0 || s.Epoch() == 0 {
-				t.Errorf("the new store is not empty")
+			if s.Epoch() == 0 || !r.Unsure && r.Chunks == 0 {
+				t.Errorf("nothing is known of what was lost: %+v", r)
 			}
 			appendN(t, s, meter.Billing, 3)
 		})

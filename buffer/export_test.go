@@ -37,3 +37,9 @@ func PayloadOf(rows []meter.Row) (n int) {
 	}
 	return n
 }
+
+// WithMigration gives options of a program that knows one format more.
+func WithMigration(o Options, step func() error) Options {
+	o.migrations = []migration{func(*writeTx) error { return step() }}
+	return o
+}

@@ -161,7 +161,10 @@ func (r *reader) open() error {
 	if err != nil {
 		return err
 	}
-	err = r.view(func(tx *bolt.Tx) error { return checkFormat(r.path, tx.Bucket([]byte(bucketMeta))) })
+	err = r.view(func(tx *bolt.Tx) error {
+		_, err := checkFormat(r.path, tx.Bucket([]byte(bucketMeta)), formatVersion)
+		return err
+	})
 	if err != nil {
 		_ = guarded(r.db.Close)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -25,13 +26,28 @@ const fileName = "readings.db"
 // be looked at, and must not fill the disk.
 const keepAside = 3
 
+const asideSuffix = ".damaged-"
+
+// What a store in the making is called: it gets its name once it is whole.
+const (
+	newSuffix     = ".new"     // without rows
+	salvageSuffix = ".salvage" // with what was salvaged; whole once the damaged file is moved
+)
+
+// Deaths while opening that end the trust in a file, and in its salvage.
+const (
+	deathsToSalvage = 3
+	deathsToForsake = 6
+)
+
 // Open opens the store in dir and makes it when there is none.
 //
 // A file that is damaged, cut short or not a store at all is moved aside, with
-// the date in its new name, and a store with a new epoch begins; Recovered
-// tells. A file that may not be read or written, a directory of that name, a
-// store of a newer format (*FormatError) and a store that another process has
-// open (*InUseError) are errors, and nothing is touched.
+// the date in its new name; a store with a new epoch begins, with whatever reads
+// of the old one; Recovered tells. A file that may not be read or written, a
+// directory of that name, a store of a newer format (*FormatError) and a store
+// that another process has open (*InUseError) are errors, and nothing is
+// touched. A store of an older format is brought to this version's.
 func Open(dir string, o Options) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -45,20 +61,123 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, openError(path, err)
 	}
 	s := &Store{path: path, opts: o.withDefaults(), lock: lock, damaged: map[chunkAt]uint64{}}
-	err = s.open()
-	if errors.Is(err, ErrDamaged) {
-		reason := err
-		var aside string
-		if aside, err = setAside(path, s.opts.Now().UTC().Format("20060102T150405Z")); err == nil {
-			s.recovered = &Recovery{Reason: reason, Path: aside}
-			err = s.open()
-		}
-	}
-	if err != nil {
+	if err = s.start(lock.deaths); err != nil {
 		lock.release()
 		return nil, openError(path, err)
 	}
+	lock.opened()
 	return s, nil
+}
+
+// start opens the file, or what takes its place. deaths is how many processes
+// in a row died over it.
+func (s *Store) start(deaths int) (err error) {
+	if err = s.resume(); err != nil {
+		return err
+	}
+	_, missing := os.Lstat(s.path)
+	if deaths >= deathsToSalvage && missing == nil {
+		err = fmt.Errorf("%w: %d processes in a row died over it", ErrDamaged, deaths)
+	} else {
+		err = s.open()
+	}
+	if !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return s.renew(err, deaths < deathsToForsake)
+}
+
+// resume ends what a power cut interrupted: a store in the making is thrown
+// away, unless it is whole and only lacks its name.
+func (s *Store) resume() error {
+	_ = os.Remove(s.path + newSuffix)
+	_, err := os.Lstat(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.Rename(s.path+salvageSuffix, s.path); err == nil {
+			return syncDir(filepath.Dir(s.path))
+		}
+	} else if err == nil {
+		err = os.Remove(s.path + salvageSuffix)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// renew moves a damaged file aside and begins anew with what is salvaged of it.
+func (s *Store) renew(reason error, trust bool) error {
+	dropOld(s.path, keepAside-1)
+	r := Recovery{}
+	aside := asideName(s.path, s.opts.Now())
+	fill := func(to *Store) (err error) {
+		if trust {
+			r, err = salvageTo(s.path, to)
+		}
+		r.Reason, r.Path, r.Err = reason, aside, err
+		return to.tell(&r)
+	}
+	if !trust {
+		reason = fmt.Errorf("%w; nothing of it is salvaged", reason)
+	}
+	if err := s.build(salvageSuffix, fill); err != nil {
+		return fmt.Errorf("begin anew after %w: %w", reason, err)
+	}
+	if err := os.Rename(s.path, aside); err != nil {
+		return fmt.Errorf("move the damaged file aside: %w", err)
+	}
+	if err := s.resume(); err != nil {
+		return err
+	}
+	s.recovered, s.trusted = &r, true
+	return s.open()
+}
+
+// tell stores the rows that report a recovery.
+func (s *Store) tell(r *Recovery) error {
+	var rows []meter.Row
+	if s.opts.Report != nil {
+		rows = s.opts.Report(*r)
+	}
+	for i := range rows {
+		rows[i].Stamp.Boot = s.Boot()
+	}
+	return s.commit(commitAlways, func(w *writeTx) error {
+		if err := w.append(meter.Append{Rows: rows}); err != nil {
+			return err
+		}
+		return putNumber(w.meta, keyClean, 1)
+	})
+}
+
+// build makes a store under another name, whole and on the disk when it
+// returns.
+func (s *Store) build(suffix string, fill func(*Store) error) error {
+	t := &Store{path: s.path + suffix, opts: s.opts, damaged: map[chunkAt]uint64{}}
+	t.opts.scratch = true
+	_ = os.Remove(t.path)
+	err := t.openBolt()
+	if err != nil {
+		return err
+	}
+	if err = guarded(t.create); err == nil && fill != nil {
+		err = fill(t)
+	}
+	if err == nil {
+		err = t.db.Sync()
+	}
+	if t.abandoned() {
+		t.abandon()
+	} else {
+		err = errors.Join(err, guarded(t.db.Close))
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(s.path))
+	}
+	if err != nil {
+		_ = os.Remove(t.path)
+	}
+	return err
 }
 
 // openError says what to do where that is not plain.
@@ -98,18 +217,29 @@ func kindOf(m fs.FileMode) string {
 	return "special file"
 }
 
-// open opens the file under the lock. An error that wraps ErrDamaged says that
-// the file is to be moved aside.
+// open opens the file under the lock, and makes it when there is none. An error
+// that wraps ErrDamaged says that the file is to be moved aside.
 func (s *Store) open() error {
 	s.broken, s.begun, s.lanes, s.acked = nil, false, [laneCount]laneState{}, [laneCount]uint64{}
-	if err := s.inspect(); err != nil {
+	fresh, err := s.inspect()
+	if err != nil {
 		return err
+	}
+	if fresh {
+		if err := s.build(newSuffix, nil); err != nil {
+			return err
+		}
+		if err := os.Rename(s.path+newSuffix, s.path); err != nil {
+			return err
+		}
+		if err := syncDir(filepath.Dir(s.path)); err != nil {
+			return err
+		}
 	}
 	if err := s.openBolt(); err != nil {
 		return err
 	}
-	err := guarded(func() error { return s.load() })
-	if err != nil {
+	if err = guarded(func() error { return s.load() }); err != nil {
 		s.abandon()
 	}
 	return err
@@ -127,24 +257,31 @@ func (s *Store) abandon() {
 	}
 }
 
-// inspect looks at the file before bbolt maps it.
-func (s *Store) inspect() error {
+// inspect looks at the file before bbolt maps it. fresh says that there is
+// nothing in it.
+func (s *Store) inspect() (fresh bool, err error) {
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	if err != nil || st.Size() == 0 {
-		return err // an empty file: made, and then the power went
+		return true, err
 	}
-	if _, err = checkTree(f, st.Size()); err != nil && !errors.Is(err, ErrDamaged) {
-		return fmt.Errorf("%w: %w", ErrDamaged, err) // a sector that cannot be read
+	info, err := checkTree(f, st.Size())
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return false, err
+	case err != nil:
+		return false, fmt.Errorf("%w: %w", ErrDamaged, err) // a sector that cannot be read
+	case info.clean || s.trusted:
+		return false, nil
 	}
-	return err
+	return false, runChild(s.opts.Child, s.path, st.Size())
 }
 
 // The free list is written with every commit. Without it a commit of 1,000 rows
@@ -156,6 +293,8 @@ func (s *Store) openBolt() error {
 		Timeout:      s.opts.Timeout,
 		FreelistType: bolt.FreelistMapType,
 		PageSize:     pageSize,
+		NoSync:       s.opts.scratch,
+		NoGrowSync:   s.opts.scratch,
 		MaxSize:      int(s.opts.MaxSize),
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
 			f, err = os.OpenFile(name, flag, mode)
@@ -183,79 +322,77 @@ func (s *Store) openBolt() error {
 	return err
 }
 
-// load reads what the store starts from, makes it when the file is new, and
-// marks the store as open. A full disk keeps only the mark from being written;
-// the next commit writes it.
+// load reads what the store starts from, brings it to this version's format,
+// and marks the store as open. A full disk keeps only the mark from being
+// written; the next commit writes it.
 func (s *Store) load() error {
-	fresh := false
+	format := uint64(0)
 	err := s.db.View(func(tx *bolt.Tx) (err error) {
-		if k, _ := tx.Cursor().First(); k == nil {
-			fresh = true
-			return nil
-		}
-		return s.read(tx)
+		format, err = s.read(tx)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if fresh {
-		if err := s.create(); err != nil {
+	if format < s.newestFormat() {
+		if err := s.migrate(format); err != nil {
 			return err
 		}
 	}
-	if err := s.commit(commitAlways, nil); err != nil && (fresh || !errors.Is(err, ErrFull)) {
+	if err := s.commit(commitAlways, nil); err != nil && !errors.Is(err, ErrFull) {
 		return err
 	}
 	return nil
 }
 
-// checkFormat says whether this version may read the store.
-func checkFormat(path string, meta *bolt.Bucket) error {
+// checkFormat says whether this version, which knows formats up to newest, may
+// read the store.
+func checkFormat(path string, meta *bolt.Bucket, newest uint64) (uint64, error) {
 	if meta == nil {
-		return fmt.Errorf("%w: a database, but not of readings", ErrDamaged)
+		return 0, fmt.Errorf("%w: a database, but not of readings", ErrDamaged)
 	}
 	format, err := getNumber(meta, keyFormat)
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case format == 0:
-		return fmt.Errorf("%w: format 0", ErrDamaged)
-	case format > formatVersion:
-		return &FormatError{Path: path, Found: uint32(min(format, 1<<32-1)), Known: formatVersion}
+		return 0, fmt.Errorf("%w: format 0", ErrDamaged)
+	case format > newest:
+		return 0, &FormatError{Path: path, Found: uint32(min(format, 1<<32-1)), Known: uint32(newest)}
 	}
-	return nil
+	return format, nil
 }
 
 // read takes the store's state from a file that is not new.
-func (s *Store) read(tx *bolt.Tx) (err error) {
+func (s *Store) read(tx *bolt.Tx) (format uint64, err error) {
 	meta := tx.Bucket([]byte(bucketMeta))
-	if err := checkFormat(s.path, meta); err != nil {
-		return err
+	if format, err = checkFormat(s.path, meta, s.newestFormat()); err != nil {
+		return format, err
 	}
 	if s.epoch, err = getNumber(meta, keyEpoch); err != nil {
-		return err
+		return format, err
 	}
 	lanes, err := readLanes(meta)
 	if err != nil {
-		return err
+		return format, err
 	}
 	if _, err := getNumber(meta, keyClean); err != nil {
-		return err
+		return format, err
 	}
 	if _, err := getNumber(meta, keyCommits); err != nil {
-		return err
+		return format, err
 	}
 	for _, name := range bucketNames() {
 		if tx.Bucket([]byte(name)) == nil {
-			return fmt.Errorf("%w: no bucket %s", ErrDamaged, name)
+			return format, fmt.Errorf("%w: no bucket %s", ErrDamaged, name)
 		}
 	}
 	boot, _, err := findBoot(tx.Bucket([]byte(bucketBoots)), s.opts.BootID)
 	if err != nil {
-		return err
+		return format, err
 	}
 	s.publish(lanes, boot)
-	return nil
+	return format, nil
 }
 
 // bucketNames lists the buckets of the root but meta.
@@ -289,7 +426,7 @@ func (s *Store) create() error {
 			}
 		}
 		return errors.Join(
-			putNumber(meta, keyFormat, formatVersion),
+			putNumber(meta, keyFormat, s.newestFormat()),
 			putNumber(meta, keyEpoch, epoch),
 			putNumber(meta, keyClean, 1),
 			putNumber(meta, keyCommits, 0))
@@ -333,35 +470,36 @@ func findBoot(boots *bolt.Bucket, id string) (number uint32, known bool, err err
 	return number + 1, false, nil
 }
 
-// setAside renames a damaged file, and removes the oldest of those that were
-// renamed before. date sorts.
-func setAside(path, date string) (string, error) {
-	prefix := path + ".damaged-"
-	aside := prefix + date
+// asideName is what a damaged file is to be called. The date sorts.
+func asideName(path string, now time.Time) string {
+	base := path + asideSuffix + now.UTC().Format("20060102T150405Z")
+	name := base
 	for i := 2; ; i++ {
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
-			break
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			return name
 		}
-		aside = fmt.Sprintf("%s%s-%d", prefix, date, i)
+		name = fmt.Sprintf("%s-%d", base, i)
 	}
-	if err := os.Rename(path, aside); err != nil {
-		return "", fmt.Errorf("move the damaged file aside: %w", err)
-	}
+}
+
+// dropOld removes the oldest of the damaged files but keep.
+func dropOld(path string, keep int) {
 	dir := filepath.Dir(path)
-	if entries, err := os.ReadDir(dir); err == nil {
-		var old []string
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), filepath.Base(prefix)) {
-				old = append(old, e.Name())
-			}
-		}
-		slices.Sort(old)
-		for len(old) > keepAside {
-			_ = os.Remove(filepath.Join(dir, old[0]))
-			old = old[1:]
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	var old []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(path)+asideSuffix) {
+			old = append(old, e.Name())
 		}
 	}
-	return aside, syncDir(dir)
+	slices.Sort(old)
+	for len(old) > keep {
+		_ = os.Remove(filepath.Join(dir, old[0]))
+		old = old[1:]
+	}
 }
 
 // syncDir makes new and changed names in dir durable.

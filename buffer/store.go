@@ -41,6 +41,18 @@ type Options struct {
 	// Now gives the time that rows' ages are judged by and the date that a
 	// damaged file's new name carries; default time.Now.
 	Now func() time.Time
+	// Child is the command line of a process that calls CheckChild with the
+	// store's path, which Open appends: after an unclean stop it looks at the
+	// file first, so that damage which kills a process kills that one. None
+	// for no child.
+	Child []string
+	// Report gives rows for what is told to the fog of a damaged file. They
+	// are stored with what was salvaged: nobody comes to know of the one
+	// without the other. It may be nil.
+	Report func(Recovery) []meter.Row
+
+	migrations []migration // of tests
+	scratch    bool        // a store in the making: it does not sync
 }
 
 const (
@@ -84,6 +96,7 @@ type Store struct {
 	file      *os.File // bbolt's, to be closed when bbolt no longer can
 	epoch     uint64
 	recovered *Recovery
+	trusted   bool // the file was made a moment ago
 
 	write   sync.Mutex // one commit at a time; taken before state
 	begun   bool       // the commit that marks the store as open is done; under write
@@ -104,12 +117,6 @@ type Store struct {
 type chunkAt struct {
 	lane  meter.Lane
 	first uint64
-}
-
-// Recovery says that Open found a file that it could not use.
-type Recovery struct {
-	Reason error  // what was wrong
-	Path   string // where the file is now
 }
 
 // Recovered says whether Open had to begin anew, nil when it had not. The
