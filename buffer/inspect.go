@@ -46,13 +46,13 @@ func (s *Store) Stat() (Stat, error) {
 	var st Stat
 	err := s.view(func(tx *bolt.Tx) (err error) {
 		st, err = statOf(tx)
+		st.FreeBytes = int64(tx.DB().Stats().FreePageN) * pageSize
 		return err
 	})
 	if err != nil {
 		return Stat{}, fmt.Errorf("buffer: stat: %w", err)
 	}
 	st.Path = s.path
-	st.FreeBytes = int64(s.db.Stats().FreePageN) * pageSize
 	if fi, err := os.Stat(s.path); err == nil {
 		st.FileBytes = fi.Size()
 	}

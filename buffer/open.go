@@ -279,9 +279,13 @@ func (s *Store) inspect() (fresh bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("%w: %w", ErrDamaged, err) // a sector that cannot be read
 	case info.clean || s.trusted:
-		return false, nil
+	default:
+		if err := runChild(s.opts.Child, s.path, st.Size()); err != nil {
+			return false, err
+		}
 	}
-	return false, runChild(s.opts.Child, s.path, st.Size())
+	s.compactAtStart(st.Size(), info)
+	return false, nil
 }
 
 // The free list is written with every commit. Without it a commit of 1,000 rows

@@ -98,11 +98,13 @@ type Store struct {
 	recovered *Recovery
 	trusted   bool // the file was made a moment ago
 
-	write   sync.Mutex // one commit at a time; taken before state
+	write   sync.Mutex // one commit at a time; taken before the others
 	begun   bool       // the commit that marks the store as open is done; under write
 	expired time.Time  // when ages were looked at; under write
 
-	peek  sync.Mutex // one Peek at a time; taken before state
+	swap sync.RWMutex // held for writing while the file is changed for another; taken before state
+
+	peek  sync.Mutex // one Peek at a time; taken before swap and state
 	cache chunkCache // under peek
 
 	state   sync.Mutex
@@ -260,6 +262,8 @@ func (e *panicError) Unwrap() error { return ErrDamaged }
 
 // view runs a read transaction.
 func (s *Store) view(do func(tx *bolt.Tx) error) error {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
 	s.state.Lock()
 	err := s.usable()
 	s.state.Unlock()
