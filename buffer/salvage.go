@@ -7,34 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
 	"gridgate/internal/meter"
 )
-
-// Recovery says that Open found a file that it could not use, and what became
-// of it.
-type Recovery struct {
-	Reason error  // what was wrong
-	Path   string // where the file is now
-
-	Chunks  uint64 // chunks that were salvaged
-	Rows    uint64 // rows in them, acknowledged or not
-	Waiting uint64 // of these, rows not known to be acknowledged: they go out under new numbers
-	Cursors uint64 // cursors that were salvaged
-	// Lost is how many sequence numbers that were given and not acknowledged
-	// came to nothing. Each stretch of them is declared as a hole, and the
-	// cursors have it as a gap, so that profiles are read again from there.
-	Lost uint64
-	// Unsure says that there may be more: the counters that would tell did not
-	// read.
-	Unsure bool
-	NoRoom uint64 // rows that read and had no room, likewise declared
-	Err    error  // what ended the salvage early, nil for nothing
-}
 
 // salvager takes what reads of a damaged file into a new store: chunk by chunk,
 // in the order of lanes and numbers, as they are but for their numbers.
@@ -127,44 +105,6 @@ func (s *salvager) search(x *chunkIndex, first bool) {
 			})
 		}
 	}, page)
-}
-
-// resolve puts chunks in order and leaves out copies. Of two chunks that claim
-// the same number the one of the later commit is right: the other is from a
-// commit that was never completed, or was thinned since. Of one commit both
-// stay: one was never completed, and nobody knows which.
-func resolve(all []found) []found {
-	live := func(f found) int {
-		if f.live {
-			return 0
-		}
-		return 1
-	}
-	slices.SortFunc(all, func(a, b found) int {
-		return cmp.Or(a.place().compare(b.place()), cmp.Compare(b.commit, a.commit),
-			cmp.Compare(live(a), live(b)), cmp.Compare(b.rows, a.rows))
-	})
-	all = slices.CompactFunc(all, func(a, b found) bool {
-		return a.place() == b.place() && a.commit == b.commit && a.rows == b.rows && a.size == b.size
-	})
-	var out []found
-	for _, f := range all {
-		for len(out) > 0 {
-			before := &out[len(out)-1]
-			if before.lane != f.lane || before.last() < f.first || before.commit == f.commit {
-				out = append(out, f)
-				break
-			}
-			if before.commit > f.commit {
-				break // f is out of date
-			}
-			out = out[:len(out)-1]
-		}
-		if len(out) == 0 {
-			out = append(out, f)
-		}
-	}
-	return out
 }
 
 // begin gives the new store what must be there before the first chunk: the
@@ -463,6 +403,24 @@ func (s *salvager) split(w *writeTx, st *step) error {
 	return nil
 }
 
+// cursors stores the cursors. They say that what was lost is to be read again.
+func (s *salvager) cursors() error {
+	all := make([]meter.Cursor, 0, len(s.old.cursors))
+	from := s.lostAge
+	if from != math.MinInt64 {
+		from-- // a gap begins behind its first moment
+	}
+	for _, c := range s.old.cursors {
+		c.Gaps = c.Gaps.With(meter.Gap{From: from, To: c.Time})
+		all = append(all, c.Cursor)
+	}
+	err := s.to.commit(commitAlways, func(w *writeTx) error { return w.addCursors(all) })
+	if err == nil {
+		s.done.Cursors = uint64(len(all))
+	}
+	return err
+}
+
 // addChunk stores a chunk under the lane's next numbers.
 func (w *writeTx) addChunk(lane meter.Lane, chunk []byte) error {
 	b, err := w.queue(lane)
@@ -488,36 +446,4 @@ func (w *writeTx) addChunk(lane meter.Lane, chunk []byte) error {
 	l.chunks++
 	w.need += size
 	return nil
-}
-
-// cursors stores the cursors. They say that what was lost is to be read again.
-func (s *salvager) cursors() error {
-	all := make([]meter.Cursor, 0, len(s.old.cursors))
-	from := s.lostAge
-	if from != math.MinInt64 {
-		from-- // a gap begins behind its first moment
-	}
-	for _, c := range s.old.cursors {
-		c.Gaps = c.Gaps.With(meter.Gap{From: from, To: c.Time})
-		all = append(all, c.Cursor)
-	}
-	err := s.to.commit(commitAlways, func(w *writeTx) error { return w.addCursors(all) })
-	if err == nil {
-		s.done.Cursors = uint64(len(all))
-	}
-	return err
-}
-
-// salvageTo is salvage from a file.
-func salvageTo(path string, to *Store) (Recovery, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Recovery{}, err
-	}
-	defer func() { _ = f.Close() }()
-	st, err := f.Stat()
-	if err != nil {
-		return Recovery{}, err
-	}
-	return salvage(f, st.Size(), to)
 }

@@ -73,6 +73,44 @@ func (x *chunkIndex) add(f found) {
 	x.list = x.list[:keep]
 }
 
+// resolve puts chunks in order and leaves out copies. Of two chunks that claim
+// the same number the one of the later commit is right: the other is from a
+// commit that was never completed, or was thinned since. Of one commit both
+// stay: one was never completed, and nobody knows which.
+func resolve(all []found) []found {
+	live := func(f found) int {
+		if f.live {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(all, func(a, b found) int {
+		return cmp.Or(a.place().compare(b.place()), cmp.Compare(b.commit, a.commit),
+			cmp.Compare(live(a), live(b)), cmp.Compare(b.rows, a.rows))
+	})
+	all = slices.CompactFunc(all, func(a, b found) bool {
+		return a.place() == b.place() && a.commit == b.commit && a.rows == b.rows && a.size == b.size
+	})
+	var out []found
+	for _, f := range all {
+		for len(out) > 0 {
+			before := &out[len(out)-1]
+			if before.lane != f.lane || before.last() < f.first || before.commit == f.commit {
+				out = append(out, f)
+				break
+			}
+			if before.commit > f.commit {
+				break // f is out of date
+			}
+			out = out[:len(out)-1]
+		}
+		if len(out) == 0 {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 // lenientReader reads a file that may have sectors that cannot be read: they
 // come as zeros.
 type lenientReader struct{ r io.ReaderAt }
