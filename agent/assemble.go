@@ -94,7 +94,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		gate:  make(chan struct{}, cfg.Poll.Parallel),
 		lines: make(map[string]*runningLine),
 	}
-	if a.store, err = openReadings(cfg.Buffer.Path, boot); err != nil {
+	if a.store, err = openReadings(cfg, boot); err != nil {
 		return nil, err
 	}
 	if r := a.store.get().Recovered(); r != nil {

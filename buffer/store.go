@@ -156,6 +156,17 @@ func (s *Store) Acked(lane meter.Lane) uint64 {
 	return s.acked[lane]
 }
 
+// Lost is how many rows of lane were declared lost in holes since the epoch
+// began, as far as anybody knows how many they were.
+func (s *Store) Lost(lane meter.Lane) uint64 {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if !lane.Valid() {
+		return 0
+	}
+	return s.lanes[lane].lost
+}
+
 // Ack acknowledges every number of lane up to through. It is kept in memory
 // and rides the next commit; Flush and Close write it. At or below Acked it
 // does nothing; above Last it changes nothing and returns an error that wraps

@@ -15,7 +15,8 @@ type Report struct {
 	Lanes   []Lane    `json:"lanes"`
 	Uplink  Uplink    `json:"uplink"`
 	Meters  []Meter   `json:"meters"`
-	Notes   []string  `json:"notes,omitempty"` // what an operator should know and do
+	Dropped []Dropped `json:"dropped,omitempty"` // the most rows first
+	Notes   []string  `json:"notes,omitempty"`   // what an operator should know and do
 }
 
 // Intake is what was read and stored since the start.
@@ -34,7 +35,21 @@ type Lane struct {
 	Lane  string `json:"lane"`
 	Last  uint64 `json:"last"`
 	Acked uint64 `json:"acked"`
+	// Given up before the fog had them, since the epoch began.
+	Lost uint64 `json:"rows_lost"`
 }
+
+// Dropped is how many rows of a channel of a meter the buffer gave up, to keep
+// within its size, before the fog had them.
+type Dropped struct {
+	Meter   string `json:"meter"`
+	Channel string `json:"channel"`
+	Rows    uint64 `json:"rows"`
+}
+
+// MaxDropped is how many channels a report lists, those with the most rows;
+// `gridgate buffer stat` lists them all.
+const MaxDropped = 64
 
 // Uplink is how the way to the fog does.
 type Uplink struct {
