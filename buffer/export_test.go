@@ -60,12 +60,12 @@ type ChunkPlace struct{ At, Len, Rows int }
 // ChunksOf gives the chunks that hang in the tree of a sound file.
 func ChunksOf(file []byte) (all []ChunkPlace) {
 	r := bytes.NewReader(file)
-	live, whole := survey(r, r.Size(), nil)
-	if !whole {
+	tree := survey(r, r.Size(), nil)
+	if !tree.whole {
 		panic("the file is damaged")
 	}
 	scan(r, r.Size(), func(at int64, c chunkInfo, b []byte) {
-		if live(uint64(at) / pageSize) {
+		if tree.live(uint64(at) / pageSize) {
 			all = append(all, ChunkPlace{int(at), len(b), int(c.rows)})
 		}
 	}, nil)

@@ -71,15 +71,15 @@ type treeWalk struct {
 	seen []uint64 // a bit a page that is in use
 
 	lenient bool                                // go on past damage
-	damage  error                               // the first that was gone past
+	broken  map[string]bool                     // where that was: buckets of the root, "" for the root itself
 	top     string                              // the bucket of the root that the walk is in
 	value   func(top string, key, value []byte) // gets every small value; may be nil
 }
 
 // forgive says whether the walk goes on after err.
 func (w *treeWalk) forgive(err error) bool {
-	if err != nil && w.damage == nil {
-		w.damage = err
+	if err != nil && w.lenient {
+		w.broken[w.top] = true
 	}
 	return err == nil || w.lenient
 }
@@ -129,23 +129,39 @@ func checkTree(r io.ReaderAt, size int64) (treeInfo, error) {
 	return info, nil
 }
 
+// surveyed is what a walk through a damaged file's tree found.
+type surveyed struct {
+	walk  *treeWalk
+	whole bool // the root is, and it is the newest
+}
+
+// live says whether a page hangs in the tree.
+func (s *surveyed) live(page uint64) bool {
+	return s.walk != nil && page < s.walk.high && s.walk.has(page)
+}
+
+// complete says whether all of a bucket of the root was found: what does not
+// hang in it is no longer valid then.
+func (s *surveyed) complete(bucket string) bool { return s.whole && !s.walk.broken[bucket] }
+
 // survey walks as much of a damaged file's tree as there is and hands on the
-// small values in it. whole says that nothing of it is damaged; live says
-// whether a page hangs in it.
-func survey(r io.ReaderAt, size int64, value func(top string, key, value []byte)) (live func(page uint64) bool, whole bool) {
+// small values in it.
+func survey(r io.ReaderAt, size int64, value func(top string, key, value []byte)) *surveyed {
 	m, err := newestMeta(r, size)
 	if err != nil {
-		return func(uint64) bool { return false }, false
+		return &surveyed{}
 	}
 	high := min(m.high, uint64(size)/pageSize)
-	w := &treeWalk{r: r, high: high, seen: make([]uint64, high/64+1), lenient: true, value: value}
+	w := &treeWalk{
+		r: r, high: high, seen: make([]uint64, high/64+1), value: value,
+		lenient: true, broken: map[string]bool{},
+	}
 	w.seen[0] = 3
 	root, err := w.take(m.root, 1)
 	if err == nil {
 		err = w.node(root, 0, true)
 	}
-	whole = err == nil && w.damage == nil && !m.lone && high == m.high
-	return func(page uint64) bool { return page < high && w.has(page) }, whole
+	return &surveyed{walk: w, whole: err == nil && !m.lone && !w.broken[""]}
 }
 
 type metaInfo struct {
@@ -300,8 +316,8 @@ func (w *treeWalk) node(p *page, depth int, root bool) error {
 				w.top = string(k)
 			}
 			err := w.bucket(p, p.b[key+ksize:key+ksize+vsize], depth)
-			w.top = was
-			if !w.forgive(err) {
+			goOn := w.forgive(err)
+			if w.top = was; !goOn {
 				return err
 			}
 		}

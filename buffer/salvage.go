@@ -17,13 +17,12 @@ import (
 // salvager takes what reads of a damaged file into a new store: chunk by chunk,
 // in the order of lanes and numbers, as they are but for their numbers.
 type salvager struct {
-	r     io.ReaderAt
-	size  int64
-	to    *Store
-	old   *remains
-	live  func(page uint64) bool
-	whole bool // the tree is, so that what does not hang in it is no longer valid
-	done  Recovery
+	r    io.ReaderAt
+	size int64
+	to   *Store
+	old  *remains
+	tree *surveyed
+	done Recovery
 
 	next    [laneCount]uint64 // the first number of the old store that is not accounted for
 	newest  [laneCount]found  // the chunk that accounted for those before it
@@ -54,7 +53,8 @@ func salvage(r io.ReaderAt, size int64, to *Store) (Recovery, error) {
 }
 
 func (s *salvager) run() error {
-	s.live, s.whole = survey(s.r, s.size, s.old.add)
+	s.tree = survey(s.r, s.size, s.old.add)
+	s.old.wholeBoots, s.old.wholeCursors = s.tree.complete(bucketBoots), s.tree.complete(bucketCursors)
 	x := chunkIndex{limit: indexLimit}
 	for pass := 0; ; pass++ {
 		s.search(&x, pass == 0)
@@ -89,21 +89,25 @@ func (s *salvager) run() error {
 // tree when it is damaged.
 func (s *salvager) search(x *chunkIndex, first bool) {
 	var page func(id uint64, b []byte)
-	if first && !s.whole {
+	if first {
 		page = func(id uint64, b []byte) {
-			if !s.live(id) {
+			if !s.tree.live(id) {
 				leafValues(id, b, func(k, v []byte) { s.old.addLoose(k, v, false) })
 			}
 		}
 	}
 	scan(s.r, s.size, func(at int64, c chunkInfo, b []byte) {
-		live := s.live(uint64(at) / pageSize)
-		if live || !s.whole {
-			x.add(found{
-				at: at, first: c.first, commit: c.commit, rows: c.rows, size: uint32(len(b)), lane: c.lane,
-				oldest: c.oldest, live: live,
-			})
+		f := found{
+			at: at, first: c.first, commit: c.commit, rows: c.rows, size: uint32(len(b)), lane: c.lane,
+			oldest: c.oldest, live: s.tree.live(uint64(at) / pageSize),
 		}
+		if !f.live && s.tree.complete(c.lane.String()) {
+			// At best a copy of a chunk that is damaged where it hangs in the tree.
+			if f.commit = 0; f.last() > s.old.lanes[c.lane].last {
+				return // of a commit that was never completed
+			}
+		}
+		x.add(f)
 	}, page)
 }
 
@@ -201,8 +205,8 @@ func (s *salvager) take(f *found) error {
 
 // dropped says whether a hole in the tree stands where the chunk claims to be.
 func (s *salvager) dropped(f *found) bool {
-	holes := s.holes(f.lane, f.last())
-	return len(holes) > 0 && holes[0].First <= f.first
+	holes := s.holes(f.lane, f.first)
+	return len(holes) > 0 && holes[0].First <= f.last()
 }
 
 // holes gives the holes of the tree that end at or behind number n.

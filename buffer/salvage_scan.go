@@ -227,6 +227,9 @@ type remains struct {
 	holes   [laneCount][]meter.Hole
 	boots   map[uint32]string
 	cursors map[string]oldCursor
+
+	// The bucket was found whole: older copies say nothing.
+	wholeBoots, wholeCursors bool
 }
 
 type oldCursor struct {
@@ -263,7 +266,7 @@ func (r *remains) addLoose(key, sealed []byte, live bool) {
 	case string(key) == keyClean:
 		r.clean = r.clean || live && len(v) == 8 && v[0] == 1
 	case len(key) == 4 && !isCursor(v):
-		if len(r.boots) < maxSmall {
+		if len(r.boots) < maxSmall && (live || !r.wholeBoots) {
 			r.boots[binary.BigEndian.Uint32(key)] = string(v)
 		}
 	default:
@@ -290,7 +293,7 @@ func (r *remains) addLane(name string, v []byte) {
 // twice is harmless; a cursor that is ahead of its rows loses them.
 func (r *remains) addCursor(key, v []byte, live bool) {
 	c, ok := parseCursor(v)
-	if !ok || len(r.cursors) >= maxSmall {
+	if !ok || len(r.cursors) >= maxSmall || !live && r.wholeCursors {
 		return
 	}
 	if c.Meter, c.Serial, c.Profile, ok = parseCursorKey(key); !ok {
