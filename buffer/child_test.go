@@ -35,6 +35,10 @@ func child(mode, dir string) int {
 		err = childOpen(dir)
 	case "migrate":
 		err = childMigrate(dir)
+	case "compact":
+		err = childCompact(dir)
+	case "thin":
+		err = childThin(dir)
 	case "hold":
 		err = childHold(dir)
 	case "survey":

@@ -1,6 +1,7 @@
 package buffer_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -203,6 +204,129 @@ func (op operation) kill(t *testing.T, times int) {
 	}
 }
 
+// roomy makes a store of which most is free, with the rows 1 to 300 in each
+// lane.
+func roomy(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := buffer.Open(dir, buffer.Options{BootID: "b", HotBytes: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := s.Append(t.Context(), meter.Append{Rows: fatRows(meter.Interval, 100)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Ack(meter.Interval, s.Last(meter.Interval)); err != nil {
+		t.Fatal(err)
+	}
+	for _, lane := range meter.Lanes() {
+		c := meter.Cursor{Meter: meter.ID(lane.String()), Serial: "SN", Profile: "1-0:99.1.0*255/7:2", Time: 1}
+		if err := s.Append(t.Context(), meter.Append{Rows: rowsOf(lane, 1, 300), Cursors: []meter.Cursor{c}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return closed(t, s, dir)
+}
+
+func closed(t *testing.T, s *buffer.Store, dir string) []byte {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(fileOf(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// thickRounds is how many rounds of 50 meters thick has in its interval lane.
+const thickRounds = 96
+
+// thick makes a store that childThin finds far over its quota.
+func thick(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := buffer.Open(dir, buffer.Options{BootID: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range thickRounds {
+		if err := s.Append(t.Context(), meter.Append{Rows: round(50, n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appendN(t, s, meter.Alarm, 300)
+	appendN(t, s, meter.Billing, 300)
+	return closed(t, s, dir)
+}
+
+// childThin opens a store with a quota and has it thinned, step by step.
+func childThin(dir string) error {
+	s, err := buffer.Open(dir, buffer.Options{BootID: "b", Quota: buffer.Quota{Lanes: [4]buffer.Limit{meter.Interval: {Bytes: 20 << 10}}}})
+	if err != nil {
+		return err
+	}
+	for range 5 {
+		if err := s.Append(context.Background(), meter.Append{Rows: rowsOf(meter.Instant, 1, 1)}); err != nil {
+			return err
+		}
+	}
+	if st, err := s.Stat(); err != nil || st.Lanes[meter.Interval].Lost == 0 {
+		return fmt.Errorf("nothing was thinned: %w", err)
+	}
+	return s.Close()
+}
+
+// childCompact makes a store smaller.
+func childCompact(dir string) error {
+	before, after, err := buffer.Compact(dir)
+	if err == nil && after > before/2 {
+		err = fmt.Errorf("from %d to %d octets", before, after)
+	}
+	return err
+}
+
+// nothingGone says whether every row of thick is there, or part of a sum and
+// declared.
+func nothingGone(s *buffer.Store) error {
+	var there, declared, energy, want uint64
+	for after := uint64(0); after < s.Last(meter.Interval); {
+		span, err := s.Peek(meter.Interval, after, 1000)
+		if err != nil {
+			return err
+		}
+		after = span.Last
+		there += uint64(len(span.Rows))
+		for _, h := range span.Holes {
+			declared += h.Count
+		}
+		for i := range span.Rows {
+			if span.Rows[i].Channel == "1-0:1.29.0*255/3:2" {
+				energy += span.Rows[i].Value.Bits
+			}
+		}
+	}
+	for n := range thickRounds {
+		for _, r := range round(50, n) {
+			if r.Channel == "1-0:1.29.0*255/3:2" {
+				want += r.Value.Bits
+			}
+		}
+	}
+	if there+declared != 50*2*thickRounds || energy != want {
+		return fmt.Errorf("%d rows there and %d declared of %d; energy %d of %d", there, declared, 50*2*thickRounds, energy, want)
+	}
+	for _, lane := range []meter.Lane{meter.Alarm, meter.Billing} {
+		if n, err := countLane(s, lane); err != nil || n != 300 {
+			return fmt.Errorf("lane %s: %d rows: %w", lane, n, err)
+		}
+	}
+	return nil
+}
+
 // allThere says whether every lane has the rows 1 to 300, once each.
 func allThere(s *buffer.Store) error {
 	for _, lane := range meter.Lanes() {
@@ -254,9 +378,11 @@ func operations(t *testing.T) map[string]operation {
 	t.Helper()
 	file := waiting(t, t.TempDir())
 	return map[string]operation{
-		"salvage":   {"open", map[string][]byte{"readings.db": wreckRoot(file)}, salvageOnce, false},
-		"migration": {"migrate", map[string][]byte{"readings.db": file}, allThere, true},
-		"opening":   {"open", map[string][]byte{"readings.db": file}, allThere, false},
+		"salvage":    {"open", map[string][]byte{"readings.db": wreckRoot(file)}, salvageOnce, false},
+		"migration":  {"migrate", map[string][]byte{"readings.db": file}, allThere, true},
+		"compaction": {"compact", map[string][]byte{"readings.db": roomy(t)}, allThere, false},
+		"thinning":   {"thin", map[string][]byte{"readings.db": thick(t)}, nothingGone, false},
+		"opening":    {"open", map[string][]byte{"readings.db": file}, allThere, false},
 	}
 }
 
