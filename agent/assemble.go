@@ -38,6 +38,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Getenv  func(string) string // resolves env: secrets
+	// StoreChecker is the command line of a process that calls
+	// buffer.CheckChild; none for no such check. See buffer.Options.
+	StoreChecker []string
 }
 
 // Agent is a running gateway. Make one with New; Run does the work, and Apply
@@ -94,7 +97,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		gate:  make(chan struct{}, cfg.Poll.Parallel),
 		lines: make(map[string]*runningLine),
 	}
-	if a.store, err = openReadings(cfg, boot); err != nil {
+	if a.store, err = openReadings(cfg, boot, o.StoreChecker); err != nil {
 		return nil, err
 	}
 	if r := a.store.get().Recovered(); r != nil {

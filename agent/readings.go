@@ -26,8 +26,9 @@ type readings struct {
 	store *buffer.Store
 }
 
-func openReadings(cfg *configs.Config, boot string) (*readings, error) {
+func openReadings(cfg *configs.Config, boot string, checker []string) (*readings, error) {
 	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1)}
+	r.options.Child, r.options.Report = checker, damageReport(cfg.Gateway)
 	var err error
 	r.store, err = buffer.Open(r.dir, r.options)
 	return r, err
@@ -203,13 +204,6 @@ func (a *Agent) renewStore(ctx context.Context) {
 	default:
 		a.recovered(recovered)
 	}
-}
-
-// recovered tells that readings were lost with a damaged file.
-func (a *Agent) recovered(r *buffer.Recovery) {
-	a.log.Error("the buffer was damaged and began anew", "reason", r.Reason, "kept_as", r.Path)
-	a.note(fmt.Sprintf("buffer: began anew at %s: %v; the damaged file is kept as %s",
-		time.Now().UTC().Format(time.RFC3339), r.Reason, r.Path))
 }
 
 // maxNotes bounds the notes; the oldest goes first.
