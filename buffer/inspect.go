@@ -199,52 +199,9 @@ func Inspect(dir string) (Stat, error) {
 	return st, nil
 }
 
-// dumpRows is how many rows Dump has in memory at a time, beside a chunk.
-const dumpRows = 512
-
 // Dump calls do for every row that the store in dir keeps, lane by lane in
 // order of their numbers; no lanes are all lanes. An error of do ends it and is
 // returned as it is. Holes and damaged chunks are left out.
 func Dump(dir string, lanes []meter.Lane, do func(sequence uint64, row meter.Row) error) error {
-	r, err := openReader(dir)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	if len(lanes) == 0 {
-		lanes = meter.Lanes()
-	}
-	for _, lane := range lanes {
-		if err := r.dump(lane, do); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *reader) dump(lane meter.Lane, do func(uint64, meter.Row) error) error {
-	if !lane.Valid() {
-		return fmt.Errorf("buffer: dump: %s: no such lane", lane)
-	}
-	var cache chunkCache
-	for after := uint64(0); ; {
-		b := newSpan(lane, after, dumpRows)
-		err := r.view(func(tx *bolt.Tx) error { return b.fill(tx, &cache, func(uint64, uint64) {}) })
-		if err != nil {
-			return openError(r.path, err)
-		}
-		if b.span.Last == 0 {
-			return nil
-		}
-		after = b.span.Last
-		rows := b.span.Rows
-		for _, run := range b.span.Runs {
-			for i := range run.Count {
-				if err := do(run.First+i, rows[i]); err != nil {
-					return err
-				}
-			}
-			rows = rows[run.Count:]
-		}
-	}
+	return QueryDir(dir, Query{Lanes: lanes}, func(n uint64, r *meter.Row) error { return do(n, *r) })
 }
