@@ -18,7 +18,7 @@ import (
 //	 4   1  version    1
 //	 5   1  lane       meter.Lane
 //	 6   1  level      how far the rows were thinned: 0 not, 1 to hours, 2 to days
-//	 7   1  zero
+//	 7   1  flags      1: the dictionary is packed (column.Pack)
 //	 8   8  first      sequence number of the first row
 //	16   8  commit     number of the commit that wrote the chunk, rising
 //	24   8  oldest     lowest stamp of the rows, ms since 1970 UTC, signed
@@ -32,6 +32,7 @@ const (
 	chunkMagic   = "GGCK"
 	chunkVersion = 1
 	chunkHeader  = 56
+	chunkPacked  = 1
 
 	// maxChunkRows bounds what reading one row costs: its whole chunk.
 	maxChunkRows = 2048
@@ -72,9 +73,11 @@ func appendChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter
 	}
 	var zero [chunkHeader]byte
 	dst = append(dst, zero[:]...)
-	if dst, err = dict.AppendBinary(dst); err != nil {
+	names, err := dict.AppendBinary(nil)
+	if err != nil {
 		return dst[:start], fmt.Errorf("chunk of lane %s: dictionary: %w", lane, err)
 	}
+	dst = column.Pack(dst, names)
 	dictLen := len(dst) - start - chunkHeader
 	dst = append(dst, body...)
 
@@ -84,7 +87,7 @@ func appendChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter
 	}
 	b := dst[start:]
 	copy(b, chunkMagic)
-	b[4], b[5] = chunkVersion, byte(lane)
+	b[4], b[5], b[7] = chunkVersion, byte(lane), chunkPacked
 	le := binary.LittleEndian
 	le.PutUint64(b[8:], first)
 	le.PutUint64(b[16:], commit)
@@ -137,7 +140,13 @@ func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
 	if want, got := binary.LittleEndian.Uint32(b[52:]), chunkSum(b); want != got {
 		return c, nil, fmt.Errorf("%w: checksum %08x, want %08x", errChunk, got, want)
 	}
-	dict, err := column.ParseDict(b[chunkHeader : chunkHeader+c.dict])
+	names := b[chunkHeader : chunkHeader+c.dict]
+	if b[7]&chunkPacked != 0 {
+		if names, err = column.Unpack(names); err != nil {
+			return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
+		}
+	}
+	dict, err := column.ParseDict(names)
 	if err != nil {
 		return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
 	}
