@@ -59,7 +59,7 @@ func pageErrorf(page uint64, format string, args ...any) error {
 // treeInfo is what the walk of a sound file found.
 type treeInfo struct {
 	pages uint64 // below the high-water mark
-	free  uint64 // on the free list
+	free  uint64 // on the free list, or not in use when the file has none
 	leaks uint64 // neither in use nor free: lost room, no damage
 	empty bool   // no bucket: bbolt made the file, we never wrote to it
 	clean bool   // the store says that it was closed
@@ -125,6 +125,9 @@ func checkTree(r io.ReaderAt, size int64) (treeInfo, error) {
 		if !w.has(id) {
 			info.leaks++
 		}
+	}
+	if m.freelist == noFreelist { // what is not in use is free
+		info.free, info.leaks = info.leaks, 0
 	}
 	return info, nil
 }
