@@ -27,7 +27,7 @@
 //
 // # Layout
 //
-// A bbolt file (page size 4096, free list not synced) with these buckets:
+// A bbolt file (page size 4096, free list synced) with these buckets:
 //
 //	meta       format, epoch, clean, commits, and lane/NAME: the lane's counters
 //	alarm      the queue of a lane, likewise billing, interval, instant:

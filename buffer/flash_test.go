@@ -84,6 +84,7 @@ const (
 	siteWindows = 4
 	siteDay     = 96 * siteWindows // commits
 	siteRows    = 8000 / siteWindows
+	warmDays    = 12 // until what is acknowledged has to make room
 )
 
 func newSite() *site { return &site{random: rand.New(rand.NewPCG(1, 2))} }
@@ -148,11 +149,10 @@ func commits(b *testing.B, s *buffer.Store) uint64 {
 	return st.Commits
 }
 
-// siteOptions are the agent's, of the default configuration, but that less of
-// what is acknowledged stays, so that its end is reached sooner.
+// siteOptions are the agent's, of the default configuration.
 func siteOptions() buffer.Options {
 	return buffer.Options{
-		BootID: "b", MaxSize: 44 << 20, HotBytes: 8 << 20,
+		BootID: "b", MaxSize: 44 << 20, HotBytes: 32 << 20,
 		Quota: buffer.Quota{Total: buffer.Limit{Bytes: 32 << 20}},
 	}
 }
@@ -172,7 +172,7 @@ func openSite(b *testing.B, dir string) *buffer.Store {
 func BenchmarkFlashDay(b *testing.B) {
 	f := newFlash(b)
 	store, site := openSite(b, f.dir), newSite()
-	site.work(b, store, 6*siteDay, true)
+	site.work(b, store, warmDays*siteDay, true)
 	var octets, payload int64
 	var count uint64
 	for b.Loop() {
@@ -195,7 +195,7 @@ func BenchmarkFlashOutage(b *testing.B) {
 	for b.Loop() {
 		f := newFlash(b)
 		store, site := openSite(b, f.dir), newSite()
-		site.work(b, store, siteDay, true)
+		site.work(b, store, warmDays*siteDay, true)
 		start := f.written(b)
 		site.work(b, store, siteDay, true)
 		before := f.written(b) - start

@@ -173,14 +173,14 @@ func (s *Store) inspect() (fresh bool, err error) {
 	return false, nil
 }
 
-// The free list is not written: in a file that an outage has made large, each
-// commit would write tens of kilobytes of it. bbolt then finds the free pages at
-// Open, in a goroutine of its own, where a panic over a damaged page would kill
-// the process: hence the walk of the whole tree before (pages.go).
+// The free list is written with every commit, which takes 4 KB. Without it
+// bbolt finds the free pages in a goroutine of its own, at Open and whenever a
+// transaction is rolled back; a page that cannot be read then kills the process
+// (docs/decisions/0004-store.md).
 func (s *Store) openBolt() error {
 	o := &bolt.Options{
 		Timeout:      s.opts.Timeout,
-		FreelistType: bolt.FreelistMapType, NoFreelistSync: true,
+		FreelistType: bolt.FreelistMapType,
 		PageSize:     pageSize,
 		NoSync:       s.opts.scratch,
 		NoGrowSync:   s.opts.scratch,

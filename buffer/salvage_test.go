@@ -158,13 +158,13 @@ func TestSalvageInPart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := wreckRoot(waiting(t, dir))
-	at := bytes.Index(file, []byte("GGCK\x01\x02\x00\x00\xc9\x00\x00\x00")) // interval, from 201 on
+	at := bytes.Index(file, []byte("GGCK\x01\x02\x00\x01\xc9\x00\x00\x00")) // interval, from 201 on
 	if at < 0 {
 		t.Fatal("no such chunk")
 	}
 	for at := at; at >= 0; {
 		file[at+70] ^= 1
-		next := bytes.Index(file[at+8:], []byte("GGCK\x01\x02\x00\x00\xc9\x00\x00\x00"))
+		next := bytes.Index(file[at+8:], []byte("GGCK\x01\x02\x00\x01\xc9\x00\x00\x00"))
 		if next < 0 {
 			break
 		}
