@@ -29,6 +29,8 @@ func child(mode, dir string) int {
 		err = childWork(dir, true, 1<<30)
 	case "shift":
 		err = childWork(dir, false, 40)
+	case "loop":
+		err = childLoop(dir)
 	case "storm":
 		err = childStorm()
 	case "open":
