@@ -129,6 +129,7 @@ type writeTx struct {
 	need     uint64 // octets of flash that added chunks take
 	room     uint64 // octets that there are for them
 	hotLimit uint64
+	reserve  func(octets uint64) error // of the disk
 	quota    Quota
 	zone     *time.Location        // whose midnight ends a day
 	handed   [laneCount]uint64     // numbers that Peek handed out
@@ -192,7 +193,8 @@ func acksWait(acked [laneCount]uint64, lanes [laneCount]laneState) bool {
 func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
 	w := &writeTx{
 		tx: tx, meta: tx.Bucket([]byte(bucketMeta)), hotLimit: uint64(s.opts.HotBytes),
-		quota: s.opts.Quota, zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
+		reserve: func(need uint64) error { return s.reserve(tx, need) },
+		quota:   s.opts.Quota, zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
 	}
 	if w.meta == nil {
 		return nil, fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketMeta)
@@ -273,6 +275,9 @@ func (w *writeTx) append(a meter.Append) error {
 	}
 	if w.need > 0 && w.need+headroom > w.room {
 		return fmt.Errorf("%w: %d octets are left of the store's size", ErrFull, w.room)
+	}
+	if w.need > 0 {
+		return w.reserve(w.need)
 	}
 	return nil
 }

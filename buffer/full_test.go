@@ -31,10 +31,10 @@ func tellLane(s *buffer.Store, lane meter.Lane) (rows, lost uint64, err error) {
 }
 
 // childLoop runs in a mount namespace of its own: it fills an ext4 file system
-// of 12 MiB, lives with it, and gets room again.
+// of 8 MiB, lives with it, and gets room again.
 func childLoop(dir string) error {
 	image, mnt := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 12<<20), os.Mkdir(mnt, 0o700)); err != nil {
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 8<<20), os.Mkdir(mnt, 0o700)); err != nil {
 		return err
 	}
 	for _, args := range [][]string{
@@ -44,7 +44,9 @@ func childLoop(dir string) error {
 			return fmt.Errorf("%v: %w: %s: it needs root, e2fsprogs and a loop device", args, err, out)
 		}
 	}
-	s, err := buffer.Open(mnt, buffer.Options{BootID: "b", HotBytes: -1})
+	// Of the quota the disk has a sixth.
+	o := buffer.Options{BootID: "b", HotBytes: -1, Quota: buffer.Quota{Total: buffer.Limit{Bytes: 48 << 20}}}
+	s, err := buffer.Open(mnt, o)
 	if err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func childLoop(dir string) error {
 		}
 		return nil
 	}
-	const full, again = 400, 50 // 60 KB of the interval lane each: 24 MB
+	const full, again = 200, 30 // 60 KB of the interval lane each: 12 MB
 	for n := range full {
 		if err := round(n); err != nil {
 			return err
@@ -84,7 +86,7 @@ func childLoop(dir string) error {
 	if err := s.Close(); err != nil {
 		return err
 	}
-	if s, err = buffer.Open(mnt, buffer.Options{BootID: "b", HotBytes: -1}); err != nil || s.Recovered() != nil {
+	if s, err = buffer.Open(mnt, o); err != nil || s.Recovered() != nil {
 		return fmt.Errorf("open: %w %v", err, s.Recovered())
 	}
 	for n := range again {
@@ -120,7 +122,7 @@ func childLoop(dir string) error {
 func TestDiskFullLoop(t *testing.T) {
 	t.Parallel()
 	cmd := command(t, "loop", t.TempDir())
-	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
+	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // and nothing of its mounts comes back
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -196,6 +196,7 @@ func (s *Store) openBolt() error {
 		return err
 	})
 	var panicked *panicError
+	s.reserved = 0
 	switch {
 	case err == nil:
 		s.db.AllocSize = allocSize

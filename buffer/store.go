@@ -98,9 +98,10 @@ type Store struct {
 	recovered *Recovery
 	trusted   bool // the file was made a moment ago
 
-	write   sync.Mutex // one commit at a time; taken before the others
-	begun   bool       // the commit that marks the store as open is done; under write
-	expired time.Time  // when ages were looked at; under write
+	write    sync.Mutex // one commit at a time; taken before the others
+	reserved int64      // what the file has of the disk, as far as is known; under write
+	begun    bool       // the commit that marks the store as open is done; under write
+	expired  time.Time  // when ages were looked at; under write
 
 	swap sync.RWMutex // held for writing while the file is changed for another; taken before state
 
