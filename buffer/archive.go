@@ -171,10 +171,9 @@ func (a *archiveWriter) seal(key crypto.Signer) error {
 
 // archiveReader reads blocks.
 type archiveReader struct {
-	r       io.Reader
-	sum     hash.Hash
-	content []byte
-	before  []byte // digest of all before the block that was read last
+	r      io.Reader
+	sum    hash.Hash
+	before []byte // digest of all before the block that was read last
 }
 
 func openArchive(r io.Reader) (*archiveReader, error) {

@@ -164,8 +164,13 @@ func TestQuery(t *testing.T) {
 	}
 	at := func(i uint64) int64 { return rowOf(meter.Interval, i).Stamp.Time }
 	for _, q := range []buffer.Query{
-		{}, {Lanes: []meter.Lane{meter.Interval}}, {Meter: "meter-3"}, {Channel: "1-0:2.8.0*255/3:2"},
-		{From: at(15_000)}, {To: at(800)}, {From: at(500), To: at(600), Meter: "meter-7", Lanes: []meter.Lane{meter.Interval}},
+		{},
+		{Lanes: []meter.Lane{meter.Interval}},
+		{Meter: "meter-3"},
+		{Channel: "1-0:2.8.0*255/3:2"},
+		{From: at(15_000)},
+		{To: at(800)},
+		{From: at(500), To: at(600), Meter: "meter-7", Lanes: []meter.Lane{meter.Interval}},
 		{Meter: "nobody"},
 	} {
 		want := map[uint64]bool{}
@@ -219,8 +224,13 @@ func TestResend(t *testing.T) {
 		most                 int
 		rows                 int
 	}{
-		{0, 6001, 100, 100, 100}, {2990, 3005, 3005, 100, 14}, {4990, 9000, 5000, 100, 10}, {5000, 9000, 0, 100, 0},
-		{3000, 3001, 3001, 9, 0}, {2047, 2049, 2049, 100, 2}, {7, 7, 0, 1, 0},
+		{0, 6001, 100, 100, 100},
+		{2990, 3005, 3005, 100, 14},
+		{4990, 9000, 5000, 100, 10},
+		{5000, 9000, 0, 100, 0},
+		{3000, 3001, 3001, 9, 0},
+		{2047, 2049, 2049, 100, 2},
+		{7, 7, 0, 1, 0},
 	} {
 		span, err := s.Resend(meter.Billing, c.after, c.through, c.most)
 		if err != nil || span.Last != c.last || len(span.Rows) != c.rows {

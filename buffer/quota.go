@@ -381,4 +381,4 @@ func (s *Store) counters() [laneCount]laneState {
 // relieveBytes is how much room is made at a time when the disk is full.
 const relieveBytes = 256 << 10
 
-var errNothing = errors.New("nothing to give up") //nolint:gochecknoglobals // a constant
+var errNothing = errors.New("nothing to give up")

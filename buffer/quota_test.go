@@ -11,7 +11,7 @@ import (
 
 // round gives a round of profile rows: every meter's energy of the quarter hour
 // that ends at n quarters after a midnight, and its register.
-func round(meters int, n int) []meter.Row {
+func round(meters, n int) []meter.Row {
 	rows := make([]meter.Row, 0, 2*meters)
 	for m := range meters {
 		r := rowOf(meter.Interval, uint64(m))

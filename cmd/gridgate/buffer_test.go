@@ -181,8 +181,15 @@ func TestBufferQueryExportImport(t *testing.T) {
 		t.Errorf("compact: %d %s\n%s", code, errOut, out)
 	}
 	for _, args := range [][]string{
-		{"query", "-from", "yesterday"}, {"query", "-meter", "M!"}, {"query", "-channel", "!"}, {"query", "-zone", "Mars"},
-		{"query", "-csv", "-json"}, {"query", "-from", "2026-01-02", "-to", "2026-01-01"}, {"export"}, {"import"}, {"compact", "-all"},
+		{"query", "-from", "yesterday"},
+		{"query", "-meter", "M!"},
+		{"query", "-channel", "!"},
+		{"query", "-zone", "Mars"},
+		{"query", "-csv", "-json"},
+		{"query", "-from", "2026-01-02", "-to", "2026-01-01"},
+		{"export"},
+		{"import"},
+		{"compact", "-all"},
 	} {
 		if code, _, errOut := bufferCommand(t, args...); code != 2 {
 			t.Errorf("%v: %d %s", args, code, errOut)
