@@ -358,12 +358,11 @@ func (s *salvager) store(w *writeTx, batch []step) error {
 	for i := range batch {
 		st := &batch[i]
 		var err error
-		switch chunk := []byte(nil); {
+		switch {
 		case st.rows == 0:
 			err = w.addHole(st.lane, st.reason, st.count)
 		case st.acked == 0 || st.acked == uint64(st.rows):
-			chunk = s.read(&st.found)
-			if err = w.addChunk(st.lane, chunk); err == nil && st.acked > 0 {
+			if err = w.addChunk(st.lane, s.read(&st.found)); err == nil && st.acked > 0 {
 				err = w.acknowledge(st.lane, w.lanes[st.lane].last)
 			}
 		default:

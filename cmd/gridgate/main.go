@@ -17,7 +17,7 @@ func main() {
 	// No verb for people: the agent starts itself a second time to look at a
 	// file that may be damaged.
 	if len(os.Args) == 3 && os.Args[1] == buffer.ChildVerb {
-		os.Exit(buffer.CheckChild(os.Args[2], os.Stderr))
+		os.Exit(buffer.CheckChild(os.Args[2], os.Stderr)) //nolint:forbidigo // its codes are a matter between the two processes
 	}
 	program().Main()
 }
