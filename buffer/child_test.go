@@ -47,6 +47,8 @@ func child(mode, dir string) int {
 		err = childSurvey()
 	case "fill":
 		err = childFill(dir)
+	case "memory":
+		err = childMemory(dir)
 	default:
 		err = errors.New("no such mode")
 	}

@@ -24,8 +24,9 @@ type Options struct {
 	// (/proc/sys/kernel/random/boot_id). An empty one counts every Open as a
 	// new boot.
 	BootID string
-	// MaxSize bounds the file in octets. The default of 512 MiB fits the
-	// address space of a 32-bit machine, whatever else is in it.
+	// MaxSize bounds the file in octets. The default of 256 MiB fits 1 GiB of
+	// addresses, of which a 32-bit runtime reserves half for its heap; twice
+	// that does not.
 	MaxSize int64
 	// HotBytes is how many octets of acknowledged chunks are kept; default
 	// 8 MiB, negative for none.
@@ -56,7 +57,7 @@ type Options struct {
 }
 
 const (
-	defaultMaxSize  = 512 << 20
+	defaultMaxSize  = 256 << 20
 	defaultHotBytes = 8 << 20
 	// headroom is kept from rows, so that acknowledgements and the deletions
 	// that they allow can always be written.

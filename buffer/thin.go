@@ -7,7 +7,7 @@ import (
 // thinChunks bounds the chunks that are thinned together, and so the time that
 // a commit takes. Where they end, a window is cut in two: its parts are
 // thinned on their own.
-const thinChunks = 64
+const thinChunks = 32
 
 // thin replaces the oldest chunks of a lane that can be thinned further by what
 // is left of them, at the end of the lane and with new numbers; the old ones

@@ -74,12 +74,10 @@ type seriesKey struct {
 // series is what is known of a channel of a meter.
 type series struct {
 	window int64
-	has    bool
-	row    meter.Row // the sum so far, or the row that is kept so far
-	parts  int       // rows in the sum
-	// The row with the capture time of row, and one whose row has not come.
-	mate, early       meter.Row
-	hasMate, hasEarly bool
+	row    *meter.Row // the sum so far, or the row that is kept so far
+	seen   bool       // there was a row
+	mate   *meter.Row // the row with the capture time of row
+	early  *meter.Row // a row with a capture time whose row has not come
 }
 
 // thinner leaves of rows, in the order of their numbers, one for each window of
@@ -172,7 +170,7 @@ func (t *thinner) take(r *meter.Row) error {
 			return nil
 		}
 	case ruleMax, ruleMin:
-		if window == s.window && s.has {
+		if window == s.window && s.row != nil {
 			s.better(r, c.rule)
 			return nil
 		}
@@ -180,17 +178,20 @@ func (t *thinner) take(r *meter.Row) error {
 	if err := t.close(s); err != nil {
 		return err
 	}
-	s.window, s.has, s.row, s.parts = window, true, *r, 1
+	s.window, s.row, s.seen = window, copyRow(r), true
 	s.adopt()
 	return nil
 }
 
 // sum adds a row when it adjoins what was added so far.
 func (s *series) sum(r *meter.Row) bool {
-	a := &s.row
+	a := s.row
+	if a == nil {
+		return false
+	}
 	from := r.Stamp.Time - int64(r.Period)*1000
 	period := uint64(a.Period) + uint64(r.Period)
-	if !s.has || a.Period == 0 || r.Period == 0 || from != a.Stamp.Time || period > math.MaxUint32 || a.Unit != r.Unit {
+	if a.Period == 0 || r.Period == 0 || from != a.Stamp.Time || period > math.MaxUint32 || a.Unit != r.Unit {
 		return false
 	}
 	v, ok := addValues(a.Value, r.Value)
@@ -199,12 +200,11 @@ func (s *series) sum(r *meter.Row) bool {
 	}
 	status, same := a.Status, a.HasStatus && r.HasStatus && a.Status == r.Status
 	quality := a.Quality | r.Quality | meter.Substituted
-	s.row = *r
+	*s.row = *r
 	s.row.Value, s.row.Quality, s.row.Period = v, quality, uint32(period)
 	if s.row.Status, s.row.HasStatus = status, same; !same {
 		s.row.Status = 0
 	}
-	s.parts++
 	return true
 }
 
@@ -245,38 +245,41 @@ func (s *series) better(r *meter.Row, by rule) {
 	if !wins {
 		return
 	}
-	s.row, s.hasMate = *r, false
+	*s.row, s.mate = *r, nil
 	s.adopt()
 }
 
 // pair keeps a capture time for the row that it belongs to.
 func (s *series) pair(r *meter.Row) {
-	if s.has && r.Stamp.Time == s.row.Stamp.Time {
-		s.mate, s.hasMate = *r, true
+	if s.row != nil && r.Stamp.Time == s.row.Stamp.Time {
+		s.mate = copyRow(r)
 		return
 	}
-	s.early, s.hasEarly = *r, true
+	s.early = copyRow(r)
 }
 
 // adopt takes a capture time that came before its row.
 func (s *series) adopt() {
-	if s.hasEarly && s.early.Stamp.Time == s.row.Stamp.Time {
-		s.mate, s.hasMate, s.hasEarly = s.early, true, false
+	if s.early != nil && s.early.Stamp.Time == s.row.Stamp.Time {
+		s.mate, s.early = s.early, nil
 	}
+}
+
+func copyRow(r *meter.Row) *meter.Row {
+	c := *r
+	return &c
 }
 
 // close puts out what was kept of a window.
 func (t *thinner) close(s *series) error {
-	if !s.has {
-		return nil
-	}
-	s.has = false
-	if err := t.put(&s.row); err != nil {
-		return err
-	}
-	if s.hasMate {
-		s.hasMate = false
-		return t.put(&s.mate)
+	for _, r := range []**meter.Row{&s.row, &s.mate} {
+		if *r == nil {
+			continue
+		}
+		if err := t.put(*r); err != nil {
+			return err
+		}
+		*r = nil
 	}
 	return nil
 }
@@ -300,8 +303,8 @@ func (t *thinner) end() error {
 		if err := t.close(s); err != nil {
 			return err
 		}
-		if s.hasEarly && s.parts == 0 { // a capture time of nothing that is read
-			if err := t.put(&s.early); err != nil {
+		if s.early != nil && !s.seen { // a capture time of nothing that is read
+			if err := t.put(s.early); err != nil {
 				return err
 			}
 		}

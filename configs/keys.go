@@ -131,7 +131,7 @@ func laneFields() (fields []field[Buffer]) {
 func limitFields[T any](least int64, in func(*T) *Limit) []field[T] {
 	return []field[T]{
 		{name: "max_size", read: func(r *reader, at string, n *yaml.Node, t *T) {
-			in(t).Size = r.size(at, n, least, 384<<20)
+			in(t).Size = r.size(at, n, least, 192<<20)
 		}},
 		{name: "max_age", read: func(r *reader, at string, n *yaml.Node, t *T) {
 			age := r.duration(at, n, 0, 3660*day)

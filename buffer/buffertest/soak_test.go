@@ -22,7 +22,7 @@ func TestSoakFull(t *testing.T) {
 	dir := t.TempDir()
 	s := buffertest.OpenDir(t, dir, buffer.Options{BootID: "b"})
 	for {
-		err := s.Append(t.Context(), meter.Append{Rows: fatRows(40)})
+		err := s.Append(t.Context(), meter.Append{Rows: fatRows(4)})
 		if errors.Is(err, buffer.ErrFull) {
 			break
 		}
@@ -69,10 +69,10 @@ func TestSoakFull(t *testing.T) {
 	t.Logf("compacted to %d octets; %s", st.FileBytes, anonymous(t))
 }
 
-// fatRows gives n rows of 3,000 octets each that do not deflate.
+// fatRows gives n rows of 60,000 octets each that do not deflate.
 func fatRows(n int) []meter.Row {
 	rows := make([]meter.Row, n)
-	b := make([]byte, 3000)
+	b := make([]byte, 60_000)
 	random := rand.NewChaCha8([32]byte{byte(n)})
 	for i := range rows {
 		_, _ = random.Read(b) // never fails
