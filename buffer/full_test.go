@@ -121,6 +121,9 @@ func childLoop(dir string) error {
 // TestDiskFullLoop fills a file system of a real kind.
 func TestDiskFullLoop(t *testing.T) {
 	t.Parallel()
+	if raced {
+		t.Skip("one process with one goroutine: nothing to race with, and ten times as slow; it runs without the race detector")
+	}
 	cmd := command(t, "loop", t.TempDir())
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // and nothing of its mounts comes back
 	out, err := cmd.CombinedOutput()

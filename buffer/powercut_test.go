@@ -136,7 +136,11 @@ func cutWork(t *testing.T, states int, noSync bool) (bad int) {
 // store opens and keeps what it promised.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	cutWork(t, 100, false)
+	states := 100
+	if raced {
+		states = 30
+	}
+	cutWork(t, states, false)
 }
 
 // TestPowerCutControl shows that the judge sees what is lost: the disk takes no
@@ -213,8 +217,8 @@ func roomy(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 20 {
-		if err := s.Append(t.Context(), meter.Append{Rows: fatRows(meter.Interval, 100)}); err != nil {
+	for range 180 { // of one chunk and a bit each: to cut them to size is slow
+		if err := s.Append(t.Context(), meter.Append{Rows: fatRows(meter.Interval, 10)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -401,7 +405,11 @@ func TestKilledDuring(t *testing.T) {
 	for name, op := range operations(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			op.kill(t, 20)
+			times := 20
+			if raced {
+				times = 5
+			}
+			op.kill(t, times)
 		})
 	}
 }

@@ -221,8 +221,8 @@ func TestSalvageWithoutRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 4 {
-		if err := s.Append(t.Context(), meter.Append{Rows: fatRows(meter.Interval, 250)}); err != nil {
+	for range 100 {
+		if err := s.Append(t.Context(), meter.Append{Rows: fatRows(meter.Interval, 10)}); err != nil {
 			t.Fatal(err)
 		}
 	}

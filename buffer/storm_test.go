@@ -191,12 +191,16 @@ func storm(t *testing.T, size, places int) {
 	}
 	t.Logf("%d octets, %d chunks, %d places: %d set aside and salvaged, the rest read in place; worst %.2f %% of undamaged rows",
 		len(file), len(chunks), places, asides, worst*100)
-	if asides == 0 || asides == places {
+	if places > 20 && (asides == 0 || asides == places) {
 		t.Error("the places hit only one kind of octet")
 	}
 }
 
 func TestDamageStorm(t *testing.T) {
 	t.Parallel()
-	storm(t, 4<<20, 60)
+	places := 60
+	if raced {
+		places = 10
+	}
+	storm(t, 4<<20, places)
 }
