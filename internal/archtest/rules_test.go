@@ -56,6 +56,7 @@ internal/mqtt:       internal/backoff internal/meter
 internal/mqtt/mqtttest: internal/proctest
 internal/linktest:
 internal/proctest:
+internal/cuttest:
 internal/archtest:
 `
 
@@ -102,6 +103,7 @@ func owners() map[string][]string {
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
+		"github.com/hanwen/go-fuse/v2":        {},
 		"github.com/rogpeppe/go-internal":     {},
 		"go.uber.org/goleak":                  {},
 		"pgregory.net/rapid":                  {},
