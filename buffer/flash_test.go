@@ -140,7 +140,7 @@ func (s *site) work(b *testing.B, store *buffer.Store, windows int, delivered bo
 	return payload
 }
 
-func commits(b *testing.B, s *buffer.Store) uint64 {
+func commitCount(b *testing.B, s *buffer.Store) uint64 {
 	b.Helper()
 	st, err := s.Stat()
 	if err != nil {
@@ -176,10 +176,10 @@ func BenchmarkFlashDay(b *testing.B) {
 	var octets, payload int64
 	var count uint64
 	for b.Loop() {
-		from, at := f.written(b), commits(b, store)
+		from, at := f.written(b), commitCount(b, store)
 		payload += site.work(b, store, siteDay, true)
 		octets += f.written(b) - from
-		count += commits(b, store) - at
+		count += commitCount(b, store) - at
 	}
 	n := float64(b.N)
 	b.ReportMetric(float64(octets)/n/1e6, "MB/day")
