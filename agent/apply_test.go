@@ -20,6 +20,7 @@ import (
 	"gridgate/buffer"
 	"gridgate/configs"
 	"gridgate/drivers/line"
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt/mqtttest"
 	"gridgate/internal/proctest"
 )
@@ -323,8 +324,13 @@ func TestADamagedBufferBeginsAnewWhileTheAgentRuns(t *testing.T) {
 	if s.poller(m.address) != poller || m.connections() != 1 || r.Intake.Dropped != 0 {
 		t.Errorf("polling was disturbed: %d connections, %+v", m.connections(), r.Intake)
 	}
-	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "readings.db.damaged-") {
+	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "readings.db.damaged-") || !strings.Contains(notes, "lost=") {
 		t.Errorf("notes %q", notes)
+	}
+	// The alarm is stored with what was salvaged, before anything else.
+	span, err := s.agent.store.Peek(meter.Alarm, 0, 1)
+	if err != nil || len(span.Rows) != 1 || span.Rows[0].Channel != EventBufferDamaged || span.Rows[0].Meter != "gw1" {
+		t.Errorf("the fog is told %+v, %v", span, err)
 	}
 	if _, err := buffer.Inspect(filepath.Join(s.dir, "buffer")); err == nil {
 		t.Error("the agent does not hold the new buffer")

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
 	"gridgate/agent/validate"
+	"gridgate/buffer"
 	"gridgate/buffer/state"
 	"gridgate/configs"
 	"gridgate/internal/meter"
@@ -38,6 +40,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Getenv  func(string) string // resolves env: secrets
+	// StoreChecker is the command line of a process that calls
+	// buffer.CheckChild; none for no such check. See buffer.Options.
+	StoreChecker []string
 }
 
 // Agent is a running gateway. Make one with New; Run does the work, and Apply
@@ -98,7 +103,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		gate:  make(chan struct{}, cfg.Poll.Parallel),
 		lines: make(map[string]*runningLine),
 	}
-	if a.store, err = openReadings(cfg.Buffer.Path, boot); err != nil {
+	if a.store, err = openReadings(cfg, boot, o.StoreChecker); err != nil {
 		return nil, err
 	}
 	if r := a.store.get().Recovered(); r != nil {
@@ -129,6 +134,12 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 // gateway reads on: what it must not forget is told as lost.
 func (a *Agent) openState(dir string) (err error) {
 	a.state, err = state.Open(dir)
+	if err == nil && a.state.Fresh() && a.hasRead() {
+		// Both copies were taken away, by somebody or by a file system's repair.
+		a.log.Error("the state is gone and begins anew", "error", state.ErrLost)
+		a.note("state: " + state.ErrLost.Error())
+		return a.state.SetLost()
+	}
 	if !errors.Is(err, state.ErrLost) {
 		return err
 	}
@@ -136,6 +147,15 @@ func (a *Agent) openState(dir string) (err error) {
 	a.note("state: " + err.Error())
 	a.state, err = state.Renew(dir, time.Now())
 	return err
+}
+
+// hasRead says whether rows were ever stored, so that this is no first start.
+func (a *Agent) hasRead() bool {
+	st, err := a.store.get().Stat()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(st.Lanes, func(l buffer.LaneStat) bool { return l.Rows > 0 || l.Acked > 0 })
 }
 
 // Run polls, stores and sends until ctx ends, or until a stage cannot go on.

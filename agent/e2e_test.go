@@ -93,7 +93,7 @@ intake: {window: 200ms}
 uplink: {broker: "tcp://%s", start_jitter: 0s, confirm: %s}
 groups:
   now: {lane: instant, every: 1s, channels: [1-0:1.8.0, 1-0:32.7.0]}
-  load: {lane: interval, every: 5s, profile: 1-0:99.1.0}
+  load: {lane: interval, every: 5s, profile: 1-0:99.1.0, back: 1d}
 meters:
 `, filepath.Join(r.dir, "buffer"), r.socket, broker, r.confirm)
 	for i := range 10 {

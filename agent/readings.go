@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gridgate/buffer"
+	"gridgate/configs"
 	"gridgate/internal/meter"
 )
 
@@ -25,11 +26,29 @@ type readings struct {
 	store *buffer.Store
 }
 
-func openReadings(dir, boot string) (*readings, error) {
-	r := &readings{dir: dir, options: buffer.Options{BootID: boot}, damaged: make(chan struct{}, 1)}
+func openReadings(cfg *configs.Config, boot string, checker []string) (*readings, error) {
+	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1)}
+	r.options.Child, r.options.Report = checker, damageReport(cfg.Gateway)
 	var err error
-	r.store, err = buffer.Open(dir, r.options)
+	r.store, err = buffer.Open(r.dir, r.options)
 	return r, err
+}
+
+// bufferOptions gives what the configuration says of the buffer. What the fog
+// has stays until its room is needed; the file may be larger than what is kept,
+// since it is kept in pieces and what is new comes before what is old goes.
+func bufferOptions(cfg *configs.Config, boot string) buffer.Options {
+	limit := func(l configs.Limit) buffer.Limit { return buffer.Limit{Bytes: l.Size, Age: l.Age} }
+	b := &cfg.Buffer
+	o := buffer.Options{
+		BootID: boot, Zone: cfg.TimeZone,
+		MaxSize: b.All.Size + b.All.Size/4 + 4<<20, HotBytes: b.All.Size,
+		Quota: buffer.Quota{Total: limit(b.All)},
+	}
+	for lane, l := range b.Lanes {
+		o.Quota.Lanes[lane] = limit(l)
+	}
+	return o
 }
 
 func (r *readings) get() *buffer.Store {
@@ -126,14 +145,20 @@ func (r *readings) Close() error                 { return r.get().Close() }
 // renewPause is the least time from one opening anew to the next.
 const renewPause = time.Minute
 
-// keepStore opens the buffer anew when it turns out to be damaged.
+// keepStore opens the buffer anew when it turns out to be damaged, and makes
+// its file smaller on a quiet night.
 func (a *Agent) keepStore(ctx context.Context) error {
 	pause := time.NewTimer(renewPause)
 	defer pause.Stop()
+	night := time.NewTicker(compactPause)
+	defer night.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-night.C:
+			a.compactStore(ctx, time.Now())
+			continue
 		case <-a.store.damaged:
 		}
 		a.renewStore(ctx)
@@ -144,6 +169,35 @@ func (a *Agent) keepStore(ctx context.Context) error {
 		case <-pause.C:
 		}
 	}
+}
+
+// compactPause is how often the agent looks whether the file is worth making
+// smaller.
+const compactPause = 20 * time.Minute
+
+// compactStore makes the file smaller when over half of it is free, between two
+// and four at night, when nothing waits to be sent.
+func (a *Agent) compactStore(ctx context.Context, now time.Time) {
+	a.mu.Lock()
+	zone := a.cfg.TimeZone
+	a.mu.Unlock()
+	if hour := now.In(zone).Hour(); hour < 2 || hour > 3 {
+		return
+	}
+	s := a.store.get()
+	for _, lane := range meter.Lanes() {
+		if s.Acked(lane) < s.Last(lane) {
+			return
+		}
+	}
+	if !s.Wasteful() {
+		return
+	}
+	if err := a.store.look(s.Compact(ctx)); err != nil {
+		a.log.Warn("the buffer's file cannot be made smaller", "error", err)
+		return
+	}
+	a.log.Info("the buffer's file was made smaller")
 }
 
 func (a *Agent) renewStore(ctx context.Context) {
@@ -164,13 +218,6 @@ func (a *Agent) renewStore(ctx context.Context) {
 	default:
 		a.recovered(recovered)
 	}
-}
-
-// recovered tells that readings were lost with a damaged file.
-func (a *Agent) recovered(r *buffer.Recovery) {
-	a.log.Error("the buffer was damaged and began anew", "reason", r.Reason, "kept_as", r.Path)
-	a.note(fmt.Sprintf("buffer: began anew at %s: %v; the damaged file is kept as %s",
-		time.Now().UTC().Format(time.RFC3339), r.Reason, r.Path))
 }
 
 // maxNotes bounds the notes; the oldest goes first.

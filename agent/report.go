@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"gridgate/agent/poll"
 	"gridgate/agent/status"
+	"gridgate/buffer"
 	"gridgate/internal/meter"
 )
 
@@ -25,9 +27,13 @@ func (a *Agent) Report() status.Report {
 		Read: in.Read, Stored: in.Stored, Waiting: in.Waiting, Dropped: in.Dropped,
 		Commits: in.Commits, Failed: in.Failed, Error: text(in.Err),
 	}
+	store := a.store.get()
 	for _, lane := range meter.Lanes() {
-		r.Lanes = append(r.Lanes, status.Lane{Lane: lane.String(), Last: a.store.Last(lane), Acked: a.store.Acked(lane)})
+		r.Lanes = append(r.Lanes, status.Lane{
+			Lane: lane.String(), Last: store.Last(lane), Acked: store.Acked(lane), Lost: store.Lost(lane),
+		})
 	}
+	r.Dropped = reportDropped(store)
 	r.Uplink = a.reportUplink()
 	for _, l := range a.cfg.Lines() { // in the order of the configuration
 		if running, ok := a.lines[l.Key]; ok {
@@ -38,6 +44,20 @@ func (a *Agent) Report() status.Report {
 	}
 	r.Bridges = a.reportBridges()
 	return r
+}
+
+// reportDropped lists the channels of which the most rows were given up.
+func reportDropped(s *buffer.Store) []status.Dropped {
+	list, err := s.Dropped()
+	if err != nil {
+		return nil // the store is being opened anew
+	}
+	slices.SortStableFunc(list, func(a, b buffer.Dropped) int { return cmp.Compare(b.Rows, a.Rows) })
+	var out []status.Dropped
+	for _, d := range list[:min(len(list), status.MaxDropped)] {
+		out = append(out, status.Dropped{Meter: string(d.Meter), Channel: string(d.Channel), Rows: d.Rows})
+	}
+	return out
 }
 
 func reportMeter(s poll.Status) status.Meter {

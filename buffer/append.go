@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 	"unicode/utf8"
 
 	bolt "go.etcd.io/bbolt"
@@ -48,15 +49,26 @@ func (s *Store) append(ctx context.Context, a meter.Append) error {
 	}
 	do := func(w *writeTx) error { return w.append(a) }
 	err := s.commit(commitAlways, do)
-	for errors.Is(err, ErrFull) && s.canGiveUp() {
-		// The room of what is acknowledged is needed now.
-		giveUp := func(w *writeTx) error { w.hotLimit = 0; return nil }
-		if gerr := s.commit(commitAlways, giveUp); gerr != nil {
-			return errors.Join(err, gerr)
+	for errors.Is(err, ErrFull) {
+		did, rerr := s.relieve(mostImportant(a))
+		if rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		if !did {
+			break
 		}
 		err = s.commit(commitAlways, do)
 	}
 	return err
+}
+
+// mostImportant gives the most important lane of what is appended.
+func mostImportant(a meter.Append) meter.Lane {
+	most := meter.Instant
+	for i := range a.Rows {
+		most = min(most, a.Rows[i].Lane)
+	}
+	return most
 }
 
 // canGiveUp says whether a commit would set acknowledged chunks free: each such
@@ -117,6 +129,12 @@ type writeTx struct {
 	need     uint64 // octets of flash that added chunks take
 	room     uint64 // octets that there are for them
 	hotLimit uint64
+	reserve  func(octets uint64) error // of the disk
+	quota    Quota
+	zone     *time.Location        // whose midnight ends a day
+	handed   [laneCount]uint64     // numbers that Peek handed out
+	dropped  tally                 // rows given up, to be counted
+	written  [laneCount]meter.Hole // the last one that took the place of rows
 }
 
 // commit runs do in a write transaction, with waiting acknowledgements.
@@ -147,7 +165,7 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 			if kept, err = w.addCaches(caches); err != nil {
 				return err
 			}
-			return w.finish(acked)
+			return w.finish(acked, s.expiryDue())
 		})
 	})
 	var panicked *panicError
@@ -178,7 +196,11 @@ func acksWait(acked [laneCount]uint64, lanes [laneCount]laneState) bool {
 // transaction, not from memory: a commit whose last sync failed may have come
 // through all the same.
 func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
-	w := &writeTx{tx: tx, meta: tx.Bucket([]byte(bucketMeta)), hotLimit: uint64(s.opts.HotBytes)}
+	w := &writeTx{
+		tx: tx, meta: tx.Bucket([]byte(bucketMeta)), hotLimit: uint64(s.opts.HotBytes),
+		reserve: func(need uint64) error { return s.reserve(tx, need) },
+		quota:   s.opts.Quota, zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
+	}
 	if w.meta == nil {
 		return nil, fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketMeta)
 	}
@@ -249,7 +271,7 @@ func (w *writeTx) append(a meter.Append) error {
 				return err
 			}
 		}
-		if err := w.addRows(lane, lanes[lane]); err != nil {
+		if err := w.addRows(lane, lanes[lane], 0); err != nil {
 			return err
 		}
 	}
@@ -258,6 +280,9 @@ func (w *writeTx) append(a meter.Append) error {
 	}
 	if w.need > 0 && w.need+headroom > w.room {
 		return fmt.Errorf("%w: %d octets are left of the store's size", ErrFull, w.room)
+	}
+	if w.need > 0 {
+		return w.reserve(w.need)
 	}
 	return nil
 }
@@ -272,7 +297,8 @@ func (w *writeTx) queue(lane meter.Lane) (*bolt.Bucket, error) {
 	return b, nil
 }
 
-func (w *writeTx) addRows(lane meter.Lane, rows []meter.Row) error {
+// addRows gives rows, thinned to level, their numbers.
+func (w *writeTx) addRows(lane meter.Lane, rows []meter.Row, level uint8) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -290,6 +316,7 @@ func (w *writeTx) addRows(lane meter.Lane, rows []meter.Row) error {
 		if err != nil {
 			return err
 		}
+		setLevel(chunk, level)
 		c, err := b.CreateBucket(sequenceKey(first))
 		if err != nil {
 			return fmt.Errorf("%w: lane %s: number %d: %w", ErrDamaged, lane, first, err)
@@ -345,15 +372,26 @@ func (w *writeTx) addCursors(cursors []meter.Cursor) error {
 	return nil
 }
 
-// finish applies acknowledgements, gives up what is over the hot store's size
-// and writes the counters.
-func (w *writeTx) finish(acked [laneCount]uint64) error {
+// finish applies acknowledgements, gives up what is too old (as of expiry, when
+// that is not zero) and what is over the quota, and writes the counters.
+func (w *writeTx) finish(acked [laneCount]uint64, expiry time.Time) error {
 	for _, lane := range meter.Lanes() {
 		if err := w.acknowledge(lane, acked[lane]); err != nil {
 			return err
 		}
 	}
+	if !expiry.IsZero() {
+		if err := w.expire(expiry); err != nil {
+			return err
+		}
+	}
 	if err := w.evict(); err != nil {
+		return err
+	}
+	if err := w.shed(); err != nil {
+		return err
+	}
+	if err := w.saveTally(); err != nil {
 		return err
 	}
 	for _, lane := range meter.Lanes() {
@@ -362,6 +400,24 @@ func (w *writeTx) finish(acked [laneCount]uint64) error {
 		}
 	}
 	return putNumber(w.meta, keyCommits, w.number)
+}
+
+// expiryDue gives the time when ages are to be looked at, zero when that was
+// done lately. The caller holds s.write.
+func (s *Store) expiryDue() time.Time {
+	now := s.opts.Now()
+	if since := now.Sub(s.expired); since >= 0 && since < expirePause {
+		return time.Time{}
+	}
+	s.expired = now
+	return now
+}
+
+// handedOut gives the numbers through which Peek handed out rows.
+func (s *Store) handedOut() [laneCount]uint64 {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.handed
 }
 
 // reload takes the counters from the file after a commit that failed.

@@ -24,15 +24,31 @@ func child(mode, dir string) int {
 	case "die":
 		err = childDie(dir)
 	case "work":
-		err = childWork(dir, false)
+		err = childWork(dir, false, 1<<30)
 	case "early":
-		err = childWork(dir, true)
+		err = childWork(dir, true, 1<<30)
+	case "shift":
+		err = childWork(dir, false, 40)
+	case "loop":
+		err = childLoop(dir)
+	case "storm":
+		err = childStorm()
+	case "open":
+		err = childOpen(dir)
+	case "migrate":
+		err = childMigrate(dir)
+	case "compact":
+		err = childCompact(dir)
+	case "thin":
+		err = childThin(dir)
 	case "hold":
 		err = childHold(dir)
 	case "survey":
 		err = childSurvey()
 	case "fill":
 		err = childFill(dir)
+	case "memory":
+		err = childMemory(dir)
 	default:
 		err = errors.New("no such mode")
 	}
@@ -86,18 +102,39 @@ func childHold(dir string) error {
 	return s.Close()
 }
 
-// childWork appends and acknowledges until it is killed, and reports on
-// standard output what returned: "append LANE LAST", "acked LANE THROUGH". When
-// early, it reports an append before it is made: the negative control.
-func childWork(dir string, early bool) error {
+// childOpen opens the store, says so, and closes it.
+func childOpen(dir string) error {
+	s, err := buffer.Open(dir, buffer.Options{BootID: "b", Report: report})
+	if err != nil {
+		return err
+	}
+	fmt.Println("open alarm 0")
+	return s.Close()
+}
+
+// childMigrate brings the store to a format that it has in tests only.
+func childMigrate(dir string) error {
+	s, err := buffer.Open(dir, buffer.WithMigration(buffer.Options{BootID: "b"}, func() error { return nil }))
+	if err != nil {
+		return err
+	}
+	fmt.Println("open alarm 0")
+	return s.Close()
+}
+
+// childWork appends and acknowledges, some rounds or until it is killed, and
+// reports on standard output what it tries and what returned: "try LANE LAST",
+// "append LANE LAST", "acked LANE THROUGH". When early, it reports an append
+// before it is made: the negative control.
+func childWork(dir string, early bool, rounds int) error {
 	s, err := buffer.Open(dir, buffer.Options{BootID: "b", HotBytes: 256 << 10})
 	if err != nil {
 		return err
 	}
 	ctx := context.Background()
-	for {
+	for range rounds {
 		var a meter.Append
-		var report strings.Builder
+		var report, try strings.Builder
 		for _, lane := range meter.Lanes() {
 			n := rand.IntN(300)
 			if rand.IntN(3) == 0 {
@@ -109,8 +146,10 @@ func childWork(dir string, early bool) error {
 				last := s.Last(lane) + uint64(n)
 				a.Cursors = append(a.Cursors, meter.Cursor{Meter: meter.ID(lane.String()), Profile: "p", Time: int64(last)})
 				fmt.Fprintf(&report, "append %s %d\n", lane, last)
+				fmt.Fprintf(&try, "try %s %d\n", lane, last)
 			}
 		}
+		fmt.Print(try.String())
 		if early {
 			fmt.Print(report.String())
 		}
@@ -132,6 +171,7 @@ func childWork(dir string, early bool) error {
 			fmt.Printf("acked %s %d\n", lane, through)
 		}
 	}
+	return nil
 }
 
 // childSurvey opens the stores whose directories come on standard input and

@@ -17,7 +17,8 @@ import (
 //	 0   4  magic      "GGCK"
 //	 4   1  version    1
 //	 5   1  lane       meter.Lane
-//	 6   2  zero
+//	 6   1  level      how far the rows were thinned: 0 not, 1 to hours, 2 to days
+//	 7   1  flags      1: the dictionary is packed (column.Pack)
 //	 8   8  first      sequence number of the first row
 //	16   8  commit     number of the commit that wrote the chunk, rising
 //	24   8  oldest     lowest stamp of the rows, ms since 1970 UTC, signed
@@ -31,6 +32,7 @@ const (
 	chunkMagic   = "GGCK"
 	chunkVersion = 1
 	chunkHeader  = 56
+	chunkPacked  = 1
 
 	// maxChunkRows bounds what reading one row costs: its whole chunk.
 	maxChunkRows = 2048
@@ -48,6 +50,7 @@ type chunkInfo struct {
 	oldest, newest int64
 	rows           uint32
 	dict, body     uint32
+	level          uint8 // how far the rows were thinned
 }
 
 // last is the sequence number of the chunk's last row.
@@ -70,9 +73,11 @@ func appendChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter
 	}
 	var zero [chunkHeader]byte
 	dst = append(dst, zero[:]...)
-	if dst, err = dict.AppendBinary(dst); err != nil {
+	names, err := dict.AppendBinary(nil)
+	if err != nil {
 		return dst[:start], fmt.Errorf("chunk of lane %s: dictionary: %w", lane, err)
 	}
+	dst = column.Pack(dst, names)
 	dictLen := len(dst) - start - chunkHeader
 	dst = append(dst, body...)
 
@@ -82,7 +87,7 @@ func appendChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter
 	}
 	b := dst[start:]
 	copy(b, chunkMagic)
-	b[4], b[5] = chunkVersion, byte(lane)
+	b[4], b[5], b[7] = chunkVersion, byte(lane), chunkPacked
 	le := binary.LittleEndian
 	le.PutUint64(b[8:], first)
 	le.PutUint64(b[16:], commit)
@@ -110,7 +115,7 @@ func parseChunkInfo(b []byte) (chunkInfo, error) {
 	c := chunkInfo{
 		lane: meter.Lane(b[5]), first: le.Uint64(b[8:]), commit: le.Uint64(b[16:]),
 		oldest: int64(le.Uint64(b[24:])), newest: int64(le.Uint64(b[32:])),
-		rows: le.Uint32(b[40:]), dict: le.Uint32(b[44:]), body: le.Uint32(b[48:]),
+		rows: le.Uint32(b[40:]), dict: le.Uint32(b[44:]), body: le.Uint32(b[48:]), level: b[6],
 	}
 	switch {
 	case !c.lane.Valid():
@@ -135,7 +140,13 @@ func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
 	if want, got := binary.LittleEndian.Uint32(b[52:]), chunkSum(b); want != got {
 		return c, nil, fmt.Errorf("%w: checksum %08x, want %08x", errChunk, got, want)
 	}
-	dict, err := column.ParseDict(b[chunkHeader : chunkHeader+c.dict])
+	names := b[chunkHeader : chunkHeader+c.dict]
+	if b[7]&chunkPacked != 0 {
+		if names, err = column.Unpack(names); err != nil {
+			return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
+		}
+	}
+	dict, err := column.ParseDict(names)
 	if err != nil {
 		return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
 	}
@@ -169,5 +180,13 @@ func cutChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter.Ro
 		}
 		// A little under proportion, since shorter chunks deflate worse.
 		n = max(1, min(n-1, n*(maxChunkBytes*9/10)/size))
+	}
+}
+
+// setLevel marks a chunk as thinned.
+func setLevel(chunk []byte, level uint8) {
+	if chunk[6] != level {
+		chunk[6] = level
+		binary.LittleEndian.PutUint32(chunk[52:], chunkSum(chunk))
 	}
 }

@@ -168,8 +168,8 @@ func TestDamagedChunk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The third chunk: magic, version 1, lane 2, zeros, first number 2001.
-	at := bytes.Index(file, []byte("GGCK\x01\x02\x00\x00\xd1\x07\x00\x00"))
+	// The third chunk: magic, version 1, lane 2, as it came, packed, first number 2001.
+	at := bytes.Index(file, []byte("GGCK\x01\x02\x00\x01\xd1\x07\x00\x00"))
 	if at < 0 {
 		t.Fatal("no such chunk in the file")
 	}
@@ -258,8 +258,8 @@ func TestMovedAside(t *testing.T) {
 			if b, err := os.ReadFile(r.Path); err != nil || !bytes.Equal(b, was) {
 				t.Errorf("the file moved aside is changed: %v", err)
 			}
-			if s.Last(meter.Instant) != 0 || s.Epoch() == 0 {
-				t.Errorf("the new store is not empty")
+			if s.Epoch() == 0 || !r.Unsure && r.Chunks == 0 {
+				t.Errorf("nothing is known of what was lost: %+v", r)
 			}
 			appendN(t, s, meter.Billing, 3)
 		})

@@ -4,7 +4,10 @@
 // Every lane (meter.Lane) is a queue of its own with sequence numbers from 1
 // on, valid within the store's epoch. A number carries a row, or lies in a
 // hole that says why there is none; no number is used twice. What was
-// acknowledged stays, as the hot store, until its room is needed.
+// acknowledged stays, as the hot store, until its room is needed. Over its
+// Quota the store gives up rows that were not delivered too, the least
+// important first; it thins what it can before it drops it, declares every row
+// in a hole and counts it by meter and channel.
 //
 // # Promises
 //
@@ -35,6 +38,8 @@
 //	boots      4 octets number of the boot, big endian → kernel boot id
 //	catalogue  "c" → the uplink's catalogue, opaque here
 //	caches     meter → serial number and what its driver learnt of it, opaque here
+//	dropped    "c" → rows given up for the quota, by meter and channel; made
+//	             with the first
 //
 // Each chunk has a bucket of its own because bbolt rewrites large values with
 // their neighbours; small chunks come to lie inline in their lane's page. The

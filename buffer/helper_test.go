@@ -13,6 +13,9 @@ import (
 
 // TestMain lets the test binary be its own child process.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == buffer.ChildVerb {
+		os.Exit(buffer.CheckChild(os.Args[2], os.Stderr))
+	}
 	if mode := os.Getenv("BUFFER_TEST_CHILD"); mode != "" {
 		os.Exit(child(mode, os.Getenv("BUFFER_TEST_DIR")))
 	}

@@ -146,9 +146,12 @@ const maxEntries = 1024
 // collect them for ever.
 const keepHoles = 1024
 
-// evict gives up the oldest acknowledged chunks, whatever their lane, until
-// the rest is within the limit, and acknowledged holes that come to stand in
-// front.
+// evictStep is how far below its limit the hot store is brought when it is over:
+// not every commit then has to write the page at the front of a lane too.
+const evictStep = 256 << 10
+
+// evict gives up the oldest acknowledged chunks, whatever their lane, when they
+// are over the limit, and acknowledged holes that come to stand in front.
 func (w *writeTx) evict() error {
 	for _, lane := range meter.Lanes() {
 		if w.lanes[lane].holes <= keepHoles {
@@ -158,13 +161,17 @@ func (w *writeTx) evict() error {
 			return err
 		}
 	}
+	goal := w.hotRoom()
 	for range maxEntries {
 		var hot uint64
 		for i := range w.lanes {
 			hot += w.lanes[i].hotBytes
 		}
-		if hot <= w.hotLimit {
+		if hot <= goal {
 			return nil
+		}
+		if room := w.hotRoom(); goal == room {
+			goal -= min(room/16, evictStep)
 		}
 		oldest, at, age := entry{}, meter.Lane(laneCount), uint64(math.MaxUint64)
 		for _, lane := range meter.Lanes() {

@@ -46,13 +46,13 @@ func (s *Store) Stat() (Stat, error) {
 	var st Stat
 	err := s.view(func(tx *bolt.Tx) (err error) {
 		st, err = statOf(tx)
+		st.FreeBytes = int64(tx.DB().Stats().FreePageN) * pageSize
 		return err
 	})
 	if err != nil {
 		return Stat{}, fmt.Errorf("buffer: stat: %w", err)
 	}
 	st.Path = s.path
-	st.FreeBytes = int64(s.db.Stats().FreePageN) * pageSize
 	if fi, err := os.Stat(s.path); err == nil {
 		st.FileBytes = fi.Size()
 	}
@@ -161,7 +161,10 @@ func (r *reader) open() error {
 	if err != nil {
 		return err
 	}
-	err = r.view(func(tx *bolt.Tx) error { return checkFormat(r.path, tx.Bucket([]byte(bucketMeta))) })
+	err = r.view(func(tx *bolt.Tx) error {
+		_, err := checkFormat(r.path, tx.Bucket([]byte(bucketMeta)), formatVersion)
+		return err
+	})
 	if err != nil {
 		_ = guarded(r.db.Close)
 	}
@@ -196,52 +199,9 @@ func Inspect(dir string) (Stat, error) {
 	return st, nil
 }
 
-// dumpRows is how many rows Dump has in memory at a time, beside a chunk.
-const dumpRows = 512
-
 // Dump calls do for every row that the store in dir keeps, lane by lane in
 // order of their numbers; no lanes are all lanes. An error of do ends it and is
 // returned as it is. Holes and damaged chunks are left out.
 func Dump(dir string, lanes []meter.Lane, do func(sequence uint64, row meter.Row) error) error {
-	r, err := openReader(dir)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	if len(lanes) == 0 {
-		lanes = meter.Lanes()
-	}
-	for _, lane := range lanes {
-		if err := r.dump(lane, do); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *reader) dump(lane meter.Lane, do func(uint64, meter.Row) error) error {
-	if !lane.Valid() {
-		return fmt.Errorf("buffer: dump: %s: no such lane", lane)
-	}
-	var cache chunkCache
-	for after := uint64(0); ; {
-		b := newSpan(lane, after, dumpRows)
-		err := r.view(func(tx *bolt.Tx) error { return b.fill(tx, &cache, func(uint64, uint64) {}) })
-		if err != nil {
-			return openError(r.path, err)
-		}
-		if b.span.Last == 0 {
-			return nil
-		}
-		after = b.span.Last
-		rows := b.span.Rows
-		for _, run := range b.span.Runs {
-			for i := range run.Count {
-				if err := do(run.First+i, rows[i]); err != nil {
-					return err
-				}
-			}
-			rows = rows[run.Count:]
-		}
-	}
+	return QueryDir(dir, Query{Lanes: lanes}, func(n uint64, r *meter.Row) error { return do(n, *r) })
 }

@@ -1,15 +1,12 @@
 package buffer
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
@@ -21,17 +18,14 @@ import (
 // fileName is the store's file in its directory.
 const fileName = "readings.db"
 
-// keepAside is how many damaged files stay beside the store: they are there to
-// be looked at, and must not fill the disk.
-const keepAside = 3
-
 // Open opens the store in dir and makes it when there is none.
 //
 // A file that is damaged, cut short or not a store at all is moved aside, with
-// the date in its new name, and a store with a new epoch begins; Recovered
-// tells. A file that may not be read or written, a directory of that name, a
-// store of a newer format (*FormatError) and a store that another process has
-// open (*InUseError) are errors, and nothing is touched.
+// the date in its new name; a store with a new epoch begins, with whatever reads
+// of the old one; Recovered tells. A file that may not be read or written, a
+// directory of that name, a store of a newer format (*FormatError) and a store
+// that another process has open (*InUseError) are errors, and nothing is
+// touched. A store of an older format is brought to this version's.
 func Open(dir string, o Options) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -45,20 +39,30 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, openError(path, err)
 	}
 	s := &Store{path: path, opts: o.withDefaults(), lock: lock, damaged: map[chunkAt]uint64{}}
-	err = s.open()
-	if errors.Is(err, ErrDamaged) {
-		reason := err
-		var aside string
-		if aside, err = setAside(path, s.opts.Now().UTC().Format("20060102T150405Z")); err == nil {
-			s.recovered = &Recovery{Reason: reason, Path: aside}
-			err = s.open()
-		}
-	}
-	if err != nil {
+	if err = s.start(lock.deaths); err != nil {
 		lock.release()
 		return nil, openError(path, err)
 	}
+	lock.opened()
 	return s, nil
+}
+
+// start opens the file, or what takes its place. deaths is how many processes
+// in a row died over it.
+func (s *Store) start(deaths int) (err error) {
+	if err = s.resume(); err != nil {
+		return err
+	}
+	_, missing := os.Lstat(s.path)
+	if deaths >= deathsToSalvage && missing == nil {
+		err = fmt.Errorf("%w: %d processes in a row died over it", ErrDamaged, deaths)
+	} else {
+		err = s.open()
+	}
+	if !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return s.renew(err, deaths < deathsToForsake)
 }
 
 // openError says what to do where that is not plain.
@@ -98,18 +102,29 @@ func kindOf(m fs.FileMode) string {
 	return "special file"
 }
 
-// open opens the file under the lock. An error that wraps ErrDamaged says that
-// the file is to be moved aside.
+// open opens the file under the lock, and makes it when there is none. An error
+// that wraps ErrDamaged says that the file is to be moved aside.
 func (s *Store) open() error {
 	s.broken, s.begun, s.lanes, s.acked = nil, false, [laneCount]laneState{}, [laneCount]uint64{}
-	if err := s.inspect(); err != nil {
+	fresh, err := s.inspect()
+	if err != nil {
 		return err
+	}
+	if fresh {
+		if err := s.build(newSuffix, nil); err != nil {
+			return err
+		}
+		if err := os.Rename(s.path+newSuffix, s.path); err != nil {
+			return err
+		}
+		if err := syncDir(filepath.Dir(s.path)); err != nil {
+			return err
+		}
 	}
 	if err := s.openBolt(); err != nil {
 		return err
 	}
-	err := guarded(func() error { return s.load() })
-	if err != nil {
+	if err = guarded(func() error { return s.load() }); err != nil {
 		s.abandon()
 	}
 	return err
@@ -127,35 +142,48 @@ func (s *Store) abandon() {
 	}
 }
 
-// inspect looks at the file before bbolt maps it.
-func (s *Store) inspect() error {
+// inspect looks at the file before bbolt maps it. fresh says that there is
+// nothing in it.
+func (s *Store) inspect() (fresh bool, err error) {
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	if err != nil || st.Size() == 0 {
-		return err // an empty file: made, and then the power went
+		return true, err
 	}
-	if _, err = checkTree(f, st.Size()); err != nil && !errors.Is(err, ErrDamaged) {
-		return fmt.Errorf("%w: %w", ErrDamaged, err) // a sector that cannot be read
+	info, err := checkTree(f, st.Size())
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return false, err
+	case err != nil:
+		return false, fmt.Errorf("%w: %w", ErrDamaged, err) // a sector that cannot be read
+	case info.clean || s.trusted:
+	default:
+		if err := runChild(s.opts.Child, s.path, st.Size()); err != nil {
+			return false, err
+		}
 	}
-	return err
+	s.compactAtStart(st.Size(), info)
+	return false, nil
 }
 
-// The free list is written with every commit. Without it a commit of 1,000 rows
-// writes 20 KB instead of 23, and 23 instead of 55 in a file whose 24 MiB have
-// been drained; but bbolt then rebuilds it at Open in a goroutine of its own,
-// where a panic over a damaged page kills the process.
+// The free list is written with every commit, which takes 4 KB. Without it
+// bbolt finds the free pages in a goroutine of its own, at Open and whenever a
+// transaction is rolled back; a page that cannot be read then kills the process
+// (docs/decisions/0004-store.md).
 func (s *Store) openBolt() error {
 	o := &bolt.Options{
 		Timeout:      s.opts.Timeout,
 		FreelistType: bolt.FreelistMapType,
 		PageSize:     pageSize,
+		NoSync:       s.opts.scratch,
+		NoGrowSync:   s.opts.scratch,
 		MaxSize:      int(s.opts.MaxSize),
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
 			f, err = os.OpenFile(name, flag, mode)
@@ -168,6 +196,7 @@ func (s *Store) openBolt() error {
 		return err
 	})
 	var panicked *panicError
+	s.reserved = 0
 	switch {
 	case err == nil:
 		s.db.AllocSize = allocSize
@@ -183,79 +212,77 @@ func (s *Store) openBolt() error {
 	return err
 }
 
-// load reads what the store starts from, makes it when the file is new, and
-// marks the store as open. A full disk keeps only the mark from being written;
-// the next commit writes it.
+// load reads what the store starts from, brings it to this version's format,
+// and marks the store as open. A full disk keeps only the mark from being
+// written; the next commit writes it.
 func (s *Store) load() error {
-	fresh := false
+	format := uint64(0)
 	err := s.db.View(func(tx *bolt.Tx) (err error) {
-		if k, _ := tx.Cursor().First(); k == nil {
-			fresh = true
-			return nil
-		}
-		return s.read(tx)
+		format, err = s.read(tx)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if fresh {
-		if err := s.create(); err != nil {
+	if format < s.newestFormat() {
+		if err := s.migrate(format); err != nil {
 			return err
 		}
 	}
-	if err := s.commit(commitAlways, nil); err != nil && (fresh || !errors.Is(err, ErrFull)) {
+	if err := s.commit(commitAlways, nil); err != nil && !errors.Is(err, ErrFull) {
 		return err
 	}
 	return nil
 }
 
-// checkFormat says whether this version may read the store.
-func checkFormat(path string, meta *bolt.Bucket) error {
+// checkFormat says whether this version, which knows formats up to newest, may
+// read the store.
+func checkFormat(path string, meta *bolt.Bucket, newest uint64) (uint64, error) {
 	if meta == nil {
-		return fmt.Errorf("%w: a database, but not of readings", ErrDamaged)
+		return 0, fmt.Errorf("%w: a database, but not of readings", ErrDamaged)
 	}
 	format, err := getNumber(meta, keyFormat)
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case format == 0:
-		return fmt.Errorf("%w: format 0", ErrDamaged)
-	case format > formatVersion:
-		return &FormatError{Path: path, Found: uint32(min(format, 1<<32-1)), Known: formatVersion}
+		return 0, fmt.Errorf("%w: format 0", ErrDamaged)
+	case format > newest:
+		return 0, &FormatError{Path: path, Found: uint32(min(format, 1<<32-1)), Known: uint32(newest)}
 	}
-	return nil
+	return format, nil
 }
 
 // read takes the store's state from a file that is not new.
-func (s *Store) read(tx *bolt.Tx) (err error) {
+func (s *Store) read(tx *bolt.Tx) (format uint64, err error) {
 	meta := tx.Bucket([]byte(bucketMeta))
-	if err := checkFormat(s.path, meta); err != nil {
-		return err
+	if format, err = checkFormat(s.path, meta, s.newestFormat()); err != nil {
+		return format, err
 	}
 	if s.epoch, err = getNumber(meta, keyEpoch); err != nil {
-		return err
+		return format, err
 	}
 	lanes, err := readLanes(meta)
 	if err != nil {
-		return err
+		return format, err
 	}
 	if _, err := getNumber(meta, keyClean); err != nil {
-		return err
+		return format, err
 	}
 	if _, err := getNumber(meta, keyCommits); err != nil {
-		return err
+		return format, err
 	}
 	for _, name := range bucketNames() {
 		if tx.Bucket([]byte(name)) == nil {
-			return fmt.Errorf("%w: no bucket %s", ErrDamaged, name)
+			return format, fmt.Errorf("%w: no bucket %s", ErrDamaged, name)
 		}
 	}
 	boot, _, err := findBoot(tx.Bucket([]byte(bucketBoots)), s.opts.BootID)
 	if err != nil {
-		return err
+		return format, err
 	}
 	s.publish(lanes, boot)
-	return nil
+	return format, nil
 }
 
 // bucketNames lists the buckets of the root but meta.
@@ -265,52 +292,6 @@ func bucketNames() []string {
 		names = append(names, lane.String())
 	}
 	return names
-}
-
-// create fills a new file, in one transaction.
-func (s *Store) create() error {
-	epoch, err := newEpoch()
-	if err != nil {
-		return err
-	}
-	err = s.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range bucketNames() {
-			if _, err := tx.CreateBucket([]byte(name)); err != nil {
-				return err
-			}
-		}
-		meta, err := tx.CreateBucket([]byte(bucketMeta))
-		if err != nil {
-			return err
-		}
-		for _, lane := range meter.Lanes() {
-			if err := putLane(meta, lane, laneState{}); err != nil {
-				return err
-			}
-		}
-		return errors.Join(
-			putNumber(meta, keyFormat, formatVersion),
-			putNumber(meta, keyEpoch, epoch),
-			putNumber(meta, keyClean, 1),
-			putNumber(meta, keyCommits, 0))
-	})
-	if err != nil {
-		return err
-	}
-	s.epoch = epoch
-	return syncDir(filepath.Dir(s.path))
-}
-
-func newEpoch() (uint64, error) {
-	for {
-		var b [8]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return 0, fmt.Errorf("new epoch: %w", err)
-		}
-		if epoch := binary.LittleEndian.Uint64(b[:]); epoch != 0 {
-			return epoch, nil
-		}
-	}
 }
 
 func bootKey(number uint32) []byte { return binary.BigEndian.AppendUint32(nil, number) }
@@ -331,37 +312,6 @@ func findBoot(boots *bolt.Bucket, id string) (number uint32, known bool, err err
 		return number, true, nil
 	}
 	return number + 1, false, nil
-}
-
-// setAside renames a damaged file, and removes the oldest of those that were
-// renamed before. date sorts.
-func setAside(path, date string) (string, error) {
-	prefix := path + ".damaged-"
-	aside := prefix + date
-	for i := 2; ; i++ {
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		aside = fmt.Sprintf("%s%s-%d", prefix, date, i)
-	}
-	if err := os.Rename(path, aside); err != nil {
-		return "", fmt.Errorf("move the damaged file aside: %w", err)
-	}
-	dir := filepath.Dir(path)
-	if entries, err := os.ReadDir(dir); err == nil {
-		var old []string
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), filepath.Base(prefix)) {
-				old = append(old, e.Name())
-			}
-		}
-		slices.Sort(old)
-		for len(old) > keepAside {
-			_ = os.Remove(filepath.Join(dir, old[0]))
-			old = old[1:]
-		}
-	}
-	return aside, syncDir(dir)
 }
 
 // syncDir makes new and changed names in dir durable.

@@ -59,15 +59,29 @@ func pageErrorf(page uint64, format string, args ...any) error {
 // treeInfo is what the walk of a sound file found.
 type treeInfo struct {
 	pages uint64 // below the high-water mark
-	free  uint64 // on the free list
+	free  uint64 // on the free list, or not in use when the file has none
 	leaks uint64 // neither in use nor free: lost room, no damage
 	empty bool   // no bucket: bbolt made the file, we never wrote to it
+	clean bool   // the store says that it was closed
 }
 
 type treeWalk struct {
 	r    io.ReaderAt
 	high uint64
 	seen []uint64 // a bit a page that is in use
+
+	lenient bool                                // go on past damage
+	broken  map[string]bool                     // where that was: buckets of the root, "" for the root itself
+	top     string                              // the bucket of the root that the walk is in
+	value   func(top string, key, value []byte) // gets every small value; may be nil
+}
+
+// forgive says whether the walk goes on after err.
+func (w *treeWalk) forgive(err error) bool {
+	if err != nil && w.lenient {
+		w.broken[w.top] = true
+	}
+	return err == nil || w.lenient
 }
 
 // checkTree walks the tree of a bbolt file of the given size. An error wraps
@@ -77,12 +91,23 @@ func checkTree(r io.ReaderAt, size int64) (treeInfo, error) {
 	if err != nil {
 		return treeInfo{}, err
 	}
+	if m.lone {
+		// A sector is written whole or not at all, so no power cut does this; and
+		// to go on with the older page would give numbers away a second time.
+		return treeInfo{}, fmt.Errorf("%w: only one of two meta pages reads", ErrDamaged)
+	}
 	if m.high > uint64(size)/pageSize {
 		return treeInfo{}, fmt.Errorf("%w: file of %d octets, its %d pages need %d", ErrDamaged, size, m.high, m.high*pageSize)
 	}
 	w := &treeWalk{r: r, high: m.high, seen: make([]uint64, m.high/64+1)}
 	w.seen[0] = 3 // the two meta pages
 	info := treeInfo{pages: m.high}
+	w.value = func(top string, k, v []byte) {
+		if top == bucketMeta && string(k) == keyClean {
+			v, ok := unseal(k, v)
+			info.clean = ok && len(v) == 8 && v[0] == 1
+		}
+	}
 	root, err := w.take(m.root, 1)
 	if err != nil {
 		return info, err
@@ -101,17 +126,57 @@ func checkTree(r io.ReaderAt, size int64) (treeInfo, error) {
 			info.leaks++
 		}
 	}
+	if m.freelist == noFreelist { // what is not in use is free
+		info.free, info.leaks = info.leaks, 0
+	}
 	return info, nil
+}
+
+// surveyed is what a walk through a damaged file's tree found.
+type surveyed struct {
+	walk  *treeWalk
+	whole bool // the root is, and it is the newest
+}
+
+// live says whether a page hangs in the tree.
+func (s *surveyed) live(page uint64) bool {
+	return s.walk != nil && page < s.walk.high && s.walk.has(page)
+}
+
+// complete says whether all of a bucket of the root was found: what does not
+// hang in it is no longer valid then.
+func (s *surveyed) complete(bucket string) bool { return s.whole && !s.walk.broken[bucket] }
+
+// survey walks as much of a damaged file's tree as there is and hands on the
+// small values in it.
+func survey(r io.ReaderAt, size int64, value func(top string, key, value []byte)) *surveyed {
+	m, err := newestMeta(r, size)
+	if err != nil {
+		return &surveyed{}
+	}
+	high := min(m.high, uint64(size)/pageSize)
+	w := &treeWalk{
+		r: r, high: high, seen: make([]uint64, high/64+1), value: value,
+		lenient: true, broken: map[string]bool{},
+	}
+	w.seen[0] = 3
+	root, err := w.take(m.root, 1)
+	if err == nil {
+		err = w.node(root, 0, true)
+	}
+	return &surveyed{walk: w, whole: err == nil && !m.lone && !w.broken[""]}
 }
 
 type metaInfo struct {
 	root, freelist, high, tx uint64
+
+	lone bool // the other meta page does not read
 }
 
 // newestMeta gives the valid meta page of the later transaction.
 func newestMeta(r io.ReaderAt, size int64) (metaInfo, error) {
 	var best metaInfo
-	found := false
+	found := 0
 	for id := range uint64(2) {
 		b := make([]byte, pageHeader+metaSize)
 		if size < int64(id+1)*pageSize {
@@ -129,11 +194,12 @@ func newestMeta(r io.ReaderAt, size int64) (metaInfo, error) {
 			continue
 		}
 		m := metaInfo{root: ne.Uint64(b[16:]), freelist: ne.Uint64(b[32:]), high: ne.Uint64(b[40:]), tx: ne.Uint64(b[48:])}
-		if !found || m.tx > best.tx {
-			best, found = m, true
+		if found++; found == 1 || m.tx > best.tx {
+			best = m
 		}
 	}
-	if !found {
+	best.lone = found == 1
+	if found == 0 {
 		return best, fmt.Errorf("%w: no valid meta page: not a readings.db", ErrDamaged)
 	}
 	return best, nil
@@ -237,22 +303,38 @@ func (w *treeWalk) node(p *page, depth int, root bool) error {
 			return err
 		}
 		k := p.b[key : key+ksize]
+		w.note(p, k, key+ksize, vsize, bucket)
 		if i > 0 && bytes.Compare(before, k) >= 0 {
 			return pageErrorf(p.id, "element %d out of order", i)
 		}
 		before = k
 		switch {
 		case p.flags == flagBranch:
-			if err := w.below(child, depth, false); err != nil {
+			if err := w.below(child, depth, false); !w.forgive(err) {
 				return err
 			}
 		case bucket:
-			if err := w.bucket(p, p.b[key+ksize:key+ksize+vsize], depth); err != nil {
+			was := w.top
+			if was == "" {
+				w.top = string(k)
+			}
+			err := w.bucket(p, p.b[key+ksize:key+ksize+vsize], depth)
+			goOn := w.forgive(err)
+			if w.top = was; !goOn {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// note hands on a small value.
+func (w *treeWalk) note(p *page, k []byte, at, n uint64, bucket bool) {
+	const small = 512
+	if w.value == nil || w.top == "" || bucket || n > small || len(k) == len(keyOne) || p.need(at+n) != nil {
+		return
+	}
+	w.value(w.top, k, p.b[at:at+n])
 }
 
 func (w *treeWalk) below(id uint64, depth int, root bool) error {

@@ -40,6 +40,7 @@ func (s *Store) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, er
 		b.addRows(c.first, c.rows)
 	}
 	if b.full() || b.next > last {
+		s.handOut(lane, b.span.Last)
 		return b.span, nil
 	}
 	err = s.view(func(tx *bolt.Tx) error {
@@ -48,7 +49,15 @@ func (s *Store) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, er
 	if err != nil {
 		return meter.Span{}, fmt.Errorf("buffer: peek: lane %s: %w", lane, err)
 	}
+	s.handOut(lane, b.span.Last)
 	return b.span, nil
+}
+
+// handOut notes that rows through that number may be on their way.
+func (s *Store) handOut(lane meter.Lane, through uint64) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	s.handed[lane] = max(s.handed[lane], through)
 }
 
 func (s *Store) noteDamage(lane meter.Lane, first, count uint64) {

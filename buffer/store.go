@@ -24,21 +24,40 @@ type Options struct {
 	// (/proc/sys/kernel/random/boot_id). An empty one counts every Open as a
 	// new boot.
 	BootID string
-	// MaxSize bounds the file in octets. The default of 512 MiB fits the
-	// address space of a 32-bit machine, whatever else is in it.
+	// MaxSize bounds the file in octets. The default of 256 MiB fits 1 GiB of
+	// addresses, of which a 32-bit runtime reserves half for its heap; twice
+	// that does not.
 	MaxSize int64
 	// HotBytes is how many octets of acknowledged chunks are kept; default
 	// 8 MiB, negative for none.
 	HotBytes int64
+	// Quota bounds what is kept; the zero value bounds nothing, and Append
+	// answers ErrFull at MaxSize.
+	Quota Quota
+	// Zone is whose midnight ends the days that rows are thinned to; default
+	// UTC.
+	Zone *time.Location
 	// Timeout is how long Open waits for bbolt's own lock; default one second.
 	Timeout time.Duration
-	// Now gives the date that a damaged file's new name carries; default
-	// time.Now.
+	// Now gives the time that rows' ages are judged by and the date that a
+	// damaged file's new name carries; default time.Now.
 	Now func() time.Time
+	// Child is the command line of a process that calls CheckChild with the
+	// store's path, which Open appends: after an unclean stop it looks at the
+	// file first, so that damage which kills a process kills that one. None
+	// for no child.
+	Child []string
+	// Report gives rows for what is told to the fog of a damaged file. They
+	// are stored with what was salvaged: nobody comes to know of the one
+	// without the other. It may be nil.
+	Report func(Recovery) []meter.Row
+
+	migrations []migration // of tests
+	scratch    bool        // a store in the making: it does not sync
 }
 
 const (
-	defaultMaxSize  = 512 << 20
+	defaultMaxSize  = 256 << 20
 	defaultHotBytes = 8 << 20
 	// headroom is kept from rows, so that acknowledgements and the deletions
 	// that they allow can always be written.
@@ -59,6 +78,9 @@ func (o Options) withDefaults() Options {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Second
 	}
+	if o.Zone == nil {
+		o.Zone = time.UTC
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -75,11 +97,16 @@ type Store struct {
 	file      *os.File // bbolt's, to be closed when bbolt no longer can
 	epoch     uint64
 	recovered *Recovery
+	trusted   bool // the file was made a moment ago
 
-	write sync.Mutex // one commit at a time; taken before state
-	begun bool       // the commit that marks the store as open is done; under write
+	write    sync.Mutex // one commit at a time; taken before the others
+	reserved int64      // what the file has of the disk, as far as is known; under write
+	begun    bool       // the commit that marks the store as open is done; under write
+	expired  time.Time  // when ages were looked at; under write
 
-	peek  sync.Mutex // one Peek at a time; taken before state
+	swap sync.RWMutex // held for writing while the file is changed for another; taken before state
+
+	peek  sync.Mutex // one Peek at a time; taken before swap and state
 	cache chunkCache // under peek
 
 	state   sync.Mutex
@@ -87,6 +114,7 @@ type Store struct {
 	lanes   [laneCount]laneState   // as committed
 	acked   [laneCount]uint64      // acknowledged, perhaps not yet committed
 	caches  map[meter.ID]keptCache // saved, not yet committed
+	handed  [laneCount]uint64      // handed out by Peek since the store was opened
 	damaged map[chunkAt]uint64     // damaged stretches that Peek met, and their numbers
 	broken  error                  // why bbolt must not be called any more
 }
@@ -94,12 +122,6 @@ type Store struct {
 type chunkAt struct {
 	lane  meter.Lane
 	first uint64
-}
-
-// Recovery says that Open found a file that it could not use.
-type Recovery struct {
-	Reason error  // what was wrong
-	Path   string // where the file is now
 }
 
 // Recovered says whether Open had to begin anew, nil when it had not. The
@@ -135,6 +157,17 @@ func (s *Store) Acked(lane meter.Lane) uint64 {
 		return 0
 	}
 	return s.acked[lane]
+}
+
+// Lost is how many rows of lane were declared lost in holes since the epoch
+// began, as far as anybody knows how many they were.
+func (s *Store) Lost(lane meter.Lane) uint64 {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if !lane.Valid() {
+		return 0
+	}
+	return s.lanes[lane].lost
 }
 
 // Ack acknowledges every number of lane up to through. It is kept in memory
@@ -243,6 +276,8 @@ func (e *panicError) Unwrap() error { return ErrDamaged }
 
 // view runs a read transaction.
 func (s *Store) view(do func(tx *bolt.Tx) error) error {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
 	s.state.Lock()
 	err := s.usable()
 	s.state.Unlock()

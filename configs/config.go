@@ -48,9 +48,17 @@ type Config struct {
 	models map[string]loadedModel // of the meters, by name
 }
 
-// Buffer says where readings wait.
+// Buffer says where readings wait, and how many of them.
 type Buffer struct {
-	Path string // a directory
+	Path  string // a directory
+	All   Limit
+	Lanes [4]Limit // by meter.Lane
+}
+
+// Limit bounds what is kept of readings; 0 is no bound.
+type Limit struct {
+	Size int64 // bytes of flash
+	Age  time.Duration
 }
 
 // Intake says how readings are gathered before they are stored.

@@ -54,7 +54,7 @@ site: zone3
 gateway: gw-1
 time_zone: Europe/Berlin
 models: .
-buffer: {path: /b}
+buffer: {path: /b, max_size: 8MiB, max_age: 10d, lanes: {instant: {max_size: 1MiB}, alarm: {max_age: 90d}}}
 intake: {window: 1m30s, max_waiting: 1MB}
 poll: {parallel: 3}
 mains: {voltage: 120, frequency: 60}
@@ -94,7 +94,9 @@ meters:
 	want := &Config{
 		Site: "zone3", Gateway: "gw-1", TimeZone: berlin,
 		Models: ".",
-		Buffer: Buffer{Path: "/b"},
+		Buffer: Buffer{Path: "/b", All: Limit{8 << 20, 10 * day}, Lanes: [4]Limit{
+			{2 << 20, 90 * day}, {6 << 20, 0}, {24 << 20, 400 * day}, {1 << 20, 31 * day},
+		}},
 		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},
 		Mains:  Mains{Voltage: 120, Frequency: 60},

@@ -123,7 +123,10 @@ func Compare(from, to *Config) Diff {
 	}{
 		{"site", from.Site != to.Site},
 		{"gateway", from.Gateway != to.Gateway},
-		{"buffer.path", from.Buffer != to.Buffer},
+		{"buffer.path", from.Buffer.Path != to.Buffer.Path},
+		{"buffer.max_size", from.Buffer.All.Size != to.Buffer.All.Size},
+		{"buffer.max_age", from.Buffer.All.Age != to.Buffer.All.Age},
+		{"buffer.lanes", from.Buffer.Lanes != to.Buffer.Lanes},
 		{"poll", from.Poll != to.Poll},
 		{"control.socket", from.Control != to.Control},
 	} {

@@ -52,7 +52,7 @@ func newDocument() *document {
 	return &document{Config: Config{
 		TimeZone: time.UTC,
 		Models:   DefaultModels,
-		Buffer:   Buffer{Path: "/var/lib/gridgate/buffer"},
+		Buffer:   defaultBuffer(),
 		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
 		Poll:     Poll{Parallel: 16},
 		Uplink:   Uplink{KeepAlive: 5 * time.Minute, StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
@@ -93,10 +93,50 @@ func documentFields() []field[document] {
 	}
 }
 
+// defaultBuffer suits devices with 128 MB of flash: with room to work in, the
+// file takes up to 44 MiB.
+func defaultBuffer() Buffer {
+	return Buffer{
+		Path: "/var/lib/gridgate/buffer",
+		All:  Limit{Size: 32 << 20},
+		Lanes: [4]Limit{
+			meter.Alarm:    {Size: 2 << 20},
+			meter.Billing:  {Size: 6 << 20},
+			meter.Interval: {Size: 24 << 20, Age: 400 * day},
+			meter.Instant:  {Size: 8 << 20, Age: 31 * day},
+		},
+	}
+}
+
 func bufferFields() []field[Buffer] {
-	return []field[Buffer]{
+	all := limitFields(4<<20, func(b *Buffer) *Limit { return &b.All })
+	fields := append([]field[Buffer]{
 		{name: "path", read: func(r *reader, at string, n *yaml.Node, b *Buffer) {
 			b.Path = r.path(at, n, 4096)
+		}},
+	}, all...)
+	return append(fields, section("lanes", false, quotaFields(), func(b *Buffer) *Buffer { return b }))
+}
+
+func quotaFields() (fields []field[Buffer]) {
+	for _, lane := range meter.Lanes() {
+		own := limitFields(256<<10, func(l *Limit) *Limit { return l })
+		fields = append(fields, section(lane.String(), false, own, func(b *Buffer) *Limit { return &b.Lanes[lane] }))
+	}
+	return fields
+}
+
+// limitFields are the keys of a limit in T.
+func limitFields[T any](least int64, in func(*T) *Limit) []field[T] {
+	return []field[T]{
+		{name: "max_size", read: func(r *reader, at string, n *yaml.Node, t *T) {
+			in(t).Size = r.size(at, n, least, 192<<20)
+		}},
+		{name: "max_age", read: func(r *reader, at string, n *yaml.Node, t *T) {
+			age := r.duration(at, n, 0, 3660*day)
+			if in(t).Age = age; age > 0 && age < day {
+				r.fail(at, n, n.Value, "want 1d or more, or 0s for ever")
+			}
 		}},
 	}
 }

@@ -4,6 +4,8 @@
 set -euo pipefail
 
 packages=(
+	e2fsprogs         # makes the file system that a test fills
+	fuse3             # power cuts in tests: needed where they do not run as root
 	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mbpoll            # an independent Modbus client
 	mosquitto         # the broker that the uplink is tested with

@@ -16,6 +16,7 @@ type Report struct {
 	Uplink  Uplink    `json:"uplink"`
 	Meters  []Meter   `json:"meters"`
 	Bridges []Bridge  `json:"bridges,omitempty"` // of power lines
+	Dropped []Dropped `json:"dropped,omitempty"` // the most rows first
 	Notes   []string  `json:"notes,omitempty"`   // what an operator should know and do
 }
 
@@ -35,7 +36,21 @@ type Lane struct {
 	Lane  string `json:"lane"`
 	Last  uint64 `json:"last"`
 	Acked uint64 `json:"acked"`
+	// Given up before the fog had them, since the epoch began.
+	Lost uint64 `json:"rows_lost"`
 }
+
+// Dropped is how many rows of a channel of a meter the buffer gave up, to keep
+// within its size, before the fog had them.
+type Dropped struct {
+	Meter   string `json:"meter"`
+	Channel string `json:"channel"`
+	Rows    uint64 `json:"rows"`
+}
+
+// MaxDropped is how many channels a report lists, those with the most rows;
+// `gridgate buffer stat` lists them all.
+const MaxDropped = 64
 
 // Uplink is how the way to the fog does.
 type Uplink struct {

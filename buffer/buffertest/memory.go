@@ -104,6 +104,27 @@ func (m *Memory) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, e
 	return span, nil
 }
 
+// Resend gives acknowledged rows again, as buffer.Store does.
+func (m *Memory) Resend(lane meter.Lane, after, through uint64, maxRows int) (meter.Span, error) {
+	through = min(through, m.Acked(lane))
+	if after >= through {
+		return meter.Span{Lane: lane}, nil
+	}
+	span, err := m.Peek(lane, after, min(max(1, maxRows), int(through-after)))
+	for len(span.Holes) > 0 && span.Holes[len(span.Holes)-1].Last > through {
+		span.Holes = span.Holes[:len(span.Holes)-1]
+	}
+	for n := len(span.Runs) - 1; n >= 0 && span.Runs[n].First+span.Runs[n].Count-1 > through; n-- {
+		over := min(span.Runs[n].Count, span.Runs[n].First+span.Runs[n].Count-1-through)
+		span.Rows = span.Rows[:len(span.Rows)-int(over)]
+		if span.Runs[n].Count -= over; span.Runs[n].Count == 0 {
+			span.Runs = span.Runs[:n]
+		}
+	}
+	span.Last = min(span.Last, through)
+	return span, err
+}
+
 // Ack acknowledges through, as buffer.Store does.
 func (m *Memory) Ack(lane meter.Lane, through uint64) error {
 	m.mu.Lock()

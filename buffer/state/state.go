@@ -124,7 +124,7 @@ func Renew(dir string, now time.Time) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.set(kindLost, "", []byte{1}); err != nil {
+	if err := s.SetLost(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

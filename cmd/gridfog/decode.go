@@ -11,10 +11,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"gridgate/agent/batch"
+	"gridgate/buffer"
 	"gridgate/cmd/gridfog/track"
 	"gridgate/internal/cli"
+	"gridgate/internal/meter"
 )
 
 // maxMessage bounds what is read of one input; MQTT has no longer messages.
@@ -23,11 +26,12 @@ const maxMessage = 256 << 20
 func decodeVerb() cli.Verb {
 	return cli.Verb{
 		Name:    "decode",
-		Summary: "print the readings in batches, a JSON object a line",
+		Summary: "print the readings in batches and in exported buffers, a JSON object a line",
 		Args:    "FILE…",
 		Example: []string{
 			"gridfog decode -catalogue catalog.bin batch.bin",
 			"gridfog decode recorded/*     # files that watch -record wrote",
+			"gridfog decode gw-1.ggex      # a file that gridgate buffer export wrote",
 			"mosquitto_sub -t 'gridgate/1/+/+/up/#' -F %x | gridfog decode -hex -",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
@@ -48,6 +52,7 @@ type decoder struct {
 	hex        bool
 	catalogues map[batch.Hash]*batch.Catalogue
 	batches    []message
+	archives   []message
 }
 
 // message is a batch and where it came from.
@@ -77,7 +82,7 @@ func (d *decoder) run(_ context.Context, env cli.Env, args []string) error {
 		}
 	}
 	out := bufio.NewWriter(env.Stdout)
-	if len(d.batches) == 0 {
+	if len(d.batches)+len(d.archives) == 0 {
 		for _, c := range listed {
 			printCatalogue(out, c)
 		}
@@ -89,7 +94,39 @@ func (d *decoder) run(_ context.Context, env cli.Env, args []string) error {
 			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
 		}
 	}
+	for _, m := range d.archives {
+		if err := printExport(out, env.Stderr, m); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
+		}
+	}
 	return errors.Join(append(errs, out.Flush())...)
+}
+
+// printExport prints the rows of an exported buffer; its holes, and who signed
+// it, go to the standard error. Rows before a damaged place are printed.
+func printExport(out *bufio.Writer, notes io.Writer, m message) error {
+	info, err := buffer.ReadArchive(bytes.NewReader(m.payload), func(h *buffer.ArchiveHead, span meter.Span) error {
+		stream := track.Stream{Site: h.Site, Gateway: h.Gateway, Epoch: h.Epoch, Lane: span.Lane}
+		for i, row := range span.Rows {
+			r := track.Reading{Stream: stream, Sequence: span.Runs[0].First + uint64(i), Row: row}
+			if _, err := out.Write(append(r.AppendJSON(out.AvailableBuffer()), '\n')); err != nil {
+				return err
+			}
+		}
+		for _, hole := range span.Holes {
+			printHole(notes, m.name, span.Lane, hole)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	signed := "not signed"
+	if info.Signer != nil {
+		signed = fmt.Sprintf("signed by %x: compare the key with the gateway's", info.Signer)
+	}
+	fmt.Fprintf(notes, "%s: %d rows, made %s, %s\n", m.name, info.Rows, time.UnixMilli(info.Head.Made).UTC().Format(time.RFC3339), signed)
+	return nil
 }
 
 // read gives the messages of an input.
@@ -132,6 +169,10 @@ func (d *decoder) sort(m message) (*batch.Catalogue, error) {
 	if bytes.HasPrefix(m.payload, []byte("{")) {
 		return nil, nil // a state: watch records them, mosquitto_sub prints them
 	}
+	if buffer.IsArchive(m.payload) {
+		d.archives = append(d.archives, m)
+		return nil, nil
+	}
 	if len(m.payload) > 0 && m.payload[0] == 0x08 {
 		d.batches = append(d.batches, m)
 		return nil, nil
@@ -166,9 +207,13 @@ func (d *decoder) print(out *bufio.Writer, notes io.Writer, m message) error {
 		}
 	}
 	for _, hole := range span.Holes {
-		fmt.Fprintf(notes, "%s: lane %s: numbers %d to %d carry no rows: %s, %s\n", m.name, h.Lane, hole.First, hole.Last, hole.Reason, lost(hole))
+		printHole(notes, m.name, h.Lane, hole)
 	}
 	return nil
+}
+
+func printHole(notes io.Writer, name string, lane meter.Lane, h meter.Hole) {
+	fmt.Fprintf(notes, "%s: lane %s: numbers %d to %d carry no rows: %s, %s\n", name, lane, h.First, h.Last, h.Reason, lost(h))
 }
 
 func lost(h batch.Hole) string {

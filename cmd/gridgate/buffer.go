@@ -7,56 +7,101 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
-	"strconv"
+	"strings"
 	"text/tabwriter"
-	"time"
 
 	"gridgate/buffer"
 	"gridgate/internal/cli"
-	"gridgate/internal/meter"
 )
+
+// bufferFlags are the flags of all that `gridgate buffer` does.
+type bufferFlags struct {
+	dir, lane, meter, channel, from, to, zone string
+	site, gateway                             string
+	asJSON, asCSV, waiting, all               bool
+}
+
+// bufferCommands are what `gridgate buffer` does, in the order of its help.
+func bufferCommands() []bufferDoes {
+	return []bufferDoes{
+		{"stat", 0, nil, bufferStat},
+		{"dump", 0, []string{"lane", "csv"}, bufferQuery},
+		{"check", 0, nil, bufferCheck},
+		{"query", 0, []string{"lane", "csv", "meter", "channel", "from", "to", "zone"}, bufferQuery},
+		{"export", 1, []string{"site", "gateway", "waiting"}, bufferExport},
+		{"import", 1, []string{"all"}, bufferImport},
+		{"compact", 0, nil, bufferCompact},
+	}
+}
+
+// bufferDoes is one of them.
+type bufferDoes struct {
+	name  string
+	args  int
+	flags []string // that not all of them take
+	do    func(ctx context.Context, out *bufio.Writer, f *bufferFlags, args []string) error
+}
 
 func bufferVerb() cli.Verb {
 	return cli.Verb{
 		Name: "buffer", Summary: "look at the readings that wait on flash, with no agent running",
-		Args: "stat|dump|check",
+		Args: "stat|dump|check|query|export FILE|import FILE|compact",
 		Example: []string{
 			"gridgate buffer stat -path /var/lib/gridgate/buffer",
-			"gridgate buffer dump -path /var/lib/gridgate/buffer -lane billing -json",
-			"gridgate buffer check -path /var/lib/gridgate/buffer",
+			"gridgate buffer dump -lane billing -json",
+			"gridgate buffer check",
+			"gridgate buffer query -meter m17 -channel 1-0:1.8.0 -from 2026-03-01 -to 2026-03-02 -csv",
+			"gridgate buffer export /media/usb/gw-1.ggex     # gridfog decode reads it",
+			"gridgate buffer import /media/usb/gw-1.ggex     # what was not acknowledged, with new numbers",
+			"gridgate buffer compact",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
-			dir := fs.String("path", "/var/lib/gridgate/buffer", "the buffer's `DIR`, buffer.path of the configuration")
-			asJSON := fs.Bool("json", false, "print one JSON object a line")
-			lane := fs.String("lane", "", "dump this `LANE` only: alarm, billing, interval or instant")
-			return func(ctx context.Context, env cli.Env, args []string) error {
-				if len(args) != 1 || !slices.Contains([]string{"stat", "dump", "check"}, args[0]) {
-					return cli.Usagef("buffer: want one of stat, dump, check")
-				}
-				var lanes []meter.Lane
-				if *lane != "" {
-					l, err := meter.ParseLane(*lane)
-					if err != nil || args[0] != "dump" {
-						return cli.Usagef("buffer %s: -lane %s: only dump takes a lane, and it is alarm, billing, interval or instant", args[0], *lane)
-					}
-					lanes = []meter.Lane{l}
-				}
-				out := bufio.NewWriter(env.Stdout)
-				var err error
-				switch args[0] {
-				case "stat":
-					err = bufferStat(out, *dir, *asJSON)
-				case "dump":
-					err = bufferDump(ctx, out, *dir, lanes, *asJSON)
-				default:
-					err = bufferCheck(out, *dir, *asJSON)
-				}
-				return errors.Join(err, out.Flush())
-			}
+			f := &bufferFlags{}
+			fs.StringVar(&f.dir, "path", "/var/lib/gridgate/buffer", "the buffer's `DIR`, buffer.path of the configuration")
+			fs.BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
+			fs.BoolVar(&f.asCSV, "csv", false, "dump, query: print comma separated values")
+			fs.StringVar(&f.lane, "lane", "", "dump, query: this `LANE` only: alarm, billing, interval or instant")
+			fs.StringVar(&f.meter, "meter", "", "query: readings of this `METER`")
+			fs.StringVar(&f.channel, "channel", "", "query: readings of this `CHANNEL`, such as 1-0:1.8.0")
+			fs.StringVar(&f.from, "from", "", "query: readings of this `TIME` or later: a date, whose midnight it is, or RFC 3339")
+			fs.StringVar(&f.to, "to", "", "query: readings before this `TIME`")
+			fs.StringVar(&f.zone, "zone", "UTC", "query: whose midnights dates are, a `ZONE` of the IANA data base")
+			fs.StringVar(&f.site, "site", "", "export: the `SITE` to name in the file")
+			fs.StringVar(&f.gateway, "gateway", "", "export: the `GATEWAY` to name in the file")
+			fs.BoolVar(&f.waiting, "waiting", false, "export: only what is not acknowledged")
+			fs.BoolVar(&f.all, "all", false, "import: what was acknowledged too")
+			return func(ctx context.Context, env cli.Env, args []string) error { return f.run(ctx, env, fs, args) }
 		},
 	}
+}
+
+func (f *bufferFlags) run(ctx context.Context, env cli.Env, fs *flag.FlagSet, args []string) error {
+	var names []string
+	var found *bufferDoes
+	for _, d := range bufferCommands() {
+		names = append(names, d.name)
+		if len(args) > 0 && d.name == args[0] {
+			found = &d
+		}
+	}
+	if found == nil {
+		return cli.Usagef("buffer: want one of %s", strings.Join(names, ", "))
+	}
+	if args = args[1:]; len(args) != found.args {
+		return cli.Usagef("buffer %s: takes %d arguments: %q", found.name, found.args, args)
+	}
+	var wrong []string
+	fs.Visit(func(given *flag.Flag) {
+		if given.Name != "path" && given.Name != "json" && !slices.Contains(found.flags, given.Name) {
+			wrong = append(wrong, "-"+given.Name)
+		}
+	})
+	if len(wrong) > 0 {
+		return cli.Usagef("buffer %s: does not take %s", found.name, strings.Join(wrong, ", "))
+	}
+	out := bufio.NewWriter(env.Stdout)
+	return errors.Join(found.do(ctx, out, f, args), out.Flush())
 }
 
 // storeJSON and laneJSON are the lines of `buffer stat -json`.
@@ -84,12 +129,23 @@ type laneJSON struct {
 	Lost   uint64 `json:"lost"`
 }
 
-func bufferStat(w io.Writer, dir string, asJSON bool) error {
-	st, err := buffer.Inspect(dir)
+// droppedJSON is a line for each channel of which rows were given up.
+type droppedJSON struct {
+	Meter   string `json:"meter"`
+	Channel string `json:"channel"`
+	Dropped uint64 `json:"dropped"`
+}
+
+func bufferStat(_ context.Context, w *bufio.Writer, f *bufferFlags, _ []string) error {
+	st, err := buffer.Inspect(f.dir)
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	dropped, err := buffer.DroppedDir(f.dir)
+	if err != nil {
+		return err
+	}
+	if f.asJSON {
 		enc := json.NewEncoder(w)
 		err := enc.Encode(storeJSON{
 			st.Path, st.Format, fmt.Sprintf("%016x", st.Epoch), st.Boots, st.Clean, st.Commits, st.FileBytes, st.FreeBytes,
@@ -98,6 +154,9 @@ func bufferStat(w io.Writer, dir string, asJSON bool) error {
 			err = errors.Join(err, enc.Encode(laneJSON{
 				l.Lane.String(), l.First, l.Last, l.Acked, l.Rows, l.Chunks, l.Bytes, l.HotBytes, l.Holes, l.Lost,
 			}))
+		}
+		for _, d := range dropped {
+			err = errors.Join(err, enc.Encode(droppedJSON{string(d.Meter), string(d.Channel), d.Rows}))
 		}
 		return err
 	}
@@ -113,31 +172,19 @@ func bufferStat(w io.Writer, dir string, asJSON bool) error {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n",
 			l.Lane, l.First, l.Last, l.Acked, l.Rows, l.Chunks, l.Bytes, l.HotBytes, l.Holes, l.Lost)
 	}
-	return table.Flush()
-}
-
-func bufferDump(ctx context.Context, w *bufio.Writer, dir string, lanes []meter.Lane, asJSON bool) error {
-	const format = "%-8s  %10s  %-12s  %-14s  %-22s  %-20s  %18s  %-6s  %s\n"
-	if !asJSON {
-		fmt.Fprintf(w, format, "LANE", "SEQUENCE", "METER", "SERIAL", "CHANNEL", "TIME", "VALUE", "UNIT", "QUALITY")
-	}
-	var line []byte
-	return buffer.Dump(dir, lanes, func(sequence uint64, r meter.Row) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if asJSON {
-			line = append(line[:0], `{"lane":"`...)
-			line = append(append(line, r.Lane.String()...), `","sequence":`...)
-			line = append(strconv.AppendUint(line, sequence, 10), ',')
-			line = append(r.AppendJSONFields(line), '}', '\n')
-			_, err := w.Write(line)
-			return err
-		}
-		_, err := fmt.Fprintf(w, format, r.Lane, strconv.FormatUint(sequence, 10), r.Meter, r.Serial, r.Channel.Short(),
-			r.Stamp.UTC().Format(time.RFC3339), r.Value, r.Unit, r.Quality)
+	if err := table.Flush(); err != nil || len(dropped) == 0 {
 		return err
-	})
+	}
+	fmt.Fprint(w, "\ngiven up undelivered, to keep within the size\n")
+	table = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "METER\tCHANNEL\tROWS")
+	for _, d := range dropped {
+		if d.Meter == "" && d.Channel == "" {
+			d.Meter, d.Channel = "others", "others"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\n", d.Meter, d.Channel.Short(), d.Rows)
+	}
+	return table.Flush()
 }
 
 // checkJSON is what `buffer check -json` prints.
@@ -153,12 +200,12 @@ type checkJSON struct {
 	Problems []string `json:"problems"`
 }
 
-func bufferCheck(w io.Writer, dir string, asJSON bool) error {
-	r, err := buffer.Check(dir)
+func bufferCheck(_ context.Context, w *bufio.Writer, f *bufferFlags, _ []string) error {
+	r, err := buffer.Check(f.dir)
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if f.asJSON {
 		err = json.NewEncoder(w).Encode(checkJSON{
 			r.Path, r.Sound(), r.Pages, r.FreePages, r.LeakedPages, r.Chunks, r.Rows, r.Holes, append([]string{}, r.Problems...),
 		})

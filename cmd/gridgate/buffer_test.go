@@ -143,3 +143,56 @@ func TestBufferVerbUsage(t *testing.T) {
 		t.Errorf("help: %d\n%s", code, out)
 	}
 }
+
+func TestBufferQueryExportImport(t *testing.T) {
+	t.Parallel()
+	dir, s := bufferWithRows(t)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := "lane,sequence,meter,serial,channel,time,value,unit,quality,period,status\r\n" +
+		"billing,1,m1,\"S\"\"1\",1-0:1.8.0*255/3:2,2023-11-14T22:13:20.123Z,18446744073709551.615,Wh,good,,\r\n"
+	code, out, errOut := bufferCommand(t, "query", "-path", dir, "-csv", "-channel", "1-0:1.8.0", "-from", "2023-11-14", "-to", "2023-11-15")
+	if code != 0 || out != want {
+		t.Errorf("query: %d %s\n%q", code, errOut, out)
+	}
+	for _, args := range [][]string{{"-meter", "m2"}, {"-to", "2023-11-14"}, {"-from", "2023-11-14T22:13:21.001Z"}, {"-lane", "alarm"}} {
+		if code, out, errOut := bufferCommand(t, append([]string{"query", "-path", dir, "-json"}, args...)...); code != 0 || out != "" {
+			t.Errorf("%v: %d %s\n%s", args, code, errOut, out)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "gw.ggex")
+	code, out, errOut = bufferCommand(t, "export", file, "-path", dir, "-site", "z", "-gateway", "g", "-json")
+	var a archiveJSON
+	if code != 0 || json.Unmarshal([]byte(out), &a) != nil || a.Rows != 2 || a.Holes != 1 || a.Site != "z" || a.Signer != "" {
+		t.Errorf("export: %d %s\n%s", code, errOut, out)
+	}
+	if code, _, errOut := bufferCommand(t, "export", file, "-path", dir); code != 1 || !strings.Contains(errOut, "is there already") {
+		t.Errorf("export over a file: %d %s", code, errOut)
+	}
+	other := t.TempDir()
+	if code, out, errOut := bufferCommand(t, "import", file, "-path", other); code != 0 || !strings.Contains(out, "2 rows and 1 holes") {
+		t.Errorf("import: %d %s\n%s", code, errOut, out)
+	}
+	if code, _, errOut := bufferCommand(t, "import", file, "-path", dir); code != 1 || !strings.Contains(errOut, "of this store") {
+		t.Errorf("import into the same: %d %s", code, errOut)
+	}
+	if code, out, errOut := bufferCommand(t, "compact", "-path", other, "-json"); code != 0 || !strings.Contains(out, `"after":`) {
+		t.Errorf("compact: %d %s\n%s", code, errOut, out)
+	}
+	for _, args := range [][]string{
+		{"query", "-from", "yesterday"},
+		{"query", "-meter", "M!"},
+		{"query", "-channel", "!"},
+		{"query", "-zone", "Mars"},
+		{"query", "-csv", "-json"},
+		{"query", "-from", "2026-01-02", "-to", "2026-01-01"},
+		{"export"},
+		{"import"},
+		{"compact", "-all"},
+	} {
+		if code, _, errOut := bufferCommand(t, args...); code != 2 {
+			t.Errorf("%v: %d %s", args, code, errOut)
+		}
+	}
+}

@@ -3,12 +3,24 @@
 // over MQTT. One file a verb.
 package main
 
-import "gridgate/internal/cli"
+import (
+	"os"
+
+	"gridgate/buffer"
+	"gridgate/internal/cli"
+)
 
 // version is set by the linker.
 var version = "unreleased"
 
-func main() { program().Main() }
+func main() {
+	// No verb for people: the agent starts itself a second time to look at a
+	// file that may be damaged.
+	if len(os.Args) == 3 && os.Args[1] == buffer.ChildVerb {
+		os.Exit(buffer.CheckChild(os.Args[2], os.Stderr)) //nolint:forbidigo // its codes are a matter between the two processes
+	}
+	program().Main()
+}
 
 func program() cli.Program {
 	return cli.Program{

@@ -168,7 +168,7 @@ func parseTime(name, text string, zone *time.Location) (time.Time, error) {
 		t, err = time.Parse(time.RFC3339, text)
 	}
 	if err != nil || t.Year() < 1970 {
-		return t, cli.Usagef("profile: %s %q: want a date or a time, as in 2026-03-01 or 2026-03-01T06:00:00Z, from 1970 on", name, text)
+		return t, cli.Usagef("%s %q: want a date or a time, as in 2026-03-01 or 2026-03-01T06:00:00Z, from 1970 on", name, text)
 	}
 	return t, nil
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"gridgate/agent"
+	"gridgate/buffer"
 	"gridgate/internal/cli"
 )
 
@@ -31,7 +32,9 @@ func runVerb() cli.Verb {
 					level = slog.LevelDebug
 				}
 				log := slog.New(slog.NewJSONHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
-				return run(ctx, *path, agent.Options{Version: version, Log: log, Getenv: env.Getenv})
+				return run(ctx, *path, agent.Options{
+					Version: version, Log: log, Getenv: env.Getenv, StoreChecker: []string{"/proc/self/exe", buffer.ChildVerb},
+				})
 			}
 		},
 	}

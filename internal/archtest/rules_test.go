@@ -8,7 +8,7 @@ package archtest
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
 cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
-cmd/gridfog:         cmd/gridfog/track agent/batch internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridfog:         cmd/gridfog/track agent/batch buffer internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
 
@@ -22,7 +22,7 @@ agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
 
-buffer:              internal/column internal/meter internal/sys internal/wire
+buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
@@ -56,6 +56,7 @@ internal/mqtt:       internal/backoff internal/meter
 internal/mqtt/mqtttest: internal/proctest
 internal/linktest:
 internal/proctest:
+internal/cuttest:
 internal/archtest:
 `
 
@@ -102,6 +103,7 @@ func owners() map[string][]string {
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
+		"github.com/hanwen/go-fuse/v2":        {},
 		"github.com/rogpeppe/go-internal":     {},
 		"go.uber.org/goleak":                  {},
 		"pgregory.net/rapid":                  {},

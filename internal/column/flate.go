@@ -109,3 +109,19 @@ func inflate(p []byte, size int) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// Pack appends p as a message of one content, deflated when that is smaller.
+func Pack(dst, p []byte) []byte {
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	return e.appendPacked(dst, p)
+}
+
+// Unpack gives what Pack was given. It may alias b.
+func Unpack(b []byte) ([]byte, error) {
+	p, _, err := parsePacked(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return p, nil
+}

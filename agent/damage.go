@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"gridgate/buffer"
+	"gridgate/internal/meter"
+	"gridgate/internal/sys"
+)
+
+// EventBufferDamaged is the channel of the alarm, of the gateway itself, that
+// the buffer's file was damaged; its value says in text what was salvaged and
+// what is lost.
+const EventBufferDamaged meter.Channel = "event.buffer-damaged"
+
+// damageReport makes the alarm that a damaged file leads to. The store keeps it
+// with what was salvaged.
+func damageReport(gateway meter.ID) func(buffer.Recovery) []meter.Row {
+	return func(r buffer.Recovery) []meter.Row {
+		stamp := meter.Stamp{Time: time.Now().UnixMilli(), Mono: sys.Uptime().Milliseconds(), Bound: meter.UnknownBound}
+		if bound, ok := sys.ClockError(); ok {
+			stamp.Bound = uint32(bound.Milliseconds())
+		}
+		return []meter.Row{{
+			Meter: gateway, Channel: EventBufferDamaged, Lane: meter.Alarm, Stamp: stamp,
+			Value: meter.TextValue(describe(r)),
+		}}
+	}
+}
+
+// describe says what became of a damaged file, for machines and people:
+// "rows=… waiting=… lost=…", then the reason.
+func describe(r buffer.Recovery) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "chunks=%d rows=%d waiting=%d cursors=%d lost=%d", r.Chunks, r.Rows, r.Waiting, r.Cursors, r.Lost)
+	if r.Unsure {
+		b.WriteString(" (or more: the counters are lost too)")
+	}
+	if r.NoRoom > 0 {
+		fmt.Fprintf(&b, " noroom=%d", r.NoRoom)
+	}
+	if r.Err != nil {
+		fmt.Fprintf(&b, " salvage ended early: %v;", r.Err)
+	}
+	fmt.Fprintf(&b, " reason: %v", r.Reason)
+	const most = 1000 // octets of an alarm
+	return strings.ToValidUTF8(b.String()[:min(b.Len(), most)], "")
+}
+
+// recovered tells that a damaged file was set aside.
+func (a *Agent) recovered(r *buffer.Recovery) {
+	a.log.Error("the buffer was damaged and began anew with what could be salvaged", "reason", r.Reason, "kept_as", r.Path,
+		"chunks", r.Chunks, "rows", r.Rows, "waiting", r.Waiting, "cursors", r.Cursors, "lost", r.Lost, "unsure", r.Unsure,
+		"no_room", r.NoRoom, "ended_early", r.Err)
+	a.note(fmt.Sprintf("buffer: began anew at %s: %s; the damaged file is kept as %s",
+		time.Now().UTC().Format(time.RFC3339), describe(*r), r.Path))
+}
