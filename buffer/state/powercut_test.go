@@ -1,3 +1,7 @@
+//go:build !arm && !386
+
+// The FUSE package does not build on 32-bit machines.
+
 package state
 
 import (
