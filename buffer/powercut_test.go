@@ -1,7 +1,10 @@
+//go:build !arm && !386
+
+// The FUSE package does not build on 32-bit machines.
+
 package buffer_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -54,17 +57,6 @@ func cutRun(t *testing.T, mode string, files map[string][]byte) (log *cuttest.Lo
 		t.Fatalf("child %s: %v\n%s", mode, err, stderr.String())
 	}
 	return disk.Log(), start
-}
-
-// shmDir is a directory in memory where there is one: crash states are many.
-func shmDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "buffer")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 // cutStates calls judge for n states that the power may leave behind.
@@ -265,32 +257,6 @@ func thick(t *testing.T) []byte {
 	appendN(t, s, meter.Alarm, 300)
 	appendN(t, s, meter.Billing, 300)
 	return closed(t, s, dir)
-}
-
-// childThin opens a store with a quota and has it thinned, step by step.
-func childThin(dir string) error {
-	s, err := buffer.Open(dir, buffer.Options{BootID: "b", Quota: buffer.Quota{Lanes: [4]buffer.Limit{meter.Interval: {Bytes: 20 << 10}}}})
-	if err != nil {
-		return err
-	}
-	for range 5 {
-		if err := s.Append(context.Background(), meter.Append{Rows: rowsOf(meter.Instant, 1, 1)}); err != nil {
-			return err
-		}
-	}
-	if st, err := s.Stat(); err != nil || st.Lanes[meter.Interval].Lost == 0 {
-		return fmt.Errorf("nothing was thinned: %w", err)
-	}
-	return s.Close()
-}
-
-// childCompact makes a store smaller.
-func childCompact(dir string) error {
-	before, after, err := buffer.Compact(dir)
-	if err == nil && after > before/2 {
-		err = fmt.Errorf("from %d to %d octets", before, after)
-	}
-	return err
 }
 
 // nothingGone says whether every row of thick is there, or part of a sum and

@@ -90,8 +90,8 @@ func selectRows(columns []Column, s *Selection, rows func(*Selection) []axdr.Val
 	var found []axdr.Value
 	if s.byNumber() {
 		found = rows(nil)
-		last := min(int(s.Last), len(found))
-		found = found[min(max(int(s.First), 1)-1, last):last]
+		last := min(uint64(s.Last), uint64(len(found)))
+		found = found[min(max(uint64(s.First), 1)-1, last):last]
 	} else if s.by != nil {
 		found = s.between(columns, rows(nil))
 	} else {
