@@ -1,9 +1,6 @@
 package configs
 
 import (
-	"crypto/sha256"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -15,8 +12,8 @@ import (
 	"gridgate/internal/meter"
 )
 
-// DLMSStandard is the model of DLMS meters whose address names none: it gives
-// names to events, and nothing else.
+// DLMSStandard is the model of DLMS meters whose address names none. It says
+// nothing beyond the standard.
 const DLMSStandard = "dlms-standard"
 
 // DLMSModel is what is known of the DLMS meters of a model. It is not changed
@@ -64,23 +61,10 @@ func dlmsKey(name string) string {
 // with its file is among the problems.
 func (r *reader) dlmsModel(d *document, name string) (*DLMSModel, error) {
 	key := dlmsKey(name)
-	if m, ok := d.models[key]; ok {
-		return m.dlms, m.err
-	}
-	file, data, err := modelFile(d.Models, strings.TrimPrefix(key, "dlms/"), DLMSModelNames())
-	m := loadedModel{err: err, sum: sha256.Sum256(data)}
-	if err == nil {
-		if m.dlms, err = ParseDLMSModel(file, data); err != nil {
-			var ps Problems
-			errors.As(err, &ps)
-			r.others = append(r.others, ps...)
-			m.err = fmt.Errorf("%s has errors", file)
-		}
-	}
-	if d.models == nil {
-		d.models = map[string]loadedModel{}
-	}
-	d.models[key] = m
+	m := r.load(d, key, strings.TrimPrefix(key, "dlms/"), DLMSModelNames(), func(m *loadedModel, file string, data []byte) (err error) {
+		m.dlms, err = ParseDLMSModel(file, data)
+		return err
+	})
 	return m.dlms, m.err
 }
 

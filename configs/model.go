@@ -133,13 +133,23 @@ func (c *Config) Model(name string) (*modbus.Model, error) {
 // model gives a register map, read once for all meters that have it. What is
 // wrong with its file is among the problems.
 func (r *reader) model(d *document, name string) (*modbus.Model, error) {
-	if m, ok := d.models[name]; ok {
-		return m.model, m.err
+	m := r.load(d, name, name, ModelNames(), func(m *loadedModel, file string, data []byte) (err error) {
+		m.model, err = ParseModel(file, data)
+		return err
+	})
+	return m.model, m.err
+}
+
+// load gives the model kept under key, or reads it from the file of that name,
+// one of names, with parse. What is wrong with the file is among the problems.
+func (r *reader) load(d *document, key, name string, names []string, parse func(m *loadedModel, file string, data []byte) error) loadedModel {
+	if m, ok := d.models[key]; ok {
+		return m
 	}
-	file, data, err := modelFile(d.Models, name, ModelNames())
+	file, data, err := modelFile(d.Models, name, names)
 	m := loadedModel{err: err, sum: sha256.Sum256(data)}
 	if err == nil {
-		if m.model, err = ParseModel(file, data); err != nil {
+		if err = parse(&m, file, data); err != nil {
 			var ps Problems
 			errors.As(err, &ps)
 			r.others = append(r.others, ps...)
@@ -149,8 +159,8 @@ func (r *reader) model(d *document, name string) (*modbus.Model, error) {
 	if d.models == nil {
 		d.models = map[string]loadedModel{}
 	}
-	d.models[name] = m
-	return m.model, m.err
+	d.models[key] = m
+	return m
 }
 
 // modelsDir checks the directory of register maps. The usual one need not be
