@@ -146,8 +146,8 @@ func (w *writeTx) giveUp(lane meter.Lane) (did bool, err error) {
 	return w.dropOldest(lane)
 }
 
-// dropOldest gives up the first chunk that is not wholly acknowledged, a
-// thinned one only when there is no other older one.
+// dropOldest gives up the first chunk that is not wholly acknowledged. Rows that
+// were thinned have new numbers, so they stand behind what was not.
 func (w *writeTx) dropOldest(lane meter.Lane) (did bool, err error) {
 	b, err := w.queue(lane)
 	if err != nil {
