@@ -280,7 +280,10 @@ func (t *talk) deliver(frame []byte) {
 // answer to it.
 func (t *talk) Write(p []byte) (int, error) {
 	h, err := wrapper.ParseHeader(p)
-	if err != nil || len(p) != wrapper.HeaderLen+int(h.Length) {
+	if err == nil && len(p) != wrapper.HeaderLen+int(h.Length) {
+		err = fmt.Errorf("a header for %d octets before %d", h.Length, len(p)-wrapper.HeaderLen)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("not one frame of the wrapper: %w", err)
 	}
 	b := t.node.bridge
