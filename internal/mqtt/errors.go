@@ -86,6 +86,9 @@ func insecure(address string, err error, ours *tls.Config) error {
 		detail = alerted(alert(err), ours)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		detail = "the broker closed the connection during the handshake: does it speak TLS on this port?"
+		if !shows(ours) {
+			detail += " Or it may want a client certificate, and none is configured"
+		}
 	case timedOut(err):
 		detail = "no answer during the handshake"
 	}
@@ -105,7 +108,7 @@ func alert(err error) string {
 // alerted says what the broker did not like about us.
 func alerted(alert string, ours *tls.Config) string {
 	said := fmt.Sprintf("the broker refused the handshake (%s): ", alert)
-	if ours == nil || ours.GetClientCertificate == nil {
+	if !shows(ours) {
 		return said + "it may want a client certificate, and none is configured"
 	}
 	pair, err := ours.GetClientCertificate(nil)
@@ -122,6 +125,9 @@ func alerted(alert string, ours *tls.Config) string {
 	}
 	return said + "does it accept this client certificate?"
 }
+
+// shows says whether we have a client certificate to show.
+func shows(ours *tls.Config) bool { return ours != nil && ours.GetClientCertificate != nil }
 
 // expired tells a certificate that is over from one that is not yet valid,
 // which mostly means that the gateway's clock is behind.
@@ -156,7 +162,16 @@ func refused(address string, code byte, err error, ours *tls.Config) error {
 	detail := err.Error()
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		detail = "it closed the connection instead of answering: does it want TLS on this port?"
+		// The alert that says why is lost when the connection is reset behind it.
+		detail = "it closed the connection instead of answering: "
+		switch {
+		case ours == nil:
+			detail += "does it want TLS on this port?"
+		case !shows(ours):
+			return &brokerError{address, ErrTLS, detail + "it may want a client certificate, and none is configured", err}
+		default:
+			detail += "does it accept this client certificate?"
+		}
 	case timedOut(err):
 		detail = "it took the connection and did not answer"
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -59,6 +60,7 @@ type socket struct {
 	closeBy time.Time     // set by Close: when the flush must be over
 	err     error         // why it was aborted
 	broken  error         // what Read met
+	ended   chan struct{} // closed when it did
 	room    chan struct{} // closed and replaced when the queue shrinks
 }
 
@@ -67,7 +69,7 @@ type socket struct {
 func newSocket(nc net.Conn, writeTimeout time.Duration, maxInbound int) *socket {
 	s := &socket{
 		Conn: nc, in: bufio.NewReaderSize(nc, readAhead), writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
-		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}), pong: make(chan struct{}),
+		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}), pong: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.said.Store(time.Now().UnixNano())
 	s.heard.Store(time.Now().UnixNano())
@@ -97,8 +99,23 @@ func (s *socket) writeLoop() {
 		s.room = make(chan struct{})
 		s.mu.Unlock()
 		if err != nil {
+			s.lastWords(err)
 			s.abort(fmt.Errorf("write: %w", err))
 		}
+	}
+}
+
+// lastWords lets the reader have what the broker sent before it closed the
+// connection: an alert of TLS says why it did.
+func (s *socket) lastWords(err error) {
+	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		return
+	}
+	limit := time.NewTimer(flushTime)
+	defer limit.Stop()
+	select {
+	case <-s.ended:
+	case <-limit.C:
 	}
 }
 
@@ -252,6 +269,9 @@ func (s *socket) Read(p []byte) (int, error) {
 		return 0, s.err
 	case !s.closeBy.IsZero():
 		return 0, net.ErrClosed
+	}
+	if s.broken == nil {
+		close(s.ended)
 	}
 	s.broken = err
 	return 0, err
