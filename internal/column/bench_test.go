@@ -171,13 +171,13 @@ func BenchmarkBytesPerValue(b *testing.B) {
 			if err := e.number(rows, d, false); err != nil {
 				b.Fatal(err)
 			}
-			e.columns(rows, d, true)
+			e.columns(rows, d, true, nil)
 			n := float64(len(rows))
 			small, ok := (&encoder{}).deflate(json)
 			if !ok {
 				small = json
 			}
-			b.ReportMetric(float64(len(e.out)+len(e.noise.bytes()))/n, "plainB/value")
+			b.ReportMetric(float64(len(e.out)+len(e.writer.noise.bytes())+len(e.writer.coded.bytes()))/n, "plainB/value")
 			b.ReportMetric(float64(len(body))/n, "B/value")
 			b.ReportMetric(float64(len(json))/float64(len(body)), "xJSON")
 			b.ReportMetric(float64(len(small))/float64(len(body)), "xdeflatedJSON")

@@ -60,6 +60,7 @@ const (
 	bodySize
 	bodyDeflated
 	bodyBits
+	bodyCoded
 )
 
 // The field numbers of the columns.
@@ -69,7 +70,7 @@ const (
 	colMeterSteps
 	colChannelSteps
 	colStampCounts
-	colTimes
+	colTimes // of bodies before this form; so are monos and values
 	colMonos
 	colBoots
 	colBounds
@@ -86,23 +87,26 @@ const (
 	colOccurrences
 	colStatuses
 	colHasStatuses
+	colBesides
+	colShares
+	colChannelCounts
 	colEnd
 )
 
 // AppendRows appends the body of rows to dst. Meters and channels that d does
 // not have are added to it.
 func AppendRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
-	return appendRows(dst, rows, d, true)
+	return appendRows(dst, rows, d, true, nil)
 }
 
 // AppendKnownRows is AppendRows with a dictionary that does not change: a meter
 // or channel that it does not have is an ErrNotInDict. It leaves out the lanes,
-// which are then read as 0.
-func AppendKnownRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
-	return appendRows(dst, rows, d, false)
+// which are then read as 0. s may be nil.
+func AppendKnownRows(dst []byte, rows []meter.Row, d *Dict, s *State) ([]byte, error) {
+	return appendRows(dst, rows, d, false, s)
 }
 
-func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool) ([]byte, error) {
+func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool, s *State) ([]byte, error) {
 	if len(rows) > MaxRows {
 		return nil, fmt.Errorf("%d rows: %w", len(rows), ErrTooMany)
 	}
@@ -111,21 +115,26 @@ func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool) ([]byte, error)
 	if err := e.number(rows, d, own); err != nil {
 		return nil, err
 	}
-	e.columns(rows, d, own)
+	e.columns(rows, d, own, s)
 	dst = e.appendPacked(dst, e.out)
-	return wire.AppendBytes(dst, bodyBits, e.noise.bytes()), nil
+	dst = wire.AppendBytes(dst, bodyBits, e.writer.noise.bytes())
+	return wire.AppendBytes(dst, bodyCoded, e.writer.coded.bytes()), nil
 }
 
 // ParseRows gives the rows of a body, in their order. They share their names
 // with d and nothing with b. It allocates at most 64 KiB, 64 bytes for each of
 // b, and 256 for each row; a body has no more rows than bytes when inflated, nor
 // than MaxRows.
-func ParseRows(b []byte, d *Dict) ([]meter.Row, error) {
-	columns, noise, err := parsePacked(b)
-	var rows []meter.Row
-	if err == nil {
-		rows, err = parseColumns(columns, noise, d)
-	}
+func ParseRows(b []byte, d *Dict) ([]meter.Row, error) { return ParseKnownRows(nil, b, d, nil) }
+
+// ParseKnownRows is ParseRows for a body that was written with a State, which
+// must have the same Base, or nil. The rows are appended to dst. Whoever gives a
+// Base holds the Check against the writer's before he believes the rows.
+func ParseKnownRows(dst []meter.Row, b []byte, d *Dict, s *State) ([]meter.Row, error) {
+	dec := decoders.Get().(*decoder)
+	defer decoders.Put(dec)
+	rows, err := dec.parse(dst, b, d, s)
+	dec.forget()
 	if err != nil {
 		return nil, fmt.Errorf("rows: %w: %w", ErrCorrupt, err)
 	}

@@ -50,7 +50,7 @@ func TestGoldenBytes(t *testing.T) {
 	if err := e.number(golden(), d, true); err != nil {
 		t.Fatal(err)
 	}
-	e.columns(golden(), d, true)
+	e.columns(golden(), d, true, nil)
 	dict, err := d.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestGoldenBytes(t *testing.T) {
 	}{
 		"dictionary": {dict, goldenDict},
 		"columns":    {e.out, goldenColumns},
-		"bits":       {e.noise.bytes(), goldenBits},
+		"bits":       {e.writer.noise.bytes(), goldenBits},
 	} {
 		if got, want := hex.EncodeToString(c.got), strings.Join(strings.Fields(c.want), ""); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)

@@ -3,66 +3,105 @@ package column
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"slices"
+	"sync"
 
 	"gridgate/internal/meter"
 	"gridgate/internal/wire"
 )
 
-// decoder is the columns message taken apart.
+// decoder is the columns message taken apart, and the memory to do it.
 type decoder struct {
-	dict     *Dict
-	n        int
-	cols     [colEnd][]byte
-	noise    bitReader // the bits of all numbers
-	rows     []meter.Row
-	meters   []uint32 // numbers by row
-	channels []uint32
-	order    []uint64 // rows in column order, see orderKey
+	dict      *Dict
+	state     *State
+	n         int
+	cols      [colEnd][]byte
+	numbers   numberReader // of times, monos and values
+	model     model
+	rows      []meter.Row
+	meters    []uint32 // numbers by row
+	channels  []uint32
+	order     []uint64 // rows in column order, see orderKey
+	starts    []int
+	after     followers
+	timeDiffs []int64
+	values    []int64 // in column order
+	groups    []group
+	check     []byte
+	inflater  inflater
 }
 
-func parseColumns(b, noise []byte, d *Dict) ([]meter.Row, error) {
-	dec := &decoder{dict: d, noise: bitReader{b: noise}}
-	var rows uint64
+var decoders = sync.Pool{New: func() any { return &decoder{} }} //nolint:gochecknoglobals // memory to reuse, no state
+
+// forget lets go of what belongs to the caller.
+func (d *decoder) forget() {
+	d.dict, d.state, d.rows, d.cols, d.numbers = nil, nil, nil, [colEnd][]byte{}, numberReader{}
+	d.inflater.in.Reset(nil)
+}
+
+func (d *decoder) parse(dst []meter.Row, b []byte, dict *Dict, s *State) ([]meter.Row, error) {
+	p, err := parsePacked(b)
+	if err != nil {
+		return nil, err
+	}
+	content, err := d.inflater.content(&p)
+	if err != nil {
+		return nil, err
+	}
+	d.dict, d.state, d.check = dict, s, d.check[:0]
+	rows, err := d.columns(content)
+	if err != nil {
+		return nil, err
+	}
+	if d.cols[colTimes] != nil || d.cols[colMonos] != nil || d.cols[colValues] != nil {
+		return nil, errors.New("a body of format 1, which nothing reads any more")
+	}
+	d.n = int(rows)
+	d.numbers.reset(p.coded, p.noise)
+	before := len(dst)
+	dst = slices.Grow(dst, d.n)[:before+d.n]
+	d.rows = dst[before:]
+	clear(d.rows)
+	for _, step := range []func(*decoder) error{(*decoder).refs, (*decoder).stamps, (*decoder).allGroups, (*decoder).data, (*decoder).rest} {
+		if err := step(d); err != nil {
+			return nil, err
+		}
+	}
+	if s != nil {
+		s.Check = crc32.ChecksumIEEE(d.check)
+	}
+	return dst, d.numbers.end()
+}
+
+// columns takes the message apart, and gives the count of rows.
+func (d *decoder) columns(b []byte) (rows uint64, err error) {
 	for rest := b; len(rest) > 0; {
 		var f wire.Field
-		var err error
 		if f, rest, err = wire.Next(rest); err != nil {
-			return nil, err
+			return 0, err
 		}
 		switch {
 		case f.Num == colRows:
 			rows, err = f.Uint(MaxRows)
 		case f.Num < colEnd:
-			if err = f.Want(wire.Bytes); err == nil && dec.cols[f.Num] != nil {
+			if err = f.Want(wire.Bytes); err == nil && d.cols[f.Num] != nil {
 				err = fmt.Errorf("column %d is given twice", f.Num)
 			}
-			dec.cols[f.Num] = f.Data
+			d.cols[f.Num] = f.Data
 		}
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
-	// Each row has a byte in two columns at least: a count that the columns do
-	// not bear out is refused before it costs memory.
-	if n := len(dec.cols[colValues]); rows > uint64(n) {
-		return nil, fmt.Errorf("%d rows, but %d bytes of values", rows, n)
-	}
-	dec.n = int(rows)
-	dec.rows = make([]meter.Row, dec.n)
-	for _, step := range []func() error{dec.refs, dec.stamps, dec.groups, dec.data, dec.rest} {
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	return dec.rows, dec.noise.end()
+	return rows, nil
 }
 
 // refs reads which row is whose.
 func (d *decoder) refs() error {
 	counts, steps, last := column{d.cols[colMeterCounts]}, column{d.cols[colMeterSteps]}, int64(0)
-	d.meters = make([]uint32, 0, d.n)
+	d.meters = slices.Grow(d.meters[:0], d.n)
 	for len(d.meters) < d.n {
 		count, err := counts.count(d.n - len(d.meters))
 		if err == nil {
@@ -75,27 +114,62 @@ func (d *decoder) refs() error {
 			d.meters = append(d.meters, uint32(last))
 		}
 	}
-	d.channels, d.order, last = make([]uint32, d.n), make([]uint64, d.n), 0
-	channelSteps := column{d.cols[colChannelSteps]}
-	for i := range d.n {
-		var err error
-		if last, err = channelSteps.ref(last, len(d.dict.channels)); err != nil {
-			return fmt.Errorf("channels: row %d: %w", i, err)
-		}
-		d.channels[i] = uint32(last)
-		d.order[i] = orderKey(d.channels[i], d.meters[i], i)
-		m, c := &d.dict.meters[d.meters[i]], &d.dict.channels[last]
+	if err := d.channelRefs(); err != nil {
+		return fmt.Errorf("channels: %w", err)
+	}
+	for i := range d.rows {
+		m, c := &d.dict.meters[d.meters[i]], &d.dict.channels[d.channels[i]]
 		r := &d.rows[i]
 		r.Meter, r.Serial, r.Channel, r.Unit = m.ID, m.Serial, c.Name, c.Unit
 		r.Value.Kind, r.Value.Scale = c.Kind, c.Scale
 	}
-	slices.Sort(d.order)
-	return errors.Join(counts.end("meter counts"), steps.end("meter steps"), channelSteps.end("channel steps"))
+	d.order, d.starts = columnOrder(d.order, d.starts, d.channels, d.meters, len(d.dict.channels))
+	if d.state != nil {
+		d.state.Keys = d.state.Keys[:0]
+		for i := range d.n {
+			d.state.Keys = append(d.state.Keys, Key(d.channels[i]<<16|d.meters[i]))
+		}
+	}
+	return firstError(counts.end("meter counts"), steps.end("meter steps"))
+}
+
+// channelRefs reads which row is of which channel.
+func (d *decoder) channelRefs() error {
+	counts, steps, last := column{d.cols[colChannelCounts]}, column{d.cols[colChannelSteps]}, int64(0)
+	d.channels = d.channels[:0]
+	d.after.reset()
+	add := func(c int64) {
+		if len(d.channels) > 0 {
+			d.after.was(uint32(last), uint32(c))
+		}
+		last, d.channels = c, append(d.channels, uint32(c))
+	}
+	for len(d.channels) < d.n {
+		foretold, err := counts.below(uint64(d.n-len(d.channels)) + 1)
+		if err != nil {
+			return fmt.Errorf("row %d: %w", len(d.channels), err)
+		}
+		for range foretold {
+			next, ok := d.after.next(uint32(last))
+			if !ok {
+				return fmt.Errorf("row %d: nothing came after %d before", len(d.channels), last)
+			}
+			add(int64(next))
+		}
+		if len(d.channels) < d.n {
+			c, err := steps.ref(last, len(d.dict.channels))
+			if err != nil {
+				return fmt.Errorf("row %d: %w", len(d.channels), err)
+			}
+			add(c)
+		}
+	}
+	return firstError(counts.end("channel counts"), steps.end("channel steps"))
 }
 
 // stamps reads when the rows were taken.
 func (d *decoder) stamps() error {
-	counts, starts := column{d.cols[colStampCounts]}, make([]int, 0, d.n)
+	counts, starts := column{d.cols[colStampCounts]}, d.starts[:0]
 	for i := 0; i < d.n; {
 		count, err := counts.count(d.n - i)
 		if err != nil {
@@ -104,22 +178,24 @@ func (d *decoder) stamps() error {
 		starts = append(starts, i)
 		i += count
 	}
-	times, monos := column{d.cols[colTimes]}, column{d.cols[colMonos]}
-	timeDiffs := make([]int64, len(starts))
+	d.starts = starts
+	timeDiffs := slices.Grow(d.timeDiffs[:0], len(starts))[:len(starts)]
+	d.timeDiffs, d.model = timeDiffs, even
 	for i := range timeDiffs {
 		var err error
-		if timeDiffs[i], err = d.noise.number(&times); err != nil {
+		if timeDiffs[i], err = d.numbers.number(&d.model); err != nil {
 			return fmt.Errorf("times: row %d: %w", starts[i], err)
 		}
 	}
+	d.model = even
 	boots, bounds, sources := d.runs(colBoots), d.runs(colBounds), d.runs(colSources)
 	var g guess
 	for k, i := range starts {
-		mono, err1 := d.noise.number(&monos)
+		mono, err1 := d.numbers.number(&d.model)
 		boot, err2 := boots.next(math.MaxUint32)
 		bound, err3 := bounds.next(math.MaxUint32)
 		source, err4 := sources.next(math.MaxUint8)
-		if err := errors.Join(err1, err2, err3, err4); err != nil {
+		if err := firstError(err1, err2, err3, err4); err != nil {
 			return fmt.Errorf("stamps: row %d: %w", i, err)
 		}
 		s := meter.Stamp{Boot: uint32(boot), Bound: uint32(bound), Source: meter.Source(source)}
@@ -134,68 +210,106 @@ func (d *decoder) stamps() error {
 			d.rows[i].Stamp = s
 		}
 	}
-	return errors.Join(counts.end("stamp counts"), times.end("times"), monos.end("monos"),
-		boots.end("boots"), bounds.end("bounds"), sources.end("sources"))
+	return firstError(counts.end("stamp counts"), boots.end("boots"), bounds.end("bounds"), sources.end("sources"))
 }
 
-// groups reads the values.
-func (d *decoder) groups() error {
-	values := column{d.cols[colValues]}
-	codings := codingColumns{column{d.cols[colOrders]}, column{d.cols[colDecimals]}, column{d.cols[colBases]}}
-	var s series
-	for at, key := range d.order {
-		i := int(key & 0xFFFF)
-		if at == 0 || d.channels[i] != d.channels[d.order[at-1]&0xFFFF] {
-			var err error
-			if s.coding, err = codings.next(); err != nil {
-				return fmt.Errorf("values: row %d: %w", i, err)
-			}
-			s = series{coding: s.coding}
+// allGroups reads the values.
+func (d *decoder) allGroups() error {
+	codings := codingColumns{
+		column{d.cols[colOrders]}, column{d.cols[colDecimals]}, column{d.cols[colBases]},
+		column{d.cols[colBesides]}, column{d.cols[colShares]},
+	}
+	d.values, d.groups = slices.Grow(d.values[:0], d.n)[:d.n], d.groups[:0]
+	for from := 0; from < d.n; {
+		to := from + 1
+		channel := channelAt(d.order[from])
+		for to < d.n && channelAt(d.order[to]) == channel {
+			to++
 		}
-		diff, err := d.noise.number(&values)
+		g := group{channel: channel, kind: d.dict.channels[channel].Kind, from: from, to: to}
+		var err error
+		if g.coding, err = codings.next(len(d.groups)); err == nil {
+			d.groups = append(d.groups, g)
+			err = d.group(&d.groups[len(d.groups)-1])
+		}
 		if err != nil {
-			return fmt.Errorf("values: row %d: %w", i, err)
+			return fmt.Errorf("values: row %d: %w", rowAt(d.order[from]), err)
 		}
-		n := s.next(d.meters[i]) + diff
-		s.was(n)
-		v := &d.rows[i].Value
+		from = to
+	}
+	return codings.end()
+}
+
+// group reads the values of one group, the last.
+func (d *decoder) group(g *group) error {
+	d.model = even
+	f := series{order: g.order, base: g.base}
+	var other *group
+	var b beside
+	if g.beside > 0 {
+		other = &d.groups[len(d.groups)-1-g.beside]
+		b.begin(d.order, d.values, other)
+	}
+	for at := g.from; at < g.to; at++ {
+		m := meterAt(d.order[at])
+		if at == g.from || m != meterAt(d.order[at-1]) {
+			var seeds int
+			var last, prev int64
+			seeds, last, prev, d.check = g.seed(d.state, other, m, d.check)
+			f.begin(seeds, last, prev)
+		}
+		diff, err := d.numbers.number(&d.model)
+		if err != nil {
+			return err
+		}
+		n := f.next() + diff
+		f.was(n)
+		if g.beside > 0 {
+			n += g.part(b.next(m))
+		}
+		d.values[at] = n
+		v := &d.rows[rowAt(d.order[at])].Value
 		v.Bits = uint64(n)
-		if s.decimals > 0 {
-			v.Bits = decimalBits(v.Kind, n, s.decimals)
+		if g.decimals > 0 {
+			v.Bits = decimalBits(v.Kind, n, g.decimals)
 		}
 	}
-	return errors.Join(values.end("values"), codings.orders.end("orders"),
-		codings.decimals.end("decimals"), codings.bases.end("bases"))
+	return nil
 }
 
 // codingColumns reads how groups are written. A column that is absent is all
 // zeros.
-type codingColumns struct{ orders, decimals, bases column }
+type codingColumns struct{ orders, decimals, bases, besides, shares column }
 
-func (c *codingColumns) next() (coding, error) {
-	var g coding
-	if c.orders.b != nil {
-		v, err := c.orders.below(orders)
-		if err != nil {
-			return g, fmt.Errorf("order: %w", err)
-		}
-		g.order = int(v)
-	}
-	if c.decimals.b != nil {
-		v, err := c.decimals.below(maxDecimals + 2)
-		if err != nil {
-			return g, fmt.Errorf("decimals: %w", err)
-		}
-		g.decimals = int(v)
-	}
+// next reads the coding of a group that has so many before it.
+func (c *codingColumns) next(before int) (g coding, err error) {
+	order, err1 := c.orders.belowOrAbsent(orders)
+	decimals, err2 := c.decimals.belowOrAbsent(maxDecimals + 2)
+	beside, err3 := c.besides.belowOrAbsent(uint64(min(before, maxBeside)) + 1)
+	g = coding{order: int(order), decimals: int(decimals), beside: int(beside)}
+	var err4, err5 error
 	if c.bases.b != nil {
-		v, err := c.bases.signed()
-		if err != nil {
-			return g, fmt.Errorf("base: %w", err)
-		}
-		g.base = v
+		g.base, err4 = c.bases.signed()
 	}
-	return g, nil
+	if c.shares.b != nil {
+		g.share, err5 = c.shares.signed()
+	}
+	return g, firstError(err1, err2, err3, err4, err5)
+}
+
+func (c *codingColumns) end() error {
+	return firstError(c.orders.end("orders"), c.decimals.end("decimals"), c.bases.end("bases"),
+		c.besides.end("besides"), c.shares.end("shares"))
+}
+
+// firstError gives the first that is none of nil; errors.Join allocates.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // data reads what is text or octets.
@@ -226,13 +340,13 @@ func (d *decoder) rest() error {
 		occurrence, err4 := occurrences.next(math.MaxUint8)
 		status, err5 := statuses.next(math.MaxUint64)
 		hasStatus, err6 := has.next(1)
-		if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		if err := firstError(err1, err2, err3, err4, err5, err6); err != nil {
 			return fmt.Errorf("row %d: %w", key&0xFFFF, err)
 		}
 		r.Quality, r.Lane, r.Period = meter.Quality(quality), meter.Lane(lane), uint32(period)
 		r.Occurrence, r.Status, r.HasStatus = uint8(occurrence), status, hasStatus == 1
 	}
-	return errors.Join(qualities.end("qualities"), lanes.end("lanes"), periods.end("periods"),
+	return firstError(qualities.end("qualities"), lanes.end("lanes"), periods.end("periods"),
 		occurrences.end("occurrences"), statuses.end("statuses"), has.end("has statuses"))
 }
 
@@ -255,6 +369,13 @@ func (c *column) below(limit uint64) (uint64, error) {
 		err = fmt.Errorf("%d, want less than %d", v, limit)
 	}
 	return v, err
+}
+
+func (c *column) belowOrAbsent(limit uint64) (uint64, error) {
+	if c.b == nil {
+		return 0, nil
+	}
+	return c.below(limit)
 }
 
 // count reads the length of a run where left rows are left.
@@ -303,7 +424,7 @@ func (r *runs) next(limit uint64) (uint64, error) {
 	if r.left == 0 {
 		count, err1 := r.unsigned()
 		value, err2 := r.unsigned()
-		if err := errors.Join(err1, err2); err != nil {
+		if err := firstError(err1, err2); err != nil {
 			return 0, err
 		}
 		if count == 0 {
