@@ -188,11 +188,13 @@ func TestUnknownCatalogueAndNewerFormat(t *testing.T) {
 	if h.Gateway != "gw-7" || h.Epoch != header().Epoch || h.Lane != Interval {
 		t.Errorf("the header beside the error: %+v", h)
 	}
-	b[1] = 2
-	_, _, err = Parse(b, known(c))
 	var newer *FormatError
-	if !errors.As(err, &newer) || newer.Format != 2 || !strings.Contains(err.Error(), "update") {
-		t.Errorf("newer batch: %v", err)
+	for format, want := range map[byte]string{1: "older than this program reads", 3: "newer than this program reads"} {
+		b[1] = format
+		_, _, err = Parse(b, known(c))
+		if !errors.As(err, &newer) || newer.Format != uint64(format) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a batch of format %d: %v", format, err)
+		}
 	}
 	raw, _ := c.AppendBinary(nil)
 	raw[len(raw)-1] = 2

@@ -88,7 +88,7 @@ func TestProtobufRuntimeReadsWhatWeWrite(t *testing.T) {
 		b, c := pack(t, header(), s)
 		m := decode(t, file, "Batch", b)
 		hash := c.Hash()
-		if get(m, "format").Uint() != 1 || get(m, "site").String() != "north" || get(m, "gateway").String() != "gw-7" ||
+		if get(m, "format").Uint() != Format || get(m, "site").String() != "north" || get(m, "gateway").String() != "gw-7" ||
 			get(m, "epoch").Uint() != 0x0123456789ABCDEF || get(m, "lane").Enum() != 2 || !bytes.Equal(get(m, "catalogue").Bytes(), hash[:]) {
 			t.Errorf("%s: header: %v", name, m)
 		}

@@ -25,7 +25,7 @@ func (e *encoder) group(rows []meter.Row, g *group, s *State) {
 	if d := e.decimals(g, numbers); d > 0 {
 		plain := g.coding
 		g.coding = coding{decimals: d}
-		e.left, e.spare = append(e.left[:0], e.spare...), e.left
+		e.left, e.spare = e.spare, e.left
 		if s := e.choose(g, s); s < size {
 			copy(numbers, e.left)
 			size = s

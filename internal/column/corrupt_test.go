@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"gridgate/internal/column/columntest"
 	"gridgate/internal/meter"
 	"gridgate/internal/wire"
 )
@@ -120,12 +121,7 @@ func TestTruncated(t *testing.T) {
 }
 
 func newWalkRows(meters int) []meter.Row {
-	w := newWalk(meters)
-	var rows []meter.Row
-	for i := range meters {
-		rows = append(rows, w.reading(i, meter.Stamp{Time: 1_700_000_000_000, Bound: 3}, meter.Instant, asInt)...)
-	}
-	return rows
+	return columntest.NewWalk(1, meters, columntest.Int).Round()
 }
 
 func TestCorruptBytesDoNotPanic(t *testing.T) {
