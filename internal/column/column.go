@@ -9,25 +9,28 @@
 //	  1 plain     Columns, as they are
 //	  2 size      length of the columns when inflated
 //	  3 deflated  Columns, deflated (RFC 1951, no header); in place of 1
-//	  4 bits      the low bits of all numbers (see bitWriter)
+//	  4 bits      the low bits of all numbers (see numberWriter)
+//	  6 coded     the rest of all numbers
 //	Columns, in the order of the rows
 //	  1 rows           how many
 //	  2 meter_counts   run lengths of rows of one meter
 //	  3 meter_steps    the meter's number less that of the run before
-//	  4 channel_steps  the channel's number less that of the row before
+//	  4 channel_steps 25 channel_counts   rows that are as foretold (see followers), then a step to the next channel
 //	  5 stamp_counts   run lengths of rows with one stamp
-//	  6 times 7 monos  a number for each stamp (see guess)
 //	  8 boots 9 bounds 10 sources        runs over stamps
 //	Columns, in column order: by channel number, then meter number, then row
-//	  11 orders 12 decimals 13 bases     for each channel (see coding)
-//	  14 values                          a number for each row
+//	  11 orders 12 decimals 13 bases 23 besides 24 shares   for each channel (see coding)
 //	  15 data_lengths                    runs over rows
 //	  16 data                            text and octets, one after the other
 //	  17 qualities 18 lanes 19 periods 20 occurrences 21 statuses 22 has_statuses   runs over rows
+//	Numbers
+//	  a time and then a mono for each stamp (see guess), a number for each row in column order (see series)
 //
 // Runs are pairs of a count and a value; a column that is absent is all zeros.
 // In column order the rows of one channel, a group, stand together, and among
 // them those of one series (one channel of one meter) in their order.
+//
+// Columns 6, 7 and 14 had numbers in format 1, which is refused.
 package column
 
 import (
@@ -60,6 +63,7 @@ const (
 	bodySize
 	bodyDeflated
 	bodyBits
+	_ // a catalogue has its format there
 	bodyCoded
 )
 

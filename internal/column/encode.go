@@ -20,6 +20,7 @@ type encoder struct {
 	stamps           []int  // the rows at which a new stamp begins
 	out              []byte // the columns message
 	col, alt         []byte // columns being made
+	counts           []byte // the column that comes last
 	check            []byte
 	numbers          []int64 // in column order
 	left, spare      []int64 // numbers of one group: what is written of them; as decimals
@@ -127,6 +128,7 @@ func (e *encoder) columns(rows []meter.Row, d *Dict, lanes bool, s *State) {
 		return 0
 	})
 	e.out = e.codings.appendBesides(e.out)
+	e.out = wire.AppendBytes(e.out, colChannelCounts, e.counts)
 }
 
 // refs makes the columns that say which row is whose.
@@ -148,16 +150,16 @@ func (e *encoder) refs(n int) {
 }
 
 // channelColumns makes the columns of the rows' channels: how many rows are as
-// foretold, and the step to the next that is not.
+// foretold, and the step to the next that is not. The counts come later.
 func (e *encoder) channelColumns() {
-	e.col, e.alt = e.col[:0], e.alt[:0]
+	e.counts, e.alt = e.counts[:0], e.alt[:0]
 	e.after.reset()
 	last, foretold := uint32(0), uint64(0)
 	for i, c := range e.channels {
 		if next, ok := e.after.next(last); i > 0 && ok && next == c {
 			foretold++
 		} else {
-			e.col, foretold = wire.AppendVarint(e.col, foretold), 0
+			e.counts, foretold = wire.AppendVarint(e.counts, foretold), 0
 			e.alt = wire.AppendVarint(e.alt, wire.Zigzag(int64(c)-int64(last)))
 		}
 		if i > 0 {
@@ -166,9 +168,8 @@ func (e *encoder) channelColumns() {
 		last = c
 	}
 	if foretold > 0 {
-		e.col = wire.AppendVarint(e.col, foretold)
+		e.counts = wire.AppendVarint(e.counts, foretold)
 	}
-	e.out = wire.AppendBytes(e.out, colChannelCounts, e.col)
 	e.out = wire.AppendBytes(e.out, colChannelSteps, e.alt)
 }
 
