@@ -50,4 +50,10 @@ func (s *State) past(k uint32) past {
 	return s.Base.series[k]
 }
 
-func appendCheck(b []byte, p past) []byte { return binary.LittleEndian.AppendUint64(b, p.last) }
+// appendCheck appends what Check is of.
+func (p past) appendCheck(b []byte) []byte {
+	if p.n == 0 {
+		return b
+	}
+	return binary.LittleEndian.AppendUint64(b, p.last)
+}

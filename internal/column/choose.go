@@ -21,6 +21,7 @@ func (e *encoder) group(rows []meter.Row, g *group, s *State) {
 		numbers[i] = int64(rows[e.row(g.from+i)].Value.Bits)
 	}
 	e.left = append(e.left[:0], numbers...)
+	e.look(g, s)
 	size := e.choose(g, s)
 	if d := e.decimals(g, numbers); d > 0 {
 		plain := g.coding
@@ -51,6 +52,22 @@ func (e *encoder) group(rows []meter.Row, g *group, s *State) {
 	}
 }
 
+// look finds what the series of a group had before, each at its first place.
+func (e *encoder) look(g *group, s *State) {
+	n := g.to - g.from
+	e.pasts = slices.Grow(e.pasts[:0], n)[:n]
+	clear(e.pasts)
+	if s == nil || s.Base == nil {
+		return
+	}
+	for i := range e.pasts {
+		if m := meterAt(e.order[g.from+i]); i == 0 || m != meterAt(e.order[g.from+i-1]) {
+			e.pasts[i] = s.past(g.channel<<16 | m)
+			e.check = e.pasts[i].appendCheck(e.check)
+		}
+	}
+}
+
 // other is the group beside g, the last; nil if there is none.
 func (e *encoder) other(g *group) *group {
 	if g.beside == 0 {
@@ -61,44 +78,58 @@ func (e *encoder) other(g *group) *group {
 
 // choose finds the order and base that make e.left smallest, and its size in
 // bits.
-func (e *encoder) choose(g *group, st *State) (size int) {
-	size = -1
+func (e *encoder) choose(g *group, st *State) int {
 	other := e.other(g)
-	for order := range orders {
-		s := series{order: order, base: e.base(g, order)}
-		n := bitLen(s.base)
-		for i, v := range e.left {
-			if m := meterAt(e.order[g.from+i]); i == 0 || m != meterAt(e.order[g.from+i-1]) {
-				seeds, last, prev, _ := g.seed(st, other, m, nil)
-				s.begin(seeds, last, prev)
+	first, all := e.base(g, false), e.base(g, true)
+	by := [orders]series{{order: orderLast, base: first}, {order: orderStep, base: first}, {order: orderBase, base: all}}
+	size := [orders]int{bitLen(first), bitLen(first), bitLen(all)}
+	for i, v := range e.left {
+		if m := meterAt(e.order[g.from+i]); i == 0 || m != meterAt(e.order[g.from+i-1]) {
+			seeds, last, prev := g.seed(e.pasts[i], st, other, m)
+			for k := range by {
+				by[k].begin(seeds, last, prev)
 			}
-			n += bitLen(v - s.next())
-			s.was(v)
 		}
-		if size < 0 || n < size {
-			g.order, g.base, size = order, s.base, n
+		for k := range by {
+			size[k] += bitLen(v - by[k].next())
+		}
+		last := by[0].last
+		for k := range by {
+			by[k].count++
+			by[k].step, by[k].last = v-last, v
 		}
 	}
-	return size
+	best := 0
+	for k := range by {
+		if size[k] < size[best] {
+			best = k
+		}
+	}
+	g.order, g.base = best, by[best].base
+	return size[best]
 }
 
-// base gives the median of the numbers that are foretold by it, and 0 where
-// there is only one of them.
-func (e *encoder) base(g *group, order int) int64 {
+// base gives the median of all numbers or of the first of each series, and 0
+// where there is only one of them. It takes samples.
+func (e *encoder) base(g *group, all bool) int64 {
 	e.sorted = e.sorted[:0]
-	for i, n := range e.left {
-		if order == orderBase || i == 0 || meterAt(e.order[g.from+i]) != meterAt(e.order[g.from+i-1]) {
-			e.sorted = append(e.sorted, n)
+	stride := 1
+	if all {
+		stride = max(1, len(e.left)/samples)
+	}
+	for i := 0; i < len(e.left); i += stride {
+		if all || i == 0 || meterAt(e.order[g.from+i]) != meterAt(e.order[g.from+i-1]) {
+			e.sorted = append(e.sorted, e.left[i])
 		}
 	}
-	if len(e.sorted) < 2 {
-		return 0
-	}
-	if n := len(e.sorted); n > samples {
+	if n := len(e.sorted); n > 2*samples {
 		for i := range samples {
 			e.sorted[i] = e.sorted[i*n/samples]
 		}
 		e.sorted = e.sorted[:samples]
+	}
+	if len(e.sorted) < 2 {
+		return 0
 	}
 	slices.Sort(e.sorted)
 	return e.sorted[len(e.sorted)/2]

@@ -253,10 +253,9 @@ func (d *decoder) group(g *group) error {
 	for at := g.from; at < g.to; at++ {
 		m := meterAt(d.order[at])
 		if at == g.from || m != meterAt(d.order[at-1]) {
-			var seeds int
-			var last, prev int64
-			seeds, last, prev, d.check = g.seed(d.state, other, m, d.check)
-			f.begin(seeds, last, prev)
+			p := d.state.past(g.channel<<16 | m)
+			d.check = p.appendCheck(d.check)
+			f.begin(g.seed(p, d.state, other, m))
 		}
 		diff, err := d.numbers.number(&d.model)
 		if err != nil {
@@ -314,6 +313,9 @@ func firstError(errs ...error) error {
 
 // data reads what is text or octets.
 func (d *decoder) data() error {
+	if d.absent(colDataLengths, colData) {
+		return nil
+	}
 	lengths, all := d.runs(colDataLengths), string(d.cols[colData])
 	for _, key := range d.order {
 		n, err := lengths.next(uint64(len(all)))
@@ -330,6 +332,9 @@ func (d *decoder) data() error {
 
 // rest reads the columns of runs over rows.
 func (d *decoder) rest() error {
+	if d.absent(colQualities, colLanes, colPeriods, colOccurrences, colStatuses, colHasStatuses) {
+		return nil
+	}
 	qualities, lanes, periods := d.runs(colQualities), d.runs(colLanes), d.runs(colPeriods)
 	occurrences, statuses, has := d.runs(colOccurrences), d.runs(colStatuses), d.runs(colHasStatuses)
 	for _, key := range d.order {
@@ -348,6 +353,16 @@ func (d *decoder) rest() error {
 	}
 	return firstError(qualities.end("qualities"), lanes.end("lanes"), periods.end("periods"),
 		occurrences.end("occurrences"), statuses.end("statuses"), has.end("has statuses"))
+}
+
+// absent says whether all of these columns are.
+func (d *decoder) absent(columns ...int) bool {
+	for _, num := range columns {
+		if d.cols[num] != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // column is a packed column that is read from the front.

@@ -27,6 +27,7 @@ type encoder struct {
 	mine, theirs     []int64 // samples of two groups
 	sorted           []int64
 	groups           []group
+	pasts            []past // by place in a group
 	codings          codings
 	model            model
 	writer           numberWriter
@@ -113,22 +114,49 @@ func (e *encoder) columns(rows []meter.Row, d *Dict, lanes bool, s *State) {
 	e.stampColumns(rows)
 	e.values(rows, d, s)
 	e.data(rows)
-	inOrder := func(i int) *meter.Row { return &rows[e.row(i)] }
-	e.runs(colQualities, n, func(i int) uint64 { return uint64(inOrder(i).Quality) })
-	if lanes {
-		e.runs(colLanes, n, func(i int) uint64 { return uint64(inOrder(i).Lane) })
+	e.rest(rows, lanes)
+	e.out = e.codings.appendBesides(e.out)
+	e.out = wire.AppendBytes(e.out, colChannelCounts, e.counts)
+}
+
+// rest makes the columns of runs over rows. Rows are alike mostly, and to see
+// that takes no column order.
+func (e *encoder) rest(rows []meter.Row, lanes bool) {
+	var quality, lane, period, occurrence, status, has bool // whether rows differ
+	for i := range rows {
+		r, first := &rows[i], &rows[0]
+		quality = quality || r.Quality != first.Quality
+		lane = lane || r.Lane != first.Lane
+		period = period || r.Period != first.Period
+		occurrence = occurrence || r.Occurrence != first.Occurrence
+		status = status || r.Status != first.Status
+		has = has || r.HasStatus != first.HasStatus
 	}
-	e.runs(colPeriods, n, func(i int) uint64 { return uint64(inOrder(i).Period) })
-	e.runs(colOccurrences, n, func(i int) uint64 { return uint64(inOrder(i).Occurrence) })
-	e.runs(colStatuses, n, func(i int) uint64 { return inOrder(i).Status })
-	e.runs(colHasStatuses, n, func(i int) uint64 {
-		if inOrder(i).HasStatus {
+	e.rowRuns(colQualities, rows, quality, func(r *meter.Row) uint64 { return uint64(r.Quality) })
+	if lanes {
+		e.rowRuns(colLanes, rows, lane, func(r *meter.Row) uint64 { return uint64(r.Lane) })
+	}
+	e.rowRuns(colPeriods, rows, period, func(r *meter.Row) uint64 { return uint64(r.Period) })
+	e.rowRuns(colOccurrences, rows, occurrence, func(r *meter.Row) uint64 { return uint64(r.Occurrence) })
+	e.rowRuns(colStatuses, rows, status, func(r *meter.Row) uint64 { return r.Status })
+	e.rowRuns(colHasStatuses, rows, has, func(r *meter.Row) uint64 {
+		if r.HasStatus {
 			return 1
 		}
 		return 0
 	})
-	e.out = e.codings.appendBesides(e.out)
-	e.out = wire.AppendBytes(e.out, colChannelCounts, e.counts)
+}
+
+func (e *encoder) rowRuns(num int, rows []meter.Row, differ bool, at func(*meter.Row) uint64) {
+	if differ {
+		e.runs(num, len(rows), func(i int) uint64 { return at(&rows[e.row(i)]) })
+		return
+	}
+	if len(rows) > 0 && at(&rows[0]) != 0 {
+		e.col = wire.AppendVarint(e.col[:0], uint64(len(rows)))
+		e.col = wire.AppendVarint(e.col, at(&rows[0]))
+		e.out = wire.AppendBytes(e.out, num, e.col)
+	}
 }
 
 // refs makes the columns that say which row is whose.
@@ -226,10 +254,7 @@ func (e *encoder) values(rows []meter.Row, d *Dict, s *State) {
 		f := series{order: g.order, base: g.base}
 		for i, n := range e.left {
 			if m := meterAt(e.order[from+i]); i == 0 || m != meterAt(e.order[from+i-1]) {
-				var seeds int
-				var last, prev int64
-				seeds, last, prev, e.check = g.seed(s, e.other(g), m, e.check)
-				f.begin(seeds, last, prev)
+				f.begin(g.seed(e.pasts[i], s, e.other(g), m))
 			}
 			e.writer.number(&e.model, n-f.next())
 			f.was(n)
@@ -248,6 +273,13 @@ func (e *encoder) values(rows []meter.Row, d *Dict, s *State) {
 
 // data makes the columns of what is text or octets.
 func (e *encoder) data(rows []meter.Row) {
+	any := false
+	for i := range rows {
+		any = any || rows[i].Value.Data != ""
+	}
+	if !any {
+		return
+	}
 	e.runs(colDataLengths, len(rows), func(i int) uint64 { return uint64(len(rows[e.row(i)].Value.Data)) })
 	e.col = e.col[:0]
 	for i := range rows {

@@ -65,14 +65,12 @@ func (g *group) number(bits uint64) (int64, bool) {
 	return int64(n), math.Abs(n) < 1<<53
 }
 
-// seed gives what a series of a meter had before: how many numbers, up to two,
-// and the last two.
-func (g *group) seed(s *State, other *group, m uint32, check []byte) (n int, last, prev int64, _ []byte) {
-	p := s.past(g.channel<<16 | m)
+// seed gives what a series that had p, of meter m, starts with: how many numbers
+// it had, up to two, and the last two. other is the group beside, if there is one.
+func (g *group) seed(p past, s *State, other *group, m uint32) (n int, last, prev int64) {
 	if p.n == 0 {
-		return 0, 0, 0, check
+		return 0, 0, 0
 	}
-	check = appendCheck(check, p)
 	last, ok := g.number(p.last)
 	prev, ok2 := g.number(p.prev)
 	if g.beside > 0 {
@@ -84,11 +82,11 @@ func (g *group) seed(s *State, other *group, m uint32, check []byte) (n int, las
 	}
 	switch {
 	case !ok:
-		return 0, 0, 0, check
+		return 0, 0, 0
 	case !ok2 || p.n < 2:
-		return 1, last, 0, check
+		return 1, last, 0
 	}
-	return 2, last, prev, check
+	return 2, last, prev
 }
 
 // series foretells the numbers of one series after the other.
