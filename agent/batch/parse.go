@@ -20,6 +20,16 @@ func Parse(b []byte, find func(Hash) *Catalogue) (Header, Span, error) {
 	return (&Decoder{}).Parse(b, find)
 }
 
+// ParseHeader reads the header of a batch, in delta mode or not: whose Decoder is
+// to parse it.
+func ParseHeader(b []byte) (Header, error) {
+	var e envelope
+	if err := e.parse(b); err != nil {
+		return Header{}, fmt.Errorf("batch: %w", err)
+	}
+	return e.header, nil
+}
+
 // envelope is a batch whose rows are still in their body, which aliases the
 // input.
 type envelope struct {

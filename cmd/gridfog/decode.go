@@ -31,7 +31,7 @@ func decodeVerb() cli.Verb {
 			"mosquitto_sub -t 'gridgate/1/+/+/up/#' -F %x | gridfog decode -hex -",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
-			d := &decoder{catalogues: map[batch.Hash]*batch.Catalogue{}}
+			d := &decoder{catalogues: map[batch.Hash]*batch.Catalogue{}, streams: map[track.Stream]*batch.Decoder{}}
 			fs.Func("catalogue", "read catalogues from this `FILE` first; may be repeated", func(s string) error {
 				d.first = append(d.first, s)
 				return nil
@@ -48,6 +48,7 @@ type decoder struct {
 	hex        bool
 	catalogues map[batch.Hash]*batch.Catalogue
 	batches    []message
+	streams    map[track.Stream]*batch.Decoder
 }
 
 // message is a batch and where it came from.
@@ -146,7 +147,19 @@ func (d *decoder) sort(m message) (*batch.Catalogue, error) {
 
 // print prints the rows of a batch; its holes go to the standard error.
 func (d *decoder) print(out *bufio.Writer, notes io.Writer, m message) error {
-	h, span, err := batch.Parse(m.payload, func(h batch.Hash) *batch.Catalogue { return d.catalogues[h] })
+	h, err := batch.ParseHeader(m.payload)
+	if err != nil {
+		return err
+	}
+	stream := track.Stream{Site: h.Site, Gateway: h.Gateway, Epoch: h.Epoch, Lane: h.Lane}
+	if d.streams[stream] == nil {
+		d.streams[stream] = &batch.Decoder{}
+	}
+	_, span, err := d.streams[stream].Parse(m.payload, func(h batch.Hash) *batch.Catalogue { return d.catalogues[h] })
+	var base *batch.UnknownBaseError
+	if errors.As(err, &base) {
+		return fmt.Errorf("%w: give the files of all batches since number %d before it", err, base.Since)
+	}
 	var unknown *batch.UnknownCatalogueError
 	if errors.As(err, &unknown) {
 		return fmt.Errorf("%w: give the file with the payload of topic gridgate/1/%s/%s/up/catalog/%s too", err, h.Site, h.Gateway, unknown.Hash)
@@ -155,7 +168,6 @@ func (d *decoder) print(out *bufio.Writer, notes io.Writer, m message) error {
 		return err
 	}
 	row := 0
-	stream := track.Stream{Site: h.Site, Gateway: h.Gateway, Epoch: h.Epoch, Lane: h.Lane}
 	for _, run := range span.Runs {
 		for n := run.First; n < run.First+run.Count; n++ {
 			r := track.Reading{Stream: stream, Sequence: n, Row: span.Rows[row]}
