@@ -286,7 +286,7 @@ def rows(body, meters, channels, base=None):
             seen = len(had)
             last, step = (had[0] if seen else 0), (had[0] - had[1] if seen > 1 else 0)
             if base and (group.channel, meter_of[i]) in base:
-                check += struct.pack("<Q", base[group.channel, meter_of[i]][0])
+                check += struct.pack("<QQ", *(base[group.channel, meter_of[i]] + [0])[:2])
         if seen == 0 or how == 2:
             foretold = first
         elif how == 1 and seen >= 2:

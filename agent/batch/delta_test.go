@@ -377,3 +377,72 @@ func FuzzDecoder(f *testing.F) {
 		}
 	})
 }
+
+// isDelta says whether a batch is a delta.
+func isDelta(t testing.TB, b []byte) bool {
+	t.Helper()
+	var e envelope
+	if err := e.parse(b); err != nil {
+		t.Fatal(err)
+	}
+	return e.delta.since > 0
+}
+
+// TestUnderWay has several batches under way at once.
+func TestUnderWay(t *testing.T) {
+	t.Parallel()
+	w := columntest.NewWalk(seed, 5, columntest.Int)
+	e, c, l, d := NewEncoder(DefaultKeyEvery), NewCatalogue(), lane{}, Decoder{}
+	var batches [][]byte
+	var written []Span
+	write := func(delta bool) {
+		t.Helper()
+		s := l.span(w.Round())
+		b := mustEncode(t, e, s, c)
+		if isDelta(t, b) != delta {
+			t.Fatalf("batch %d is a delta: %v", len(batches), !delta)
+		}
+		batches, written = append(batches, b), append(written, s)
+	}
+	read := func(i int) {
+		t.Helper()
+		if _, got, err := d.Parse(batches[i], known(c)); err != nil || !cmp.Equal(written[i], got) {
+			t.Fatalf("batch %d: %v", i, err)
+		}
+	}
+	confirm := func(i int) { e.Confirmed(header().Epoch, written[i].Last) }
+	write(false)
+	read(0)
+	e.Restart() // what came before does not count
+	write(false)
+	read(1)
+	confirm(1)
+	write(true)
+	write(true)
+	read(2)
+	confirm(2)
+	write(true) // still against batch 1, since batch 3 is
+	read(4)
+	read(3)
+	confirm(4)
+	if b := mustEncode(t, e, written[2], c); isDelta(t, b) {
+		t.Error("what is sent again is a delta")
+	}
+	write(true) // all the same
+	read(5)
+	// Cut anew after a lost connection, across what was written already.
+	again := Span{
+		Lane: Instant, Rows: written[5].Rows[10:],
+		Runs: []Run{{First: written[5].Runs[0].First + 10, Count: uint64(len(written[5].Rows) - 10)}}, Last: written[5].Last,
+	}
+	if b := mustEncode(t, e, again, c); !isDelta(t, b) {
+		t.Error("what was cut anew is no delta")
+	}
+	confirm(5)
+	write(true)
+	read(6)
+	confirm(6)
+	l.next += 10 // nobody says what became of these numbers
+	write(false)
+	read(7)
+}

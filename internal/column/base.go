@@ -38,7 +38,8 @@ type State struct {
 	Keys []Key
 	// Check is a CRC-32 (IEEE) of what was taken from Base by the body written
 	// or read last: of each series in column order that Base has, the bits of
-	// its last value, eight bytes, little endian.
+	// its last value and of the one before (0 where there is none), eight bytes
+	// each, little endian.
 	Check uint32
 }
 
@@ -55,5 +56,5 @@ func (p past) appendCheck(b []byte) []byte {
 	if p.n == 0 {
 		return b
 	}
-	return binary.LittleEndian.AppendUint64(b, p.last)
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, p.last), p.prev)
 }

@@ -55,7 +55,7 @@ func (e *encoder) group(rows []meter.Row, g *group, s *State) {
 // look finds what the series of a group had before, each at its first place.
 func (e *encoder) look(g *group, s *State) {
 	n := g.to - g.from
-	e.pasts = slices.Grow(e.pasts[:0], n)[:n]
+	e.pasts = sized(e.pasts, n)
 	clear(e.pasts)
 	if s == nil || s.Base == nil {
 		return

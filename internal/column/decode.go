@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"slices"
 	"sync"
 
 	"gridgate/internal/meter"
@@ -61,7 +60,10 @@ func (d *decoder) parse(dst []meter.Row, b []byte, dict *Dict, s *State) ([]mete
 	d.n = int(rows)
 	d.numbers.reset(p.coded, p.noise)
 	before := len(dst)
-	dst = slices.Grow(dst, d.n)[:before+d.n]
+	if cap(dst)-before < d.n {
+		dst = append(make([]meter.Row, 0, before+d.n), dst...)
+	}
+	dst = dst[:before+d.n]
 	d.rows = dst[before:]
 	clear(d.rows)
 	for _, step := range []func(*decoder) error{(*decoder).refs, (*decoder).stamps, (*decoder).allGroups, (*decoder).data, (*decoder).rest} {
@@ -101,7 +103,7 @@ func (d *decoder) columns(b []byte) (rows uint64, err error) {
 // refs reads which row is whose.
 func (d *decoder) refs() error {
 	counts, steps, last := column{d.cols[colMeterCounts]}, column{d.cols[colMeterSteps]}, int64(0)
-	d.meters = slices.Grow(d.meters[:0], d.n)
+	d.meters = sized(d.meters, d.n)[:0]
 	for len(d.meters) < d.n {
 		count, err := counts.count(d.n - len(d.meters))
 		if err == nil {
@@ -136,7 +138,7 @@ func (d *decoder) refs() error {
 // channelRefs reads which row is of which channel.
 func (d *decoder) channelRefs() error {
 	counts, steps, last := column{d.cols[colChannelCounts]}, column{d.cols[colChannelSteps]}, int64(0)
-	d.channels = d.channels[:0]
+	d.channels = sized(d.channels, d.n)[:0]
 	d.after.reset()
 	add := func(c int64) {
 		if len(d.channels) > 0 {
@@ -169,7 +171,7 @@ func (d *decoder) channelRefs() error {
 
 // stamps reads when the rows were taken.
 func (d *decoder) stamps() error {
-	counts, starts := column{d.cols[colStampCounts]}, d.starts[:0]
+	counts, starts := column{d.cols[colStampCounts]}, sized(d.starts, d.n)[:0]
 	for i := 0; i < d.n; {
 		count, err := counts.count(d.n - i)
 		if err != nil {
@@ -179,7 +181,7 @@ func (d *decoder) stamps() error {
 		i += count
 	}
 	d.starts = starts
-	timeDiffs := slices.Grow(d.timeDiffs[:0], len(starts))[:len(starts)]
+	timeDiffs := sized(d.timeDiffs, len(starts))
 	d.timeDiffs, d.model = timeDiffs, even
 	for i := range timeDiffs {
 		var err error
@@ -216,10 +218,10 @@ func (d *decoder) stamps() error {
 // allGroups reads the values.
 func (d *decoder) allGroups() error {
 	codings := codingColumns{
-		column{d.cols[colOrders]}, column{d.cols[colDecimals]}, column{d.cols[colBases]},
-		column{d.cols[colBesides]}, column{d.cols[colShares]},
+		orders: column{d.cols[colOrders]}, decimals: column{d.cols[colDecimals]}, bases: column{d.cols[colBases]},
+		besides: column{d.cols[colBesides]}, shares: column{d.cols[colShares]},
 	}
-	d.values, d.groups = slices.Grow(d.values[:0], d.n)[:d.n], d.groups[:0]
+	d.values, d.groups = sized(d.values, d.n), d.groups[:0]
 	for from := 0; from < d.n; {
 		to := from + 1
 		channel := channelAt(d.order[from])
@@ -353,6 +355,14 @@ func (d *decoder) rest() error {
 	}
 	return firstError(qualities.end("qualities"), lanes.end("lanes"), periods.end("periods"),
 		occurrences.end("occurrences"), statuses.end("statuses"), has.end("has statuses"))
+}
+
+// sized gives memory for n, that of s if it is enough.
+func sized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
 }
 
 // absent says whether all of these columns are.

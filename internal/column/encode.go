@@ -84,7 +84,7 @@ func (e *encoder) number(rows []meter.Row, d *Dict, grow bool) error {
 // columnOrder makes the column order in the memory of order and starts. Rows
 // come meter by meter mostly, so that they need only be dealt out by channel.
 func columnOrder(order []uint64, starts []int, channels, meters []uint32, all int) ([]uint64, []int) {
-	starts = slices.Grow(starts[:0], all+1)[:all+1]
+	starts = sized(starts, all+1)
 	clear(starts)
 	for _, c := range channels {
 		starts[c+1]++
@@ -92,7 +92,7 @@ func columnOrder(order []uint64, starts []int, channels, meters []uint32, all in
 	for c := range all {
 		starts[c+1] += starts[c]
 	}
-	order = slices.Grow(order[:0], len(channels))[:len(channels)]
+	order = sized(order, len(channels))
 	for i, c := range channels {
 		order[starts[c]] = orderKey(c, meters[i], i)
 		starts[c]++
@@ -239,7 +239,7 @@ func (e *encoder) times(rows []meter.Row, differ func(s *meter.Stamp, time, mono
 func (e *encoder) values(rows []meter.Row, d *Dict, s *State) {
 	e.codings.reset()
 	e.groups, e.check = e.groups[:0], e.check[:0]
-	e.numbers = slices.Grow(e.numbers[:0], len(rows))[:len(rows)]
+	e.numbers = sized(e.numbers, len(rows))
 	for from := 0; from < len(rows); {
 		to := from + 1
 		channel := channelAt(e.order[from])

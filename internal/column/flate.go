@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"sync"
 
 	"gridgate/internal/wire"
@@ -120,7 +119,7 @@ func (i *inflater) content(p *packed) ([]byte, error) {
 	} else if err := i.r.(flate.Resetter).Reset(&i.in, nil); err != nil {
 		return nil, err
 	}
-	i.out = slices.Grow(i.out[:0], int(p.size))[:p.size]
+	i.out = sized(i.out, int(p.size))
 	if _, err := io.ReadFull(i.r, i.out); err != nil {
 		return nil, fmt.Errorf("inflating %d to %d bytes: %w", len(p.deflated), p.size, err)
 	}

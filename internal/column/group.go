@@ -61,7 +61,7 @@ func (g *group) number(bits uint64) (int64, bool) {
 		return int64(bits), true
 	}
 	// The conversion keeps the product from being fused with the sum.
-	n := math.Floor(float64(floatOf(g.kind, bits)*pow10[g.decimals-1]) + 0.5) //nolint:unconvert // see above
+	n := math.Floor(float64(floatOf(g.kind, bits)*pow10[g.decimals-1]) + 0.5)
 	return int64(n), math.Abs(n) < 1<<53
 }
 

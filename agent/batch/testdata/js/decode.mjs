@@ -229,7 +229,7 @@ function decodeRows(body, dict, base = new Map()) {
       last = had[0] ?? 0n;
       step = seen > 1 ? had[0] - had[1] : 0n;
       const past = base.get(key(group.channel, meterOf[i]));
-      if (past) checked.push(past[0]);
+      if (past) checked.push(past[0], past[1] ?? 0n);
     }
     let foretold = last;
     if (seen === 0 || group.how === 2) foretold = group.base;
