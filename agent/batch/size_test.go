@@ -125,9 +125,9 @@ func (s *tally) String() string {
 func TestBytesAValue(t *testing.T) {
 	t.Parallel()
 	const meters = 1000
-	intervals := 96
+	intervals, dayMeters := 96, meters
 	if testing.Short() || raceDetector {
-		intervals = 8 // some 15 s, and much more there
+		intervals, dayMeters = 8, 60 // all take some 15 s, and much more there
 	}
 	rounds := func(meters int, e *Encoder, perBatch int, compare bool) *tally {
 		w, c, l, d, s := columntest.NewWalk(seed, meters, columntest.Int), NewCatalogue(), lane{}, Decoder{}, &tally{}
@@ -146,12 +146,12 @@ func TestBytesAValue(t *testing.T) {
 	days := func(meters, together int, compare bool) *tally {
 		e, c, l, d, s := NewEncoder(0), NewCatalogue(), lane{}, Decoder{}, &tally{}
 		w := columntest.NewWalk(seed, meters, columntest.Int)
-		rows := w.Profiles(intervals)
+		rows := w.Profiles(96)
 		for i := range rows {
 			rows[i].Lane = Instant
 		}
 		for k := 0; len(rows) > 0; k++ {
-			n := min(together*intervals*columntest.Values, len(rows))
+			n := min(together*96*columntest.Values, len(rows))
 			span := l.span(rows[:n])
 			s.add(t, mustEncode(t, e, span, c), span, c, &d, compare && k%12 == 0)
 			rows = rows[n:]
@@ -167,8 +167,8 @@ func TestBytesAValue(t *testing.T) {
 		{"a round of all meters, in batches of 1980 rows", rounds(meters, NewEncoder(0), 1980, false), 1.40},
 		{"the same in delta mode", rounds(meters, NewEncoder(DefaultKeyEvery), MaxRows, false), 0.85},
 		{"the same in delta mode, in batches of 1980 rows", rounds(meters, NewEncoder(DefaultKeyEvery), 1980, false), 0.90},
-		{"a day of 15 meters", days(meters-meters%15, 15, true), 0.80},
-		{"a day of one meter", days(100, 1, true), 0.85},
+		{"a day of 15 meters", days(dayMeters-dayMeters%15, 15, true), 0.80},
+		{"a day of one meter", days(dayMeters/10, 1, true), 0.85},
 	} {
 		t.Logf("| %s | %s |", c.name, c.got)
 		if got := float64(c.got.ours) / float64(c.got.values); got > c.want {
