@@ -33,7 +33,7 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	u.uplink = uplink.New(uplink.Config{
 		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options, Paths: paths,
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
-		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog,
+		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Delta: cfg.Uplink.Delta,
 		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Schedules: schedules(cfg.Uplink.Lanes),
 		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Log: a.log,
 	})

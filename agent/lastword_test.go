@@ -3,6 +3,7 @@ package agent
 import (
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"gridgate/agent/status"
@@ -43,23 +44,46 @@ func TestTheFogHasTheLastWord(t *testing.T) {
 		}
 		r.fog.check(t)
 	})
-	t.Run("confirm", func(t *testing.T) {
+	for name, confirm := range map[string]string{"confirm": "fog", "confirm and delta": "fog, delta: true"} {
+		confirmed(t, name, bin, confirm)
+	}
+}
+
+// confirmed is a gateway whose queue moves on the word of gridfog watch, and both
+// die on the way.
+func confirmed(t *testing.T, name, bin, confirm string) {
+	t.Run(name, func(t *testing.T) {
 		t.Parallel()
-		r := newRigConfirmedBy(t, bin, false, "fog")
+		r := newRigConfirmedBy(t, bin, false, confirm)
 		r.startAgent()
 		r.deliverMore(500)
 		if _, acked := r.stored(); acked != 0 {
 			t.Errorf("%d rows left the queue and nobody has confirmed them", acked)
 		}
-		watch := proctest.Start(t, nil, filepath.Join(bin, "gridfog"), "watch", "-broker", "tcp://"+r.mosq.Address, "-quiet", "-confirm")
-		watch.Await("connected")
+		watch := func() *proctest.Process {
+			p := proctest.Start(t, nil, filepath.Join(bin, "gridfog"), "watch", "-broker", "tcp://"+r.mosq.Address, "-quiet", "-confirm")
+			p.Await("connected")
+			return p
+		}
+		first := watch()
 		r.agent.Kill() // what was not confirmed comes again, to both
 		r.startAgent()
-		r.deliverMore(100)
+		r.deliverMore(200)
+		proctest.Until(t, "confirmed rows", func() bool { _, acked := r.stored(); return acked > 0 })
+		r.deliverMore(500)
+		first.Kill() // the next one knows nothing that deltas are against
+		watch()
+		r.deliverMore(500)
 		if missing := r.settle(); len(missing) > 0 {
 			t.Errorf("%d committed rows were not delivered", len(missing))
 		}
 		r.fog.check(t)
+		r.fog.mu.Lock()
+		defer r.fog.mu.Unlock()
+		if delta := strings.Contains(confirm, "delta"); delta != (r.fog.deltas > 0) {
+			t.Errorf("%d deltas", r.fog.deltas)
+		}
+		t.Logf("%d deltas", r.fog.deltas)
 	})
 }
 

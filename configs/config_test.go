@@ -69,6 +69,7 @@ uplink:
   key: /key
   keep_alive: 15m
   confirm: fog
+  delta: true
   max_message: 1KiB
   brokers: [ssl://b, "ssl://c:1"]
   interfaces: [wwan0, 192.0.2.1]
@@ -114,7 +115,7 @@ meters:
 				}},
 			},
 			ClientID: "me", Username: "u", Password: password,
-			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 15 * time.Minute, Confirm: ConfirmFog, MaxMessage: 1024,
+			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 15 * time.Minute, Confirm: ConfirmFog, Delta: true, MaxMessage: 1024,
 		},
 		Control: Control{Socket: "/c.sock"},
 		Groups:  []Group{now, load, alarms},
@@ -240,7 +241,7 @@ func TestReference(t *testing.T) {
 		t.Errorf("the reference shows other defaults than there are:\n got %+v\nwant %+v", got, want.Config)
 	}
 	u, w := got.Uplink, want.Uplink
-	if u.KeepAlive != w.KeepAlive || u.StartJitter != w.StartJitter || u.Confirm != w.Confirm || u.MaxMessage != w.MaxMessage ||
+	if u.KeepAlive != w.KeepAlive || u.StartJitter != w.StartJitter || u.Confirm != w.Confirm || u.Delta != w.Delta || u.MaxMessage != w.MaxMessage ||
 		u.ClientID != string(got.Site)+"."+string(got.Gateway) {
 		t.Errorf("the reference shows other defaults of the uplink than there are:\n got %+v\nwant %+v", u, w)
 	}

@@ -46,6 +46,7 @@ func TestCompare(t *testing.T) {
 		{"the time zone", []string{"site: s", "site: s\ntime_zone: Asia/Tokyo"}, Diff{LinesChanged: []string{"h1:4059", "h2:4059", "h3:4059"}}},
 		{"the broker", []string{"tcp://h:1", "tcp://h:2"}, Diff{Uplink: true}},
 		{"another broker", []string{"uplink: {", "uplink: {brokers: [\"tcp://x\"], "}, Diff{Uplink: true}},
+		{"deltas", []string{"uplink: {", "uplink: {confirm: fog, delta: true, "}, Diff{Uplink: true}},
 		{"a window", []string{"uplink: {", "uplink: {lanes: {interval: {windows: [\"01:00-02:00\"]}}, "}, Diff{Uplink: true}},
 		{"the broker's password", []string{"env:P,", "env:Q,"}, Diff{Uplink: true}},
 		{"the intake", []string{"site: s", "site: s\nintake: {window: 1m}"}, Diff{Intake: true}},

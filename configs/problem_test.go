@@ -82,6 +82,8 @@ func TestProblems(t *testing.T) {
 		{head + "uplink: {broker: tcp://h, username: u, password: &hunter2 env:X}", "anchors and aliases"},
 		{head + "uplink: {broker: tcp://h, username: u, password: 'env:hunter2!'}", "uplink.password: names no environment variable"},
 		{head + "uplink: {broker: tcp://h, username: u, password: ''}", "uplink.password: is empty"},
+		{head + "uplink: {broker: tcp://h, delta: true}", "uplink.delta: needs confirm: fog"},
+		{head + "uplink: {broker: tcp://h, delta: 1, confirm: fog}", `uplink.delta: "1": want true or false`},
 		{head + "uplink: {broker: tcp://h, password: env:P}", "uplink: has a password without a username"},
 		{head + "uplink: {broker: tcp://h, ca: /ca}", `uplink.broker: "tcp://h:1883": ca, certificate and key need an encrypted connection`},
 		{head + "uplink: {broker: ssl://h, key: /k}", "uplink: certificate and key belong together"},

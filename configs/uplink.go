@@ -169,6 +169,9 @@ func uplinkFields() []field[Uplink] {
 		{name: "confirm", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
 			u.Confirm = Confirm(r.oneOf(at, n, string(ConfirmBroker), string(ConfirmFog)))
 		}},
+		{name: "delta", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
+			u.Delta = r.boolean(at, n)
+		}},
 		{name: "start_jitter", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
 			u.StartJitter = r.duration(at, n, 0, time.Hour)
 		}},
@@ -235,6 +238,9 @@ func (r *reader) uplink(d *document, n *yaml.Node, broken bool) {
 	}
 	if (u.Certificate == "") != (u.Key == "") {
 		r.fail("uplink", n, "", "certificate and key belong together; one of them is missing")
+	}
+	if u.Delta && u.Confirm != ConfirmFog {
+		r.fail("uplink.delta", n, "", "needs confirm: fog, since batches are then deltas against what the fog has confirmed")
 	}
 	if u.Username == "" && !u.Password.IsZero() {
 		r.fail("uplink", n, "", "has a password without a username")

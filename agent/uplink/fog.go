@@ -192,6 +192,7 @@ func (u *Uplink) stored(l *lane, through uint64, now time.Time) error {
 	if err := u.ack(l, through); err != nil {
 		return err
 	}
+	l.encoder.Confirmed(u.cfg.Store.Epoch(), through)
 	p := &l.fog
 	probed, doubted := p.doubt && through == p.probe, p.doubt
 	switch {

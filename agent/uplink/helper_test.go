@@ -150,6 +150,9 @@ func readings(n int) []meter.Row {
 // fog decodes what a broker got, in the order in which it came.
 type fog struct {
 	catalogues map[batch.Hash]*batch.Catalogue
+	decoders   batch.Decoders
+	deltas     int         // batches that do not stand alone
+	lacks      []meter.Run // what came in deltas against what is not known here
 	rows       [4]map[uint64]meter.Row
 	last       [4]uint64
 	dups       int
@@ -186,7 +189,18 @@ func (f *fog) take(r mqtttest.Received) error {
 		return nil
 	default:
 	}
-	h, span, err := batch.Parse(r.Payload, func(h batch.Hash) *batch.Catalogue { return f.catalogues[h] })
+	find := func(h batch.Hash) *batch.Catalogue { return f.catalogues[h] }
+	var base *batch.UnknownBaseError
+	if _, _, err := batch.Parse(r.Payload, find); errors.As(err, &base) {
+		f.deltas++
+	}
+	h, span, err := f.decoders.Parse(r.Payload, find)
+	if errors.As(err, &base) {
+		if _, have := f.rows[h.Lane][span.Runs[0].First]; !have {
+			f.lacks = append(f.lacks, span.Runs...)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}

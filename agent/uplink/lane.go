@@ -16,6 +16,8 @@ const (
 	maxAhead = 8
 	// firstRow is the guess of a row's bytes before the first batch.
 	firstRow = 16
+	// maxCuts is how many lengths of a message are tried for one that fills it.
+	maxCuts = 3
 	// maxTries is how often a message is sent as it is. One that still has no
 	// PUBACK may be too long for the link, and is cut anew.
 	maxTries = 2
@@ -59,54 +61,73 @@ type lane struct {
 	turn    int
 	fog     patience
 	company company
+	encoder *batch.Encoder
 	heldTo  time.Time // when its schedule lets it be sent, zero when nothing waits for it
 }
 
 // cut makes a message of the rows behind after, up to number through, of at
-// most limit bytes unless one row alone is longer. It gives nil when there are
-// none.
-func (u *Uplink) cut(l *lane, after, through uint64, limit int) (*message, error) {
+// most limit bytes unless one row alone is longer, and not of much less when
+// there are more. It gives nil when there are none. With again it is of rows that
+// are sent once more, and stands alone.
+func (u *Uplink) cut(l *lane, after, through uint64, limit int, again bool) (best *message, err error) {
 	perRow := l.perRow
 	if perRow == 0 {
 		perRow = firstRow
 	}
-	rows := min(max(int(float64(limit)/perRow), 1), maxRows)
-	if through-after < uint64(rows) {
-		rows = int(through - after)
-	}
-	for {
-		span, err := u.cfg.Store.Peek(l.id, after, rows)
-		if err != nil {
-			return nil, fmt.Errorf("lane %s: %w", l.id, err)
+	most := int(min(maxRows, through-after))
+	rows := min(max(int(float64(limit)/perRow), 1), most)
+	for try := 1; ; try++ {
+		m, err := u.encode(l, after, rows, again)
+		if err != nil || m == nil {
+			return nil, err
 		}
-		if span.Last <= after {
-			return nil, nil
+		if m.rows > 0 {
+			l.perRow = (perRow + float64(len(m.payload))/float64(m.rows)) / 2
 		}
-		if u.catalogue.Add(span.Rows) {
-			if err := u.lookAhead(l.id, span.Last); err != nil {
-				return nil, fmt.Errorf("lane %s: %w", l.id, err)
+		fitting := m.rows * limit / len(m.payload) * 15 / 16
+		if len(m.payload) > limit && m.rows > 1 {
+			if best != nil {
+				return best, nil
 			}
-		}
-		hash := u.catalogue.Hash()
-		payload, err := batch.Append(nil, batch.Header{
-			Site: string(u.cfg.Site), Gateway: string(u.cfg.Gateway), Epoch: u.cfg.Store.Epoch(), Lane: l.id,
-		}, span, u.catalogue)
-		if err != nil {
-			return nil, fmt.Errorf("lane %s: rows after number %d: %w", l.id, after, err)
-		}
-		n := len(span.Rows)
-		if n > 0 {
-			l.perRow = (perRow + float64(len(payload))/float64(n)) / 2
-		}
-		if len(payload) > limit && n > 1 {
-			rows = min(max(n*limit/len(payload)*9/10, 1), n-1)
+			most = m.rows - 1
+			rows = min(max(fitting, 1), most)
 			continue
 		}
-		return &message{
-			kind: mqtt.Readings, topic: mqtt.ReadingsTopic(u.cfg.Site, u.cfg.Gateway, l.id), payload: payload,
-			catalogue: hash, lane: l, last: span.Last, rows: n, turn: l.turn,
-		}, nil
+		best = m
+		if len(m.payload) >= limit-limit/8 || m.rows < rows || rows == most || try >= maxCuts {
+			return best, nil
+		}
+		rows = min(max(fitting, rows+1), most)
 	}
+}
+
+// encode makes a message of so many rows behind after, if they are there.
+func (u *Uplink) encode(l *lane, after uint64, rows int, again bool) (*message, error) {
+	span, err := u.cfg.Store.Peek(l.id, after, rows)
+	if err != nil {
+		return nil, fmt.Errorf("lane %s: %w", l.id, err)
+	}
+	if span.Last <= after {
+		return nil, nil
+	}
+	if u.catalogue.Add(span.Rows) {
+		if err := u.lookAhead(l.id, span.Last); err != nil {
+			return nil, fmt.Errorf("lane %s: %w", l.id, err)
+		}
+	}
+	h := batch.Header{Site: string(u.cfg.Site), Gateway: string(u.cfg.Gateway), Epoch: u.cfg.Store.Epoch(), Lane: l.id}
+	write := l.encoder.Append
+	if again {
+		write = l.encoder.AppendAlone
+	}
+	payload, err := write(nil, h, span, u.catalogue)
+	if err != nil {
+		return nil, fmt.Errorf("lane %s: rows after number %d: %w", l.id, after, err)
+	}
+	return &message{
+		kind: mqtt.Readings, topic: mqtt.ReadingsTopic(u.cfg.Site, u.cfg.Gateway, l.id), payload: payload,
+		catalogue: u.catalogue.Hash(), lane: l, last: span.Last, rows: len(span.Rows), turn: l.turn,
+	}, nil
 }
 
 // lookAhead adds what the rows behind after need to the catalogue, as long as
@@ -159,6 +180,7 @@ func (l *lane) drop(through uint64) {
 // rewind goes back to number through: what follows is cut and sent again.
 func (l *lane) rewind(through uint64) {
 	l.turn++
+	l.encoder.Restart()
 	l.ready, l.empty = nil, false
 	l.taken, l.published = through, through
 }

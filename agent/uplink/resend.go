@@ -23,6 +23,9 @@ type resend struct {
 // resend notes that the fog wants numbers first to last. It gives false when
 // too much is waiting already.
 func (u *Uplink) resend(l *lane, first, last uint64) bool {
+	if since := l.encoder.Since(); since > 0 && last >= since {
+		l.encoder.Restart() // it may have lost what deltas are against
+	}
 	for _, r := range u.resends {
 		if r.lane == l && !r.probe && first <= r.last+1 && last+1 >= r.next {
 			if first < r.next { // some of it, perhaps, for the second time
@@ -76,7 +79,7 @@ func (s *session) mend() *message {
 				continue
 			}
 		}
-		m, err := u.cut(r.lane, r.next-1, r.last, limit)
+		m, err := u.cut(r.lane, r.next-1, r.last, limit, true)
 		if err != nil {
 			u.cfg.Log.Error("what the fog asks for cannot be read", "lane", r.lane.id.String(), "error", err)
 		}

@@ -313,7 +313,7 @@ func (s *session) prepare(l *lane) {
 	if l.heldTo = until; held {
 		return
 	}
-	m, err := s.u.cut(l, l.taken, math.MaxUint64, limit)
+	m, err := s.u.cut(l, l.taken, math.MaxUint64, limit, false)
 	switch {
 	case err != nil:
 		if l.fault == nil {

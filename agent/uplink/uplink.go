@@ -79,6 +79,9 @@ type Config struct {
 	// FogConfirms keeps rows in the queue until the fog says that it has them.
 	// FogPatience is how long that may take before a row is sent again.
 	FogConfirms bool
+	// Delta writes batches as deltas against what the fog has confirmed, but for
+	// alarms; it needs FogConfirms and a fog that can read them (batch.Decoder).
+	Delta bool
 	// Budget bounds what is spent, Ledger keeps it over restarts and may be nil.
 	Budget Budget
 	Ledger Ledger
@@ -136,6 +139,7 @@ type Uplink struct {
 	owed     int     // bytes of alarms sent while bills waited
 
 	path        int           // of Paths: in use, or tried next
+	last        int           // of Paths: the last that had a connection
 	tried       int           // paths that failed since one worked
 	found       *link         // to a better path, dialed already
 	returnAfter time.Duration // grown, while better paths turn out not to last
@@ -172,7 +176,11 @@ func New(c Config) *Uplink {
 	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
 	u := &Uplink{cfg: c, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
-		u.lanes = append(u.lanes, &lane{id: id, fog: patience{base: c.FogPatience}})
+		keyEvery := 0
+		if c.Delta && c.FogConfirms && id != meter.Alarm { // an alarm is read whatever the fog has lost
+			keyEvery = batch.DefaultKeyEvery
+		}
+		u.lanes = append(u.lanes, &lane{id: id, fog: patience{base: c.FogPatience}, encoder: batch.NewEncoder(keyEvery)})
 	}
 	return u
 }
@@ -262,7 +270,10 @@ func (u *Uplink) once(ctx context.Context) (worked bool, err error) {
 			return false, err
 		}
 	}
-	u.path = l.path
+	if l.path != u.last {
+		u.elsewhere()
+	}
+	u.path, u.last = l.path, l.path
 	u.count(func(s *Stats) { s.Path = u.cfg.Paths[u.path] })
 	u.connects++
 	if u.connects > 1 {
@@ -279,6 +290,17 @@ func (u *Uplink) once(ctx context.Context) (worked bool, err error) {
 		u.returnAfter = min(2*max(u.returnAfter, u.cfg.ReturnAfter), maxReturn)
 	}
 	return s.up, err
+}
+
+// elsewhere begins anew with batches that stand alone: there may be another fog
+// behind another broker.
+func (u *Uplink) elsewhere() {
+	for _, l := range u.lanes {
+		if l.encoder.Since() > 0 {
+			l.encoder.Restart()
+			l.ready, l.taken, l.empty = nil, l.published, false
+		}
+	}
 }
 
 // up tells that the connection works: a PUBACK has come.

@@ -223,7 +223,7 @@ func (w *watch) settle(ctx context.Context, conn *mqtt.Conn) error {
 		return nil
 	}
 	w.mu.Lock()
-	further, asks := w.receiver.Tracker.Settle(), w.receiver.Asks()
+	further, asks := w.receiver.Tracker.Settle(), w.receiver.Asks(time.Now())
 	if w.problem != nil { // of the output or of -record: what came is not kept
 		further = nil
 	}

@@ -119,51 +119,6 @@ func (r *Receiver) batch(payload []byte) ([]Reading, error) {
 	return fresh, errors.Join(errs...)
 }
 
-// lacks notes a delta that cannot be followed. One of rows that are here, which
-// came twice, is no loss.
-func (r *Receiver) lacks(h batch.Header, span batch.Span, err error) error {
-	name := Stream{h.Site, h.Gateway, h.Epoch, h.Lane}
-	var asks set
-	for _, run := range span.Runs {
-		for _, gap := range r.Tracker.stream(name).rows.gaps(run.First, run.First+run.Count-1) {
-			asks.add(gap.first, gap.last)
-		}
-	}
-	if len(asks) == 0 {
-		for _, run := range span.Runs {
-			r.Tracker.totals.Duplicates += run.Count
-		}
-		return nil
-	}
-	r.Tracker.Undecoded()
-	all := r.asks[name]
-	for _, a := range asks {
-		all.add(a.first, a.last)
-	}
-	r.asks[name] = all
-	return fmt.Errorf("lane %s, numbers %d to %d: %w", h.Lane, asks[0].first, asks[len(asks)-1].last, err)
-}
-
-// Ask is numbers that a gateway should send again.
-type Ask struct {
-	Stream
-	First, Last uint64
-}
-
-// Asks gives what gateways should send again, since the last call: what came as
-// a delta against rows that are not known here, and has not come otherwise.
-func (r *Receiver) Asks() (asks []Ask) {
-	for name, wanted := range r.asks {
-		delete(r.asks, name)
-		for _, w := range wanted {
-			for _, gap := range r.Tracker.stream(name).rows.gaps(w.first, w.last) {
-				asks = append(asks, Ask{name, gap.first, gap.last})
-			}
-		}
-	}
-	return asks
-}
-
 func (r *Receiver) wait(w waiting) {
 	for len(r.waiting) > 0 && (len(r.waiting) >= maxWaiting || r.bytes+len(w.payload) > maxWaitingBytes) {
 		r.bytes -= len(r.waiting[0].payload)

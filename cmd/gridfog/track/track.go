@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"gridgate/agent/batch"
 )
@@ -63,6 +64,9 @@ type stream struct {
 	lost        uint64
 	first, last uint64
 	settled     uint64 // every number up to here came, was declared lost or was confirmed
+	gap         uint64 // the first number behind settled, when later ones came
+	gapSince    time.Time
+	gapAsked    bool
 	// The hashes of the latest rows, to tell a duplicate from a conflict: by
 	// number, and the numbers in the order of their arrival, a ring.
 	hashes map[uint64]uint64
