@@ -100,9 +100,11 @@ func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, erro
 		return o, nil, fmt.Errorf("uplink.password: %w", err)
 	}
 	if c.TLS() {
-		if o.TLS, err = (mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}).Config(); err != nil {
+		files := mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}
+		if o.TLS, err = files.Config(); err != nil {
 			return o, nil, fmt.Errorf("uplink: %w", err)
 		}
+		o.Roots = files.Roots()
 	}
 	return o, paths, nil
 }

@@ -121,7 +121,7 @@ type Uplink struct {
 	Budget      Budget
 	Lanes       Schedules
 	Confirm     Confirm
-	Delta       bool // batches are deltas against what the fog has confirmed
+	Delta       bool  // batches are deltas against what the fog has confirmed
 	MaxMessage  int64 // bytes of one message
 }
 

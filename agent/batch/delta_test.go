@@ -88,6 +88,9 @@ func TestLostBase(t *testing.T) {
 	if !errors.As(err, &unknown) || *unknown != (UnknownBaseError{1, 220}) || h.Gateway != "gw-7" || !cmp.Equal(got.Runs, second.Runs) || got.Rows != nil {
 		t.Fatalf("%v, %+v, %+v", err, h, got)
 	}
+	if h, err := ParseHeader(against); err != nil || h.Gateway != "gw-7" || h.Lane != Instant {
+		t.Errorf("its header: %+v, %v", h, err)
+	}
 	if _, _, err := Parse(against, known(c)); !errors.As(err, &unknown) {
 		t.Errorf("a reader that keeps nothing: %v", err)
 	}

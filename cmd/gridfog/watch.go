@@ -140,7 +140,7 @@ func (w *watch) prepare() error {
 		if config, err = w.tls.Config(); err != nil {
 			return fmt.Errorf("broker %s: %w", address, err)
 		}
-		w.options.TLS = config
+		w.options.TLS, w.options.Roots = config, w.tls.Roots()
 	} else if w.tls != (mqtt.TLS{}) {
 		return cli.Usagef("watch: -ca, -cert and -key go with an mqtts:// broker")
 	}

@@ -15,6 +15,7 @@ package mqtt
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -44,8 +45,11 @@ type Message struct {
 
 // Options says where and how to connect. Address and ClientID are needed.
 type Options struct {
-	Address  string      // host:port
-	TLS      *tls.Config // nil for a connection in the clear; see TLS.Config
+	Address string      // host:port
+	TLS     *tls.Config // nil for a connection in the clear; see TLS.Config
+	// Roots gives the authorities that are trusted, anew for each connection; nil
+	// leaves them to TLS. See TLS.Roots.
+	Roots    func() *x509.CertPool
 	ClientID string
 	Username string
 	Password []byte
@@ -161,14 +165,16 @@ func open(ctx context.Context, o *Options) (net.Conn, error) {
 	if o.TLS == nil {
 		return nc, nil
 	}
-	config := o.TLS
+	config := o.TLS.Clone()
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(o.Address)
 		if err != nil {
 			host = o.Address
 		}
-		config = config.Clone()
 		config.ServerName = host
+	}
+	if o.Roots != nil {
+		config.RootCAs = o.Roots()
 	}
 	secure := tls.Client(nc, config)
 	if err := secure.HandshakeContext(ctx); err != nil {

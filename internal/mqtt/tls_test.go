@@ -322,3 +322,63 @@ func TestTheWayOut(t *testing.T) {
 		}
 	}
 }
+
+// A file of authorities that changes is used at the next connection, also in
+// place of a session that could be resumed; one that is half written is not.
+func TestAuthoritiesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	old, next := newAuthority(t, "old"), newAuthority(t, "next")
+	b := mutual(t, old, "127.0.0.1", -1, 1, old)
+	cert, key := old.sign("gw-1", -1, 1)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	put := func(from ...string) {
+		t.Helper()
+		var all []byte
+		for _, f := range from {
+			one, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, one...)
+		}
+		if err := os.WriteFile(file, all, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(old.File)
+	files := mqtt.TLS{CAFile: file, CertFile: cert, KeyFile: key}
+	config, err := files.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := files.Roots()
+	connect := func() error {
+		c, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "gw", TLS: config, Roots: roots})
+		if err == nil {
+			publish(t, c, "x", false, "y")
+			c.Close()
+		}
+		return err
+	}
+	for what, set := range map[string]struct {
+		from []string
+		want string
+	}{
+		"the same":                        {[]string{old.File}, ""},
+		"the old and the next":            {[]string{old.File, next.File}, ""},
+		"the next alone":                  {[]string{next.File}, "unknown authority"},
+		"nothing, after one that is good": {nil, ""},
+	} {
+		if set.from == nil {
+			put(old.File)
+			if err := connect(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		put(set.from...)
+		err := connect()
+		if (err == nil) != (set.want == "") || err != nil && !strings.Contains(err.Error(), set.want) {
+			t.Errorf("%s: %v, want %q", what, err, set.want)
+		}
+	}
+}

@@ -29,7 +29,9 @@ func newGateway(t *testing.T, keyEvery int) *gateway {
 func (g *gateway) fog() {
 	g.r = NewReceiver(New(Options{}))
 	b, _ := g.c.AppendBinary(nil)
-	g.take(mqtt.CatalogueTopic("north", "gw-1", g.c.Hash()), b)
+	if _, err := g.take(mqtt.CatalogueTopic("north", "gw-1", g.c.Hash()), b); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 func (g *gateway) take(topic string, payload []byte) (rows int, err error) {
