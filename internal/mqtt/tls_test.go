@@ -331,9 +331,16 @@ func TestAuthoritiesAreReadAgain(t *testing.T) {
 	b := mutual(t, old, "127.0.0.1", -1, 1, old)
 	cert, key := old.sign("gw-1", -1, 1)
 	file := filepath.Join(t.TempDir(), "ca.pem")
+	written := time.Now()
 	put := func(from ...string) {
 		t.Helper()
 		var all []byte
+		written = written.Add(time.Second) // two dates of a file may be the same tick
+		defer func() {
+			if err := os.Chtimes(file, written, written); err != nil {
+				t.Fatal(err)
+			}
+		}()
 		for _, f := range from {
 			one, err := os.ReadFile(f)
 			if err != nil {
