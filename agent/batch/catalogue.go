@@ -61,6 +61,10 @@ func (c *Catalogue) Add(rows []Row) bool {
 	return added
 }
 
+// Snapshot gives the catalogue as it is now, to be sent again when it has grown.
+// It shares memory with c, and must not be added to.
+func (c *Catalogue) Snapshot() *Catalogue { return &Catalogue{dict: c.dict.Snapshot()} }
+
 // Hash names the catalogue as it is now.
 func (c *Catalogue) Hash() Hash {
 	c.encode()

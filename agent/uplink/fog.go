@@ -19,6 +19,9 @@ const (
 	maxFogPatience = time.Hour
 	// catalogueEvery is how often the fog gets the catalogue again at most.
 	catalogueEvery = 10 * time.Second
+	// maxEarlier is how many of the catalogues that were published are kept to be
+	// sent again. They share their memory.
+	maxEarlier = 32
 )
 
 // mailbox takes what the fog says from the connection's goroutine.
@@ -121,10 +124,17 @@ func (s *session) letter(m mqtt.Message) (known bool, err error) {
 		}
 		return u.resend(l, r.First, min(r.Last, l.sent)), nil
 	case mqtt.CatalogueRequest:
-		if !m.Retained && !u.catalogue.Empty() {
-			s.asked = true
-			return true, nil
+		if m.Retained || u.catalogue.Empty() {
+			return false, nil
 		}
+		want := u.catalogue
+		if hash, named := mqtt.ParseCatalogueRequest(m.Payload); named && hash != want.Hash() {
+			if want = u.earlier[hash]; want == nil {
+				return false, nil
+			}
+		}
+		s.asked = want
+		return true, nil
 	default:
 	}
 	return false, nil

@@ -397,6 +397,49 @@ func TestTheCatalogueComesAgainOnRequest(t *testing.T) {
 	})
 }
 
+// A broker that lost a retained catalogue, of which the gateway has a larger one
+// by now: a fog that has a batch of it yet may ask for it by its hash.
+func TestAnEarlierCatalogueComesOnRequest(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		all := readings(160)
+		s.store.add(meter.Interval, all[:40]...)
+		s.start()
+		s.drained(time.Minute)
+		earlier := s.fog().catalogues
+		if len(earlier) != 1 {
+			t.Fatalf("%d catalogues", len(earlier))
+		}
+		s.store.add(meter.Interval, all[40:]...)
+		s.drained(time.Minute)
+		newest := len(s.fog().catalogues)
+		if newest < 2 {
+			t.Fatalf("%d catalogues", newest)
+		}
+		s.broker.Forget()
+		taken := len(s.broker.Received())
+		for hash := range earlier {
+			s.broker.Send(mqtt.CatalogueRequestTopic("site", "gw"), false, mqtt.CatalogueRequestOf(hash))
+			s.broker.Send(mqtt.CatalogueRequestTopic("site", "gw"), false, mqtt.CatalogueRequestOf([8]byte{1})) // nobody had it
+		}
+		time.Sleep(20 * time.Second)
+		f := newFog()
+		for _, r := range s.broker.Received()[taken:] {
+			if err := f.take(r); err != nil {
+				t.Error(err)
+			}
+		}
+		for hash, was := range earlier {
+			if got := f.catalogues[hash]; len(f.catalogues) != 1 || got == nil || len(got.Meters()) != len(was.Meters()) {
+				t.Errorf("%d catalogues came, %v", len(f.catalogues), got)
+			}
+		}
+		if st := s.up.Stats(); st.Ignored != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 func TestABrokerThatLetsNobodyHearTheFog(t *testing.T) {
 	t.Parallel()
 	simulate(t, gprs(), func(s *site) {

@@ -36,12 +36,12 @@ type session struct {
 	stirred   time.Time
 	pong      <-chan struct{} // of a ping, sent at pinged; nil when none is under way
 	pinged    time.Time
-	told      []byte    // the state as published
-	repair    *message  // cut for the fog and not yet published
-	repairing bool      // a message of repair has no PUBACK yet
-	repairAt  time.Time // when the next may go out
-	asked     bool      // the fog wants the catalogue
-	askedAt   time.Time // when it last got it
+	told      []byte           // the state as published
+	repair    *message         // cut for the fog and not yet published
+	repairing bool             // a message of repair has no PUBACK yet
+	repairAt  time.Time        // when the next may go out
+	asked     *batch.Catalogue // that the fog wants
+	askedAt   time.Time        // when it last got one
 }
 
 // sent is a message under way.
@@ -191,7 +191,7 @@ func (s *session) next() time.Time {
 	if s.retry.After(now) {
 		sooner(s.retry)
 	}
-	if s.asked {
+	if s.asked != nil {
 		sooner(s.askedAt.Add(catalogueEvery))
 	}
 	if len(s.u.resends) > 0 && s.repairAt.After(now) {
@@ -214,9 +214,10 @@ func (s *session) next() time.Time {
 // fill publishes as much as may be under way.
 func (s *session) fill(ctx context.Context) error {
 	for {
-		if s.asked && !time.Now().Before(s.askedAt.Add(catalogueEvery)) {
-			s.asked, s.askedAt = false, time.Now()
-			if err := s.announce(ctx); err != nil {
+		if s.asked != nil && !time.Now().Before(s.askedAt.Add(catalogueEvery)) {
+			c := s.asked
+			s.asked, s.askedAt = nil, time.Now()
+			if err := s.publish(ctx, s.u.catalogueMessage(c)); err != nil {
 				return err
 			}
 		}
@@ -344,10 +345,30 @@ func (s *session) announce(ctx context.Context) error {
 		// rows: on a full disk only what is acknowledged makes room.
 		u.cfg.Log.Warn("the catalogue cannot be stored and is sent all the same", "error", err)
 	}
-	b, _ := u.catalogue.AppendBinary(nil) // never fails
-	return s.publish(ctx, &message{
+	u.keepEarlier(hash)
+	return s.publish(ctx, u.catalogueMessage(u.catalogue))
+}
+
+func (u *Uplink) catalogueMessage(c *batch.Catalogue) *message {
+	b, _ := c.AppendBinary(nil) // never fails
+	hash := c.Hash()
+	return &message{
 		kind: mqtt.Catalogue, topic: mqtt.CatalogueTopic(u.cfg.Site, u.cfg.Gateway, hash), payload: b, retained: true, catalogue: hash,
-	})
+	}
+}
+
+// keepEarlier keeps the catalogue that is published now for a fog that asks for
+// it when it has grown.
+func (u *Uplink) keepEarlier(hash batch.Hash) {
+	if u.earlier[hash] != nil {
+		return
+	}
+	if len(u.published) == maxEarlier {
+		delete(u.earlier, u.published[0])
+		u.published = u.published[1:]
+	}
+	u.published = append(u.published, hash)
+	u.earlier[hash] = u.catalogue.Snapshot()
 }
 
 func (s *session) state(payload []byte) *message {

@@ -126,7 +126,9 @@ type Uplink struct {
 	lanes     []*lane
 	catalogue *batch.Catalogue
 	saved     batch.Hash // of the catalogue as the store has it
-	resends   []*resend  // what the fog asked for, in the order of service
+	earlier   map[batch.Hash]*batch.Catalogue
+	published []batch.Hash // what earlier has, the oldest first
+	resends   []*resend    // what the fog asked for, in the order of service
 	backoff   backoff.Backoff
 	connects  int
 
@@ -174,7 +176,7 @@ func New(c Config) *Uplink {
 	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
 	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
-	u := &Uplink{cfg: c, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
+	u := &Uplink{cfg: c, earlier: map[batch.Hash]*batch.Catalogue{}, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
 		keyEvery := 0
 		if c.Delta && c.FogConfirms && id != meter.Alarm { // an alarm is read whatever the fog has lost

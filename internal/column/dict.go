@@ -3,6 +3,7 @@ package column
 import (
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"gridgate/internal/meter"
@@ -62,6 +63,11 @@ func (d *Dict) Clone() *Dict {
 		meters:   append([]Meter(nil), d.meters...),
 		channels: append([]Channel(nil), d.channels...),
 	}
+}
+
+// Snapshot gives the dictionary as it is now, in the same memory.
+func (d *Dict) Snapshot() *Dict {
+	return &Dict{meters: slices.Clip(d.meters), channels: slices.Clip(d.channels)}
 }
 
 // Add adds what rows name and d does not have. It says whether anything was

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +57,23 @@ func ParseRange(b []byte) (Range, error) {
 		return Range{}, fmt.Errorf("resend: want {\"epoch\":\"16 hexadecimal digits\",\"first\":NUMBER,\"last\":NUMBER}, rising from 1 on: %w", orMissing(err))
 	}
 	return Range{d.epoch, *d.First, *d.Last}, nil
+}
+
+// CatalogueRequestOf is the payload of a CatalogueRequest for an earlier
+// catalogue; any other is for the newest.
+//
+//	{"catalogue":"0123456789abcdef"}
+func CatalogueRequestOf(hash [8]byte) []byte { return fmt.Appendf(nil, `{"catalogue":"%x"}`, hash) }
+
+// ParseCatalogueRequest gives the hash that a CatalogueRequest names; ok is false
+// when it names none.
+func ParseCatalogueRequest(b []byte) (hash [8]byte, ok bool) {
+	var d struct{ Catalogue string }
+	if len(b) > maxDown || json.Unmarshal(b, &d) != nil || len(d.Catalogue) != 16 {
+		return hash, false
+	}
+	_, err := hex.Decode(hash[:], []byte(d.Catalogue))
+	return hash, err == nil
 }
 
 var errMissing = errors.New("a field is missing or out of range")

@@ -80,6 +80,15 @@ func TestPayloadsOfTheFog(t *testing.T) {
 	if got, err := mqtt.ParseRange([]byte(`{ "last":3, "more":[1], "first":2, "epoch":"0000000000000001"}`)); got != r || err != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
+	hash := [8]byte{1, 0xAB, 7: 0xFF}
+	if got, ok := mqtt.ParseCatalogueRequest(mqtt.CatalogueRequestOf(hash)); !ok || got != hash {
+		t.Errorf("%x, %v", got, ok)
+	}
+	for _, none := range []string{"", "{}", "null", `{"catalogue":"01"}`, `{"catalogue":"g123456789abcdef"}`, `{"catalogue":1}`} {
+		if got, ok := mqtt.ParseCatalogueRequest([]byte(none)); ok {
+			t.Errorf("%s: %x", none, got)
+		}
+	}
 	for _, bad := range []string{
 		"", "null", "1", "{}", `{"epoch":"1","sequence":1}`, `{"epoch":"000000000000000g","sequence":1}`,
 		`{"epoch":"0000000000000001"}`, `{"epoch":"0000000000000001","sequence":-1}`, `{"epoch":"0000000000000001","sequence":1.5}`,
