@@ -121,7 +121,7 @@ func (d *memory) follow(h Header, find func(Hash) *Catalogue) *Catalogue {
 }
 
 func (d *memory) forget() {
-	d.since, d.through, d.base, d.seen, d.covered = 0, 0, nil, d.seen[:0], d.covered[:0]
+	d.since, d.through, d.seen, d.covered = 0, 0, d.seen[:0], d.covered[:0]
 }
 
 // move makes the base that of a delta, if it can.
@@ -138,7 +138,7 @@ func (d *memory) move(to delta) bool {
 		return false
 	}
 	if !on {
-		d.base, d.since = &column.Base{}, to.since
+		d.base, d.since = cleared(d.base), to.since
 	}
 	slices.SortStableFunc(d.seen, func(a, b pending) int {
 		switch {

@@ -38,6 +38,7 @@ type Encoder struct {
 	since     uint64 // the first number that counts; 0 before there is one
 	through   uint64 // the last that base has; 0 without a base
 	base      *column.Base
+	spare     *column.Base // the memory of the one before
 	moves     int // how often through was moved since the last key frame
 	pending   []pending
 	to        uint64 // the highest number seen since since
@@ -68,6 +69,9 @@ func (e *Encoder) Confirmed(epoch, through uint64) {
 // Restart makes the next batches stand alone: the fog has lost what they are a
 // delta against.
 func (e *Encoder) Restart() {
+	if e.base != nil {
+		e.spare = e.base
+	}
 	e.since, e.through, e.base, e.moves, e.pending = 0, 0, nil, 0, e.pending[:0]
 }
 
@@ -135,7 +139,7 @@ func (e *Encoder) move() {
 		return
 	}
 	if e.base == nil {
-		e.base = &column.Base{}
+		e.base, e.spare = cleared(e.spare), nil
 	}
 	rest := e.pending[:0]
 	for _, p := range e.pending {
@@ -149,6 +153,15 @@ func (e *Encoder) move() {
 	if e.base.Len() > maxSeries {
 		e.Restart()
 	}
+}
+
+// cleared gives an empty base in the memory of another, which may be nil.
+func cleared(b *column.Base) *column.Base {
+	if b == nil {
+		return &column.Base{}
+	}
+	b.Clear()
+	return b
 }
 
 // remember keeps the rows that were written just now.

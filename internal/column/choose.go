@@ -10,6 +10,7 @@ import (
 // What is foretold best is found on samples: that is as good, and fast.
 const (
 	samples = 128
+	stretch = 512 // the first rows of a group, to compare ways to write it
 	maxBack = 12 // groups before
 )
 
@@ -76,14 +77,14 @@ func (e *encoder) other(g *group) *group {
 	return &e.groups[len(e.groups)-1-g.beside]
 }
 
-// choose finds the order and base that make e.left smallest, and its size in
-// bits.
+// choose finds the order and base that make the first of e.left smallest, and
+// their size in bits.
 func (e *encoder) choose(g *group, st *State) int {
 	other := e.other(g)
 	first, all := e.base(g, false), e.base(g, true)
 	by := [orders]series{{order: orderLast, base: first}, {order: orderStep, base: first}, {order: orderBase, base: all}}
 	size := [orders]int{bitLen(first), bitLen(first), bitLen(all)}
-	for i, v := range e.left {
+	for i, v := range e.left[:min(len(e.left), stretch)] {
 		if m := meterAt(e.order[g.from+i]); i == 0 || m != meterAt(e.order[g.from+i-1]) {
 			seeds, last, prev := g.seed(e.pasts[i], st, other, m)
 			for k := range by {

@@ -30,12 +30,7 @@ func (w *numberWriter) number(m *model, v int64) {
 		magnitude = -magnitude
 	}
 	n := min(bits.Len64(magnitude), whole)
-	node := uint32(1)
-	for i := 5; i >= 0; i-- {
-		bit := uint32(n) >> i & 1
-		w.coded.bit(&m.lengths[node], bit)
-		node = node<<1 | bit
-	}
+	w.coded.six(&m.lengths, uint32(n))
 	switch n {
 	case 0:
 	case whole:
@@ -64,11 +59,7 @@ func (r *numberReader) reset(coded, noise []byte) {
 }
 
 func (r *numberReader) number(m *model) (int64, error) {
-	node := uint32(1)
-	for node < 64 {
-		node = node<<1 | r.coded.bit(&m.lengths[node])
-	}
-	n := int(node - 64)
+	n := int(r.coded.six(&m.lengths))
 	switch n {
 	case 0:
 		return 0, nil
