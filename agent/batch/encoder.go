@@ -39,7 +39,7 @@ type Encoder struct {
 	through   uint64 // the last that base has; 0 without a base
 	base      *column.Base
 	spare     *column.Base // the memory of the one before
-	moves     int // how often through was moved since the last key frame
+	moves     int          // how often through was moved since the last key frame
 	pending   []pending
 	to        uint64 // the highest number seen since since
 	against   uint64 // the highest number written against base

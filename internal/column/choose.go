@@ -11,7 +11,7 @@ import (
 const (
 	samples = 128
 	stretch = 512 // the first rows of a group, to compare ways to write it
-	maxBack = 12 // groups before
+	maxBack = 12  // groups before
 )
 
 // group decides how the rows of g are written, and leaves the numbers in their
