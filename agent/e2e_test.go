@@ -235,39 +235,58 @@ func (r *rig) settle() (missing []place) {
 	return missing
 }
 
+// troubles goes through two kills, two outages and a broker restart a round, and
+// nothing may be lost.
+func (r *rig) troubles(rounds int) {
+	r.t.Helper()
+	r.startAgent()
+	for round := range rounds {
+		r.deliverMore(100)
+		r.outageAndKill()
+		r.startAgent()
+		r.deliverMore(50)
+		r.outage(round)
+		r.deliverMore(50)
+		r.agent.Kill() // at any moment
+		r.startAgent()
+		r.deliverMore(50)
+		r.mosq.Stop()
+		if round == 2 {
+			select {
+			case <-time.After(10 * time.Second):
+			case <-r.t.Context().Done():
+			}
+		}
+		r.storeMore(50)
+		r.mosq.Start()
+	}
+	r.deliverMore(100)
+	if missing := r.settle(); len(missing) > 0 {
+		r.t.Errorf("%d committed rows were not delivered, the first %v", len(missing), missing[0])
+	}
+	r.fog.check(r.t)
+}
+
 func TestNoCommittedRowIsLost(t *testing.T) {
 	t.Parallel()
-	bin := proctest.Build(t, "gridgate", "metersim")
+	bin := proctest.Build(t, "gridgate", "metersim", "gridfog")
 	t.Run("ten kills, ten outages, five broker restarts", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, bin, false)
-		r.startAgent()
-		for round := range 5 {
-			r.deliverMore(100)
-			r.outageAndKill()
-			r.startAgent()
-			r.deliverMore(50)
-			r.outage(round)
-			r.deliverMore(50)
-			r.agent.Kill() // at any moment
-			r.startAgent()
-			r.deliverMore(50)
-			r.mosq.Stop()
-			if round == 2 {
-				select {
-				case <-time.After(10 * time.Second):
-				case <-t.Context().Done():
-				}
-			}
-			r.storeMore(50)
-			r.mosq.Start()
-		}
-		r.deliverMore(100)
-		if missing := r.settle(); len(missing) > 0 {
-			t.Errorf("%d committed rows were not delivered, the first %v", len(missing), missing[0])
-		}
-		r.fog.check(t)
+		newRig(t, bin, false).troubles(5)
 	})
+	t.Run("deltas: four kills, four outages, two broker restarts", func(t *testing.T) {
+		t.Parallel()
+		r := newRigConfirmedBy(t, bin, false, "fog, delta: true")
+		proctest.Start(t, nil, filepath.Join(bin, "gridfog"), "watch", "-broker", "tcp://"+r.mosq.Address, "-quiet", "-confirm", "-session", "watch").Await("connected")
+		r.troubles(2)
+		r.fog.mu.Lock()
+		defer r.fog.mu.Unlock()
+		t.Logf("%d deltas", r.fog.deltas)
+		if r.fog.deltas == 0 {
+			t.Error("no deltas")
+		}
+	})
+
 	t.Run("control: removal before PUBACK loses rows", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, bin, true)
