@@ -3,8 +3,11 @@
 package batch
 
 import (
+	"runtime"
 	"slices"
 	"testing"
+
+	"gridgate/internal/column/columntest"
 )
 
 const raceDetector = false
@@ -48,5 +51,51 @@ func TestSteadyStateAllocates(t *testing.T) {
 		if n := testing.AllocsPerRun(2, decode); n > 1 {
 			t.Errorf("%s: decoding allocates %v times", name, n)
 		}
+	}
+}
+
+// TestMemoryOfDeltaMode holds an Encoder and a Decoder of 1,000 meters with 11
+// values each to what their comments say. It is not parallel: it looks at the heap.
+func TestMemoryOfDeltaMode(t *testing.T) {
+	heap := func() float64 {
+		runtime.GC()
+		runtime.GC() // pools are emptied by the second
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc) / 1e6
+	}
+	all, c := spans(1000, (*columntest.Walk).Round), NewCatalogue()
+	c.Add(all[0].Rows)
+	c.Hash()
+	var batches [][]byte
+	e := NewEncoder(DefaultKeyEvery)
+	for _, s := range all {
+		b, err := e.Append(nil, instant(), s, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches = append(batches, b)
+		if s.Last != all[len(all)-1].Last {
+			e.Confirmed(header().Epoch, s.Last)
+		}
+	}
+	with := heap()
+	runtime.KeepAlive(e)
+	e = nil
+	without := heap()
+	encoder := with - without
+	d := &Decoders{}
+	for _, b := range batches {
+		if _, _, err := d.Parse(b, known(c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with = heap()
+	d.d.span = Span{} // is shared by all streams
+	stream := heap() - without
+	runtime.KeepAlive(d)
+	t.Logf("an Encoder takes %.2f MB, Decoders %.2f MB of which a stream %.2f MB", encoder, with-without, stream)
+	if encoder > 3 || stream > 5 {
+		t.Errorf("an Encoder takes %.2f MB, a stream at the fog %.2f MB", encoder, stream)
 	}
 }
