@@ -8,6 +8,7 @@ packages=(
 	fuse3             # power cuts in tests: needed where they do not run as root
 	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mbpoll            # an independent Modbus client
+	minisign          # signs and verifies documents beside us
 	mosquitto         # the broker that the uplink is tested with
 	mosquitto-clients # its publisher and subscriber
 	procps            # pgrep

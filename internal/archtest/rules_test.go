@@ -21,6 +21,7 @@ agent/validate:      internal/meter
 agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
+agent/order:         internal/meter
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
@@ -65,7 +66,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order",
 	}
 }
 
@@ -97,7 +98,8 @@ func owners() map[string][]string {
 		"go.etcd.io/bbolt":                    {"buffer", "buffer/state", "buffer/buffertest"},
 		"github.com/goburrow/modbus":          {"drivers/modbus"},
 		"go.bug.st/serial":                    {"drivers/line"},
-		"go.yaml.in/yaml/v4":                  {"configs"},
+		"go.yaml.in/yaml/v4":                  {"configs", "agent/order"},
+		"aead.dev/minisign":                   {"agent/order", "cmd/gridfog"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
@@ -117,6 +119,7 @@ func forbidden() []ban {
 		{"dlms", []string{"log", "log/slog", "net", "os", "reflect", "unsafe"}, "the client is a pure protocol: its caller has the line, the clock and the log"},
 		{"agent/batch", []string{"log/slog", "net", "os", "reflect", "unsafe"}, "fog developers import it"},
 		{"agent/validate", []string{"log/slog", "net", "os"}, "it is pure"},
+		{"agent/order", []string{"log/slog", "net", "os"}, "it is pure: it reads orders and carries none out"},
 		{"drivers/address", []string{"net", "os"}, "it is pure: it looks nothing up"},
 		{"internal/meter", []string{"log/slog", "net", "os", "reflect"}, "the vocabulary is values only"},
 		{"internal/column", []string{"log/slog", "net", "os", "reflect", "unsafe"}, "it is a codec"},
