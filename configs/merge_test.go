@@ -49,11 +49,11 @@ func TestMerge(t *testing.T) {
 		layers   []string
 		has, not []string
 	}{
-		"nothing on it":    {nil, []string{"site: s\n", `serial: "0017"`}, []string{"# the site"}},
-		"a value":          {[]string{"uplink: {keep_alive: 9m}\n"}, []string{"keep_alive: 9m", "broker: tcp://"}, []string{"5m"}},
-		"a key taken away": {[]string{"uplink:\n  keep_alive:\n"}, []string{"broker: tcp://"}, []string{"keep_alive"}},
-		"a new key":        {[]string{"mains: {voltage: 230}\n"}, []string{"voltage: 230"}, nil},
-		"the last wins":    {[]string{"uplink: {keep_alive: 9m}\n", "uplink: {keep_alive: 10m}\n"}, []string{"keep_alive: 10m"}, []string{"9m"}},
+		"nothing on it":     {nil, []string{"site: s\n", `serial: "0017"`}, []string{"# the site"}},
+		"a value":           {[]string{"uplink: {keep_alive: 9m}\n"}, []string{"keep_alive: 9m", "broker: tcp://"}, []string{"5m"}},
+		"a key taken away":  {[]string{"uplink:\n  keep_alive:\n"}, []string{"broker: tcp://"}, []string{"keep_alive"}},
+		"a new key":         {[]string{"mains: {voltage: 230}\n"}, []string{"voltage: 230"}, nil},
+		"the last wins":     {[]string{"uplink: {keep_alive: 9m}\n", "uplink: {keep_alive: 10m}\n"}, []string{"keep_alive: 10m"}, []string{"9m"}},
 		"null in a new key": {[]string{"mains: {voltage: 230, frequency: }\n"}, []string{"voltage: 230"}, []string{"frequency"}},
 		"a meter's key": {
 			[]string{"meters:\n  - {id: b, serial: \"0018\"}\n"},
@@ -62,7 +62,8 @@ func TestMerge(t *testing.T) {
 		},
 		"a meter more": {
 			[]string{"meters:\n  - {id: c, url: \"dlms+wrapper://127.0.0.1:4061\", groups: [fast]}\n"},
-			[]string{"id: a", "id: b", "id: c"}, nil,
+			[]string{"id: a", "id: b", "id: c"},
+			nil,
 		},
 		"a meter less":     {[]string{"meters:\n  - {id: a, remove: true}\n"}, []string{"id: b"}, []string{"id: a", "remove"}},
 		"a list is a list": {[]string{"groups: {fast: {channels: [\"1-0:52.7.0\"]}}\n"}, []string{"1-0:52.7.0"}, []string{"1-0:32.7.0"}},
