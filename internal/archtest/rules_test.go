@@ -22,6 +22,8 @@ agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
+agent/trial:
+agent/audit:
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
@@ -66,7 +68,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status", "agent/order",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit",
 	}
 }
 
