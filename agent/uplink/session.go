@@ -144,6 +144,7 @@ func (s *session) wait(ctx context.Context) error {
 		return s.collect()
 	case <-s.mail.kick:
 		return s.hear()
+	case <-s.u.cfg.Outbox.kicks():
 	case <-s.pong:
 		s.pong = nil
 	case l := <-s.search.found:
@@ -221,6 +222,11 @@ func (s *session) fill(ctx context.Context) error {
 			}
 		}
 		m := s.choose()
+		if m == nil || m.lane != nil && m.lane.id != meter.Alarm {
+			if err := s.say(ctx); err != nil {
+				return err
+			}
+		}
 		if m == nil {
 			return nil
 		}
@@ -415,6 +421,9 @@ func (s *session) confirmed(m *message) error {
 	case mqtt.Catalogue:
 		s.announced[m.catalogue] = true
 	default:
+		if m.letter != nil {
+			s.u.cfg.Outbox.arrived(m.letter)
+		}
 	}
 	s.u.count(func(st *Stats) {
 		st.Rest = s.u.rest.limit()

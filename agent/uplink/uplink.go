@@ -44,6 +44,9 @@ const (
 	DefaultFogPatience = 2 * time.Minute
 )
 
+// maxInbound is the longest message that is taken: a document with its topic.
+const maxInbound = 1 << 20
+
 // store is what the uplink needs of the buffer.
 type store interface {
 	Epoch() uint64
@@ -88,7 +91,13 @@ type Config struct {
 	// StartJitter is what the first connection waits a random part of.
 	StartJitter time.Duration
 	FogPatience time.Duration
-	Log         *slog.Logger
+	// Orders takes signed documents that come down, to this gateway or to a
+	// group of Groups; it must not block. nil: they are not listened to.
+	Orders func(Order)
+	Groups []meter.ID
+	// Outbox has what is to be said beside readings; may be nil.
+	Outbox *Outbox
+	Log    *slog.Logger
 }
 
 // Stats counts since the start.
@@ -140,8 +149,9 @@ type Uplink struct {
 	found       *link         // to a better path, dialed already
 	returnAfter time.Duration // grown, while better paths turn out not to last
 
-	kind error // of the error that was logged last, nil while up
-	deaf error // why the fog cannot be heard
+	kind     error // of the error that was logged last, nil while up
+	deaf     error // why the fog cannot be heard
+	overlong bool  // an order was too long: they are not listened to
 
 	mu    sync.Mutex
 	stats Stats
@@ -162,6 +172,7 @@ func New(c Config) *Uplink {
 	def(&c.MQTT.KeepAlive, max(MostKeepAlive, c.KeepAlive))
 	def(&c.MQTT.SendBuffer, sendBuffer)
 	def(&c.MQTT.ReceiveBuffer, sendBuffer)
+	def(&c.MQTT.MaxInbound, maxInbound)
 	if c.TimeZone == nil {
 		c.TimeZone = time.UTC
 	}
@@ -217,6 +228,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			continue
 		}
 		u.down(err)
+		u.longOrders(err)
 		u.settle(time.Now())
 		if u.failed(worked) {
 			_ = u.backoff.Wait(ctx) // the loop sees its only error
@@ -317,6 +329,9 @@ func (u *Uplink) faults(l *lane, err error) {
 // troubles tells what is wrong with lanes while the connection stands.
 func (u *Uplink) troubles() {
 	all := []error{u.deaf}
+	if u.overlong {
+		all = append(all, errOverlong)
+	}
 	var unconfirmed []meter.Lane
 	for _, l := range u.lanes {
 		all = append(all, l.fault)
