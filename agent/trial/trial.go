@@ -20,17 +20,18 @@ const MaxAttempts = 3
 
 // Health is what a gateway is judged by.
 type Health struct {
-	// Reached says that the fog was heard of lately: since the time that
-	// Measure was asked for.
-	Reached bool
-	// Meters are those that are configured, Reading those of them that were
-	// read since that time and whose last visit was good.
-	Meters, Reading int
+	// Reached says that the fog is reached.
+	Reached bool `json:"reached"`
+	// Meters are those that are configured, Reading those of them whose last
+	// visit was good, and after the time that Measure was given where they were
+	// touched since then.
+	Meters  int `json:"meters"`
+	Reading int `json:"reading"`
 	// Memory is the resident memory of the agent in octets, 0 where nobody knows.
-	Memory int64
+	Memory int64 `json:"-"`
 	// Broken says what cannot work at all, such as a line that does not open
 	// and did before; empty: nothing.
-	Broken string
+	Broken string `json:"-"`
 }
 
 // Subject is what is tried.
@@ -46,19 +47,17 @@ type Subject interface {
 
 // Journal remembers trials over restarts; each write is durable on return.
 type Journal interface {
-	// Begin counts an attempt and gives its number, from 1 on.
-	Begin(deadline time.Duration) (attempt int, err error)
+	// Begin counts an attempt and gives its number, from 1 on, and the health
+	// before the first one: after a crash nothing has been read yet.
+	Begin(before Health) (attempt int, first Health, err error)
 	// End says that no trial runs any more.
 	End() error
 }
 
 // Config is how a trial is done.
 type Config struct {
-	// Measure gives the health since a time.
+	// Measure gives the health since a time; zero: since whenever.
 	Measure func(since time.Time) Health
-	// Baseline is how far back health is measured before, and how long it may
-	// take to measure it: a slow site has not read its meters in a minute.
-	Baseline time.Duration
 	// Deadline is how long proving may take.
 	Deadline time.Duration
 	// MaxMemory in octets; 0: no limit.
@@ -93,8 +92,7 @@ const interval = time.Second
 // Run tries s. It gives when the trial has ended, or when ctx does: then s has
 // not been kept, nothing is reverted, and the journal has the attempt.
 func Run(ctx context.Context, cfg Config, j Journal, s Subject) Outcome {
-	before := cfg.Measure(time.Now().Add(-cfg.Baseline))
-	attempt, err := j.Begin(cfg.Deadline)
+	attempt, before, err := j.Begin(cfg.Measure(time.Time{}))
 	if err != nil {
 		return Outcome{Refused, fmt.Sprintf("the attempt cannot be noted: %v", err)}
 	}

@@ -43,9 +43,9 @@ func (s *site) Revert(context.Context) error {
 	return s.fails("revert")
 }
 
-func (s *site) Begin(time.Duration) (int, error) {
+func (s *site) Begin(before trial.Health) (int, trial.Health, error) {
 	s.attempts++
-	return s.attempts, s.fails("begin")
+	return s.attempts, before, s.fails("begin")
 }
 
 func (s *site) End() error {
@@ -63,7 +63,7 @@ func (s *site) run(ctx context.Context) trial.Outcome {
 			}
 			return s.health(s.applied, time.Since(s.at))
 		},
-		Baseline: time.Hour, Deadline: deadline, MaxMemory: 1000,
+		Deadline: deadline, MaxMemory: 1000,
 		Step: func(step trial.Step) { s.steps = append(s.steps, step) },
 	}, s, s)
 }
