@@ -35,7 +35,8 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
 		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog,
 		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Schedules: schedules(cfg.Uplink.Lanes),
-		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Log: a.log,
+		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box,
+		Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }

@@ -43,6 +43,7 @@ func (a *Agent) Report() status.Report {
 		}
 	}
 	r.Bridges = a.reportBridges()
+	r.Orders = a.orders.status()
 	return r
 }
 

@@ -41,6 +41,7 @@ type Config struct {
 	Push     Push
 	Uplink   Uplink
 	Control  Control
+	Trust    Trust
 	Groups   []Group // in the order of the document
 	Meters   []Meter // in the order of the document
 
@@ -132,6 +133,13 @@ type Control struct {
 	Socket string // path of a Unix socket
 }
 
+// Trust says whose orders are taken.
+type Trust struct {
+	File   string        // the first trust document; what was taken since is newer
+	Groups []meter.ID    // of gateways, whose orders are for this one too
+	Prove  time.Duration // how long a configuration may take to prove itself
+}
+
 // Group is what to read, how often and into which lane. It has either Channels
 // or Profile.
 type Group struct {
@@ -168,15 +176,24 @@ type Line struct {
 // Load reads the configuration in the file of that name. Problems with what it
 // says are Problems; other errors are about the file.
 func Load(path string) (*Config, error) {
+	l, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, l.Data)
+}
+
+// Read gives the file of that name as a layer, unchecked.
+func Read(path string) (Layer, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return Layer{}, fmt.Errorf("configuration: %w", err)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return Layer{}, fmt.Errorf("configuration: %w", err)
 	}
-	return Parse(path, data)
+	return Layer{path, data}, nil
 }
 
 // Parse reads a configuration. name stands for the file in problems. The error
@@ -226,4 +243,11 @@ func (c *Config) Lines() []Line {
 		lines[i].Meters = append(lines[i].Meters, m)
 	}
 	return lines
+}
+
+// WithoutMeters gives the configuration with nothing to read.
+func (c *Config) WithoutMeters() *Config {
+	next := *c
+	next.Meters = nil
+	return &next
 }

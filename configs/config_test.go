@@ -76,6 +76,7 @@ uplink:
   budget: {day: 5MB, month: 100MB}
   lanes: {billing: {latency: 1h}, interval: {latency: 15m, windows: ["22:30-06:00", "12:00-24:00"]}}
 control: {socket: /c.sock}
+trust: {file: /t, groups: [north, all], prove: 1h}
 groups:
   now: {lane: instant, every: 1d12h, align: true, channels: [1-0:1.8.0, "1-0:1.6.0*255/4:5"]}
   load: {lane: billing, every: 31d, profile: 1-0:99.1.0, back: 100d}
@@ -117,6 +118,7 @@ meters:
 			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 15 * time.Minute, Confirm: ConfirmFog, MaxMessage: 1024,
 		},
 		Control: Control{Socket: "/c.sock"},
+		Trust:   Trust{File: "/t", Groups: []meter.ID{"north", "all"}, Prove: time.Hour},
 		Groups:  []Group{now, load, alarms},
 		Meters: []Meter{
 			{

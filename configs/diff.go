@@ -129,6 +129,7 @@ func Compare(from, to *Config) Diff {
 		{"buffer.lanes", from.Buffer.Lanes != to.Buffer.Lanes},
 		{"poll", from.Poll != to.Poll},
 		{"control.socket", from.Control != to.Control},
+		{"trust.file", from.Trust.File != to.Trust.File},
 	} {
 		if c.changed {
 			d.Restart = append(d.Restart, c.key)

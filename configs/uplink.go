@@ -247,5 +247,6 @@ func (c *Config) identity() string {
 	if c.Uplink.Budget != (Budget{}) || len(c.Uplink.Lanes.Billing.Windows)+len(c.Uplink.Lanes.Interval.Windows)+len(c.Uplink.Lanes.Instant.Windows) > 0 {
 		s += c.TimeZone.String()
 	}
+	s += fmt.Sprint(c.Trust.Groups) // their orders are listened to
 	return s
 }

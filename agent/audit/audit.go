@@ -56,6 +56,19 @@ const (
 	hashSize  = 2 * sha256.Size
 )
 
+// JSON gives the entry as it stands in the log, with its hash: what the fog gets.
+func (e Entry) JSON() []byte {
+	type plain Entry
+	b, err := json.Marshal(struct {
+		plain
+		Hash string `json:"hash"`
+	}{plain(e), e.Hash})
+	if err != nil {
+		return nil // strings, a number and a time: cannot be
+	}
+	return b
+}
+
 // Problem is what is wrong with a log, and where.
 type Problem struct {
 	File string

@@ -124,3 +124,17 @@ func FirstTrust(data []byte) (*Trust, *Document, error) {
 	}
 	return t, d, nil
 }
+
+// Payload gives the payload of a document that was verified before: nothing is
+// verified here.
+func Payload(data []byte) ([]byte, error) {
+	e, err := split(data)
+	if err != nil {
+		return nil, err
+	}
+	d, err := parse(e.body)
+	if err != nil {
+		return nil, err
+	}
+	return d.Payload, nil
+}
