@@ -41,11 +41,11 @@ func layered(base configs.Layer, documents []trial.Entry) (*configs.Config, erro
 			if e.Target != t.String() {
 				continue
 			}
-			payload, err := order.Payload(e.Data)
+			d, err := order.Read(e.Data)
 			if err != nil {
 				return nil, fmt.Errorf("configuration %s version %d: %w", e.Target, e.Version, err)
 			}
-			layers = append(layers, configs.Layer{Name: fmt.Sprintf("%s version %d", e.Target, e.Version), Data: payload})
+			layers = append(layers, configs.Layer{Name: fmt.Sprintf("%s version %d", e.Target, e.Version), Data: d.Payload})
 		}
 	}
 	merged, err := configs.Merge(layers...)

@@ -125,9 +125,9 @@ func FirstTrust(data []byte) (*Trust, *Document, error) {
 	return t, d, nil
 }
 
-// Payload gives the payload of a document that was verified before: nothing is
-// verified here.
-func Payload(data []byte) ([]byte, error) {
+// Read gives a document without verifying it: for those who sign documents, and
+// for what was verified before.
+func Read(data []byte) (*Document, error) {
 	e, err := split(data)
 	if err != nil {
 		return nil, err
@@ -136,5 +136,18 @@ func Payload(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.Payload, nil
+	d.Hash = sha256.Sum256(e.body)
+	if d.Kind == KindTrust {
+		_, err = parseTrust(d)
+	}
+	return d, err
+}
+
+// ReadTrust reads the body of a trust document that is not signed yet.
+func ReadTrust(body []byte) (*Trust, error) {
+	d, err := parse(body)
+	if err != nil {
+		return nil, err
+	}
+	return parseTrust(d)
 }
