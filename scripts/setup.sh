@@ -10,6 +10,7 @@ packages=(
 	mbpoll            # an independent Modbus client
 	mosquitto         # the broker that the uplink is tested with
 	mosquitto-clients # its publisher and subscriber
+	postgresql        # what gridfog ingest stores into
 	procps            # pgrep
 	protobuf-compiler # checks batch.proto
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
@@ -52,13 +53,15 @@ echo "installing ${missing[*]}" >&2
 apt update
 apt install --no-install-recommends "${missing[@]}"
 
-# The package starts a broker on the standard port; the tests start their own.
-case " ${missing[*]} " in
-*" mosquitto "*)
-	if [ -d /run/systemd/system ]; then
-		"${root[@]}" systemctl disable --now mosquitto >/dev/null 2>&1 || true
-	elif command -v service >/dev/null; then
-		"${root[@]}" service mosquitto stop >/dev/null 2>&1 || true
-	fi
-	;;
-esac
+# These packages start a service on the standard port; the tests start their own.
+for service in mosquitto postgresql; do
+	case " ${missing[*]} " in
+	*" $service "*)
+		if [ -d /run/systemd/system ]; then
+			"${root[@]}" systemctl disable --now "$service" >/dev/null 2>&1 || true
+		elif command -v service >/dev/null; then
+			"${root[@]}" service "$service" stop >/dev/null 2>&1 || true
+		fi
+		;;
+	esac
+done

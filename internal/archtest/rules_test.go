@@ -10,6 +10,8 @@ const drawing = `
 cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
 cmd/gridfog:         cmd/gridfog/track agent/batch buffer internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
+cmd/gridfog/ingest:  agent/batch internal/backoff internal/meter internal/mqtt
+cmd/gridfog/pgtest:  internal/proctest
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
@@ -99,6 +101,7 @@ func owners() map[string][]string {
 		"go.bug.st/serial":                    {"drivers/line"},
 		"go.yaml.in/yaml/v4":                  {"configs"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
+		"github.com/jackc/pgx/v5":             {"cmd/gridfog/ingest", "cmd/gridfog/pgtest"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
@@ -144,7 +147,7 @@ func inFirmwareAllTheSame() map[edge]string {
 // from elsewhere neither. A path stands for itself and everything below it.
 func notLinked() []string {
 	return []string{
-		"github.com/mochi-mqtt/server/v2", "google.golang.org/protobuf", "github.com/google/go-cmp",
+		"github.com/mochi-mqtt/server/v2", "github.com/jackc/pgx/v5", "google.golang.org/protobuf", "github.com/google/go-cmp",
 		"testing", "net/http/pprof", "expvar", "html/template", "text/template",
 		module + "/cmd/gridfog", module + "/cmd/metersim",
 	}
