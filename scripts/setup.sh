@@ -11,6 +11,7 @@ packages=(
 	mosquitto         # the broker that the uplink is tested with
 	mosquitto-clients # its publisher and subscriber
 	postgresql        # what gridfog ingest stores into
+	openssl           # makes the certificates of clients
 	procps            # pgrep
 	protobuf-compiler # checks batch.proto
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
