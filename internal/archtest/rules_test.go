@@ -14,6 +14,8 @@ cmd/gridfog/ingest:  agent/batch internal/backoff internal/meter internal/mqtt
 cmd/gridfog/pgtest:  internal/proctest
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
 
+scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
+
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter
 
@@ -82,6 +84,7 @@ func betweenStages() map[edge]string {
 // up.
 func layers() [][]string {
 	return [][]string{
+		{"scripts"},
 		{"cmd"},
 		{"agent"},
 		{"configs"},
@@ -101,8 +104,8 @@ func owners() map[string][]string {
 		"go.bug.st/serial":                    {"drivers/line"},
 		"go.yaml.in/yaml/v4":                  {"configs"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
-		"github.com/jackc/pgx/v5":             {"cmd/gridfog/ingest", "cmd/gridfog/pgtest"},
-		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
+		"github.com/jackc/pgx/v5":             {"cmd/gridfog/ingest", "cmd/gridfog/pgtest", "scripts/cluster"},
+		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
