@@ -13,6 +13,7 @@ packages=(
 	postgresql        # what gridfog ingest stores into
 	openssl           # makes the certificates of clients
 	procps            # pgrep
+	prometheus        # its promtool checks our metrics
 	protobuf-compiler # checks batch.proto
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
 	qemu-user-static  # runs ARMv7 tests
@@ -55,7 +56,7 @@ apt update
 apt install --no-install-recommends "${missing[@]}"
 
 # These packages start a service on the standard port; the tests start their own.
-for service in mosquitto postgresql; do
+for service in mosquitto postgresql prometheus; do
 	case " ${missing[*]} " in
 	*" $service "*)
 		if [ -d /run/systemd/system ]; then
