@@ -15,7 +15,7 @@ import (
 // can be searched for chunks. Numbers are little endian.
 //
 //	 0   4  magic      "GGCK"
-//	 4   1  version    1
+//	 4   1  version    2; 1 has a body of the first form (column.ParseFirstRows)
 //	 5   1  lane       meter.Lane
 //	 6   1  level      how far the rows were thinned: 0 not, 1 to hours, 2 to days
 //	 7   1  flags      1: the dictionary is packed (column.Pack)
@@ -30,7 +30,8 @@ import (
 //	56      dictionary (column.Dict), then body (column.AppendRows)
 const (
 	chunkMagic   = "GGCK"
-	chunkVersion = 1
+	chunkVersion = 2
+	chunkFirst   = 1 // the oldest version that is read
 	chunkHeader  = 56
 	chunkPacked  = 1
 
@@ -108,7 +109,7 @@ func parseChunkInfo(b []byte) (chunkInfo, error) {
 	if len(b) < chunkHeader || string(b[:4]) != chunkMagic {
 		return chunkInfo{}, errChunk
 	}
-	if b[4] != chunkVersion {
+	if b[4] < chunkFirst || b[4] > chunkVersion {
 		return chunkInfo{}, fmt.Errorf("%w: version %d", errChunk, b[4])
 	}
 	le := binary.LittleEndian
@@ -150,7 +151,11 @@ func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
 	if err != nil {
 		return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
 	}
-	rows, err := column.ParseRows(b[chunkHeader+c.dict:], dict)
+	parse := column.ParseRows
+	if b[4] == chunkFirst {
+		parse = column.ParseFirstRows
+	}
+	rows, err := parse(b[chunkHeader+c.dict:], dict)
 	if err != nil {
 		return c, nil, fmt.Errorf("%w: body: %w", errChunk, err)
 	}

@@ -168,8 +168,8 @@ func TestDamagedChunk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The third chunk: magic, version 1, lane 2, as it came, packed, first number 2001.
-	at := bytes.Index(file, []byte("GGCK\x01\x02\x00\x01\xd1\x07\x00\x00"))
+	// The third chunk: magic, version 2, lane 2, as it came, packed, first number 2001.
+	at := bytes.Index(file, []byte("GGCK\x02\x02\x00\x01\xd1\x07\x00\x00"))
 	if at < 0 {
 		t.Fatal("no such chunk in the file")
 	}
@@ -316,7 +316,7 @@ func TestRefused(t *testing.T) {
 		_, oerr := buffer.Open(dir, buffer.Options{})
 		_, cerr := buffer.Check(dir)
 		for _, err := range []error{oerr, cerr} {
-			if !errors.As(err, &format) || format.Found != 2 || format.Known != 1 || !strings.Contains(err.Error(), "install") {
+			if !errors.As(err, &format) || format.Found != 3 || format.Known != 2 || !strings.Contains(err.Error(), "install") {
 				t.Errorf("%v", err)
 			}
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // formatVersion is the newest layout of readings.db that this version knows.
-const formatVersion = 1
+const formatVersion = 2
 
 // The buckets, and the keys of bucket meta.
 const (

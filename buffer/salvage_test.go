@@ -158,13 +158,13 @@ func TestSalvageInPart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := wreckRoot(waiting(t, dir))
-	at := bytes.Index(file, []byte("GGCK\x01\x02\x00\x01\xc9\x00\x00\x00")) // interval, from 201 on
+	at := bytes.Index(file, []byte("GGCK\x02\x02\x00\x01\xc9\x00\x00\x00")) // interval, from 201 on
 	if at < 0 {
 		t.Fatal("no such chunk")
 	}
 	for at := at; at >= 0; {
 		file[at+70] ^= 1
-		next := bytes.Index(file[at+8:], []byte("GGCK\x01\x02\x00\x01\xc9\x00\x00\x00"))
+		next := bytes.Index(file[at+8:], []byte("GGCK\x02\x02\x00\x01\xc9\x00\x00\x00"))
 		if next < 0 {
 			break
 		}
@@ -376,7 +376,7 @@ func TestMigration(t *testing.T) {
 	dir := t.TempDir()
 	file := waiting(t, dir)
 	o := buffer.WithMigration(buffer.Options{BootID: "one"}, func() error { return errors.New("not today") })
-	if _, err := buffer.Open(dir, o); err == nil || !strings.Contains(err.Error(), "format 1 to 2: not today") {
+	if _, err := buffer.Open(dir, o); err == nil || !strings.Contains(err.Error(), "format 2 to 3: not today") {
 		t.Fatalf("a migration that fails: %v", err)
 	}
 	if report, err := buffer.Check(dir); err != nil || !report.Sound() {
@@ -390,7 +390,7 @@ func TestMigration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if st, err := s.Stat(); err != nil || st.Format != 2 || s.Last(meter.Alarm) != 300 {
+		if st, err := s.Stat(); err != nil || st.Format != 3 || s.Last(meter.Alarm) != 300 {
 			t.Errorf("format %d, last %d, %v", st.Format, s.Last(meter.Alarm), err)
 		}
 		if err := s.Close(); err != nil {

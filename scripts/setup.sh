@@ -1,7 +1,21 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Go and gcc: Debian packages, only those
-# that are missing. Says nothing when there is nothing to do.
+# Installs what the tests need beyond Go and gcc: Debian packages, and of npm what
+# the JavaScript decoder needs; only what is missing. Says nothing when there is
+# nothing to do.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The JavaScript decoder's packages, in the versions of its lock file.
+javascript() {
+	local dir=agent/batch/testdata/js
+	cmp -s $dir/package-lock.json $dir/node_modules/.locked && return
+	echo "installing the packages of $dir" >&2
+	if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
+		echo "scripts/setup.sh: npm ci failed" >&2
+		exit 1
+	fi
+	cp $dir/package-lock.json $dir/node_modules/.locked
+}
 
 packages=(
 	e2fsprogs         # makes the file system that a test fills
@@ -27,11 +41,16 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 	echo "scripts/setup.sh: this is not a Debian system; install by hand what provides: ${packages[*]}" >&2
 	exit 1
 fi
+# Any node will do; Debian's where there is none.
+command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
 missing=()
 for p in "${packages[@]}"; do
 	installed "$p" || missing+=("$p")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+if [ ${#missing[@]} -eq 0 ]; then
+	javascript
+	exit
+fi
 
 root=()
 if [ "$(id -u)" != 0 ]; then
@@ -67,3 +86,4 @@ for service in mosquitto postgresql prometheus; do
 		;;
 	esac
 done
+javascript

@@ -4,7 +4,7 @@
 //
 // A batch is a protobuf message:
 //
-//	Batch  1 format     1
+//	Batch  1 format     2
 //	       2 site       3 gateway
 //	       4 epoch      eight bytes: the store that numbered the rows
 //	       5 lane
@@ -12,6 +12,7 @@
 //	       7 runs       packed pairs: numbers left out since the last run, numbers in this run
 //	       8 holes      repeated Hole
 //	       9 rows       Body (gridgate/internal/column), absent when there are none
+//	       10 since 11 through 12 check 13 kept   in delta mode: see Encoder
 //	Hole   1 first  2 more (last less first)  3 reason  4 count
 //
 // The n-th row has the n-th number of the runs. Lane by lane the numbers of an
@@ -30,9 +31,9 @@ import (
 	"gridgate/internal/wire"
 )
 
-// Format is the version of the format that this package writes, and the newest
-// that it reads.
-const Format = 1
+// Format is the version of the format that this package writes, and the only
+// one that it reads of batches.
+const Format = 2
 
 // MaxRows is how many rows a batch may have.
 const MaxRows = column.MaxRows
@@ -68,11 +69,15 @@ func (e *UnknownCatalogueError) Error() string {
 	return fmt.Sprintf("catalogue %s is not known", e.Hash)
 }
 
-// FormatError says that a batch or catalogue is of a newer format.
-type FormatError struct{ Format uint64 }
+// FormatError says that a batch or catalogue is of another format than this
+// package reads.
+type FormatError struct{ Format, Reads uint64 }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("format %d is newer than this program reads, which is %d: update it", e.Format, Format)
+	if e.Format < e.Reads {
+		return fmt.Sprintf("format %d is older than this program reads, which is %d: update the gateway that sent it", e.Format, e.Reads)
+	}
+	return fmt.Sprintf("format %d is newer than this program reads, which is %d: update it", e.Format, e.Reads)
 }
 
 // The field numbers of a batch and of a hole.
@@ -86,6 +91,10 @@ const (
 	numRuns
 	numHoles
 	numRows
+	numSince
+	numThrough
+	numCheck
+	numKept
 )
 
 const (
@@ -95,11 +104,33 @@ const (
 	holeCount
 )
 
-// Append appends the batch of a span to dst. c must have been given the rows
-// with Add, and should have been published since. h.Lane must be the lane of the
-// span and its rows.
+// Append appends the batch of a span to dst: one that stands alone. c must have
+// been given the rows with Add, and should have been published since. h.Lane must
+// be the lane of the span and its rows.
 func Append(dst []byte, h Header, span Span, c *Catalogue) ([]byte, error) {
+	return (&writer{}).append(dst, h, span, c, delta{})
+}
+
+// delta is what a batch is a delta against: the last values among the rows from
+// number since through number through; since is 0 for a batch that stands alone.
+// With kept its rows may be what later batches are a delta against.
+type delta struct {
+	since, through uint64
+	kept           bool
+}
+
+// writer is the memory to write batches in.
+type writer struct {
+	small, body []byte
+	state       column.State
+}
+
+func (w *writer) append(dst []byte, h Header, span Span, c *Catalogue, d delta) ([]byte, error) {
 	if err := check(h, span); err != nil {
+		return nil, fmt.Errorf("batch of lane %s: %w", h.Lane, err)
+	}
+	var err error
+	if w.body, err = column.AppendKnownRows(w.body[:0], span.Rows, c.dict, &w.state); err != nil {
 		return nil, fmt.Errorf("batch of lane %s: %w", h.Lane, err)
 	}
 	hash := c.Hash()
@@ -109,30 +140,33 @@ func Append(dst []byte, h Header, span Span, c *Catalogue) ([]byte, error) {
 	dst = wire.AppendFixed(dst, numEpoch, h.Epoch)
 	dst = wire.AppendUint(dst, numLane, uint64(h.Lane))
 	dst = wire.AppendBytes(dst, numCatalogue, hash[:])
-	var runs []byte
+	w.small = w.small[:0]
 	next := uint64(1)
 	for _, r := range span.Runs {
-		runs = wire.AppendVarint(runs, r.First-next)
-		runs = wire.AppendVarint(runs, r.Count)
+		w.small = wire.AppendVarint(w.small, r.First-next)
+		w.small = wire.AppendVarint(w.small, r.Count)
 		next = r.First + r.Count
 	}
-	dst = wire.AppendBytes(dst, numRuns, runs)
+	dst = wire.AppendBytes(dst, numRuns, w.small)
 	for _, hole := range span.Holes {
-		var b []byte
-		b = wire.AppendUint(b, holeFirst, hole.First)
-		b = wire.AppendUint(b, holeMore, hole.Last-hole.First)
-		b = wire.AppendUint(b, holeReason, uint64(hole.Reason))
-		b = wire.AppendUint(b, holeCount, hole.Count)
-		dst = wire.AppendMessage(dst, numHoles, b)
+		w.small = wire.AppendUint(w.small[:0], holeFirst, hole.First)
+		w.small = wire.AppendUint(w.small, holeMore, hole.Last-hole.First)
+		w.small = wire.AppendUint(w.small, holeReason, uint64(hole.Reason))
+		w.small = wire.AppendUint(w.small, holeCount, hole.Count)
+		dst = wire.AppendMessage(dst, numHoles, w.small)
 	}
-	if len(span.Rows) == 0 {
-		return dst, nil
+	if len(span.Rows) > 0 {
+		dst = wire.AppendBytes(dst, numRows, w.body)
+		if d.since > 0 {
+			dst = wire.AppendUint(dst, numSince, d.since)
+			dst = wire.AppendUint(dst, numThrough, d.through)
+			dst = wire.AppendUint(dst, numCheck, uint64(w.state.Check))
+		}
 	}
-	body, err := column.AppendKnownRows(nil, span.Rows, c.dict)
-	if err != nil {
-		return nil, fmt.Errorf("batch of lane %s: %w", h.Lane, err)
+	if d.kept {
+		dst = wire.AppendUint(dst, numKept, 1)
 	}
-	return wire.AppendBytes(dst, numRows, body), nil
+	return dst, nil
 }
 
 // check says whether a span is one that can be read back the same.
@@ -151,17 +185,28 @@ func check(h Header, span Span) error {
 			return fmt.Errorf("row %d is of lane %s", i, lane)
 		}
 	}
-	last, err := checkNumbers(span)
+	last, err := checkNumbers(&span)
+	if n := countNumbers(&span); err == nil && n != uint64(len(span.Rows)) {
+		err = fmt.Errorf("%d rows have %d numbers", len(span.Rows), n)
+	}
 	if err == nil && last != span.Last {
 		err = fmt.Errorf("runs and holes end at %d, the span at %d", last, span.Last)
 	}
 	return err
 }
 
-// checkNumbers says whether runs and holes rise, lie apart and have a number
-// for each row, and gives the highest number. There must be one at least.
-func checkNumbers(span Span) (highest uint64, err error) {
-	runs, holes, rows := span.Runs, span.Holes, uint64(0)
+// countNumbers counts the numbers in runs.
+func countNumbers(span *Span) (n uint64) {
+	for _, r := range span.Runs {
+		n += r.Count
+	}
+	return n
+}
+
+// checkNumbers says whether runs and holes rise and lie apart, and gives the
+// highest number. There must be one at least.
+func checkNumbers(span *Span) (highest uint64, err error) {
+	runs, holes := span.Runs, span.Holes
 	if len(runs) == 0 && len(holes) == 0 {
 		return 0, errors.New("neither rows nor holes")
 	}
@@ -172,7 +217,7 @@ func checkNumbers(span Span) (highest uint64, err error) {
 			if r.Count == 0 || r.Count > MaxRows || r.First > math.MaxUint64-r.Count {
 				return 0, fmt.Errorf("a run of %d from %d", r.Count, r.First)
 			}
-			first, last, runs, rows = r.First, r.First+r.Count-1, runs[1:], rows+r.Count
+			first, last, runs = r.First, r.First+r.Count-1, runs[1:]
 		} else {
 			first, last, holes = holes[0].First, holes[0].Last, holes[1:]
 		}
@@ -180,9 +225,6 @@ func checkNumbers(span Span) (highest uint64, err error) {
 			return 0, fmt.Errorf("numbers %d to %d after %d", first, last, highest)
 		}
 		highest = last
-	}
-	if rows != uint64(len(span.Rows)) {
-		return 0, fmt.Errorf("%d rows have %d numbers", len(span.Rows), rows)
 	}
 	return highest, nil
 }

@@ -149,15 +149,16 @@ func TestGoldenBytes(t *testing.T) {
 			  1219 0a11 312d303a312e382e302a3235352f333a32 1002 1803 201e
 			2801`},
 		"batch": {b, `
-			0801  1205 6e6f727468  1a04 67772d37  21 efcdab8967452301  2802
+			0802  1205 6e6f727468  1a04 67772d37  21 efcdab8967452301  2802
 			3208 f858f2380ff3c7cf  3a03 e70701
 			4209 08e907 1002 1803 2003
 			4a41
-			  0a33
-			    0801 120101 1a0100 220100 2a0101 32012a 3a0117
-			    42020102 4a020128 52020101 720112 9a01030184 07
-			    aa01020108 b201020101
-			  220a 40ddcd9f1701ba5b40e2`},
+			  0a2e
+			    0801 120101 1a0100 220100 2a0101
+			    42020102 4a020128 52020101 9a01030184 07
+			    aa01020108 b201020101 ca010100
+			  220a a0eee6cf0b4077031203
+			  3203 a56e7b`},
 	} {
 		if got, want := hex.EncodeToString(g.got), strings.Join(strings.Fields(g.want), ""); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
@@ -188,11 +189,13 @@ func TestUnknownCatalogueAndNewerFormat(t *testing.T) {
 	if h.Gateway != "gw-7" || h.Epoch != header().Epoch || h.Lane != Interval {
 		t.Errorf("the header beside the error: %+v", h)
 	}
-	b[1] = 2
-	_, _, err = Parse(b, known(c))
 	var newer *FormatError
-	if !errors.As(err, &newer) || newer.Format != 2 || !strings.Contains(err.Error(), "update") {
-		t.Errorf("newer batch: %v", err)
+	for format, want := range map[byte]string{1: "older than this program reads", 3: "newer than this program reads"} {
+		b[1] = format
+		_, _, err = Parse(b, known(c))
+		if !errors.As(err, &newer) || newer.Format != uint64(format) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a batch of format %d: %v", format, err)
+		}
 	}
 	raw, _ := c.AppendBinary(nil)
 	raw[len(raw)-1] = 2

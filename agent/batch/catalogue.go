@@ -70,6 +70,16 @@ func (c *Catalogue) Hash() Hash {
 // Empty says whether nothing was added yet.
 func (c *Catalogue) Empty() bool { return len(c.dict.Meters()) == 0 && len(c.dict.Channels()) == 0 }
 
+// grewFrom says whether all numbers of old have their meaning in c.
+func (c *Catalogue) grewFrom(old *Catalogue) bool {
+	if c == old || old == nil {
+		return true
+	}
+	m, n := old.dict.Meters(), old.dict.Channels()
+	mine, ours := c.dict.Meters(), c.dict.Channels()
+	return len(mine) >= len(m) && len(ours) >= len(n) && slices.Equal(mine[:len(m)], m) && slices.Equal(ours[:len(n)], n)
+}
+
 // Meters gives the meters by number, each with the serial number it had.
 func (c *Catalogue) Meters() []CatalogueMeter { return slices.Clone(c.dict.Meters()) }
 
@@ -86,21 +96,25 @@ func (c *Catalogue) encode() {
 	if c.bytes != nil {
 		return
 	}
-	c.bytes = wire.AppendUint(c.dict.AppendPacked(nil), catalogueFormat, Format)
+	c.bytes = wire.AppendUint(c.dict.AppendPacked(nil), numCatalogueFormat, catalogueFormat)
 	c.hash = HashOf(c.bytes)
 }
 
-const catalogueFormat = 5
+// catalogueFormat is the version of the catalogue's format. That of batches
+// goes its own way.
+const catalogueFormat = 1
+
+const numCatalogueFormat = 5
 
 // ParseCatalogue reads a catalogue. It keeps nothing of b. Its Hash is that of
 // b, whoever wrote it.
 func ParseCatalogue(b []byte) (*Catalogue, error) {
 	for rest := b; len(rest) > 0; {
 		f, after, err := wire.Next(rest)
-		if err == nil && f.Num == catalogueFormat {
+		if err == nil && f.Num == numCatalogueFormat {
 			var format uint64
-			if format, err = f.Uint(math.MaxUint64); err == nil && format > Format {
-				return nil, fmt.Errorf("catalogue: %w", &FormatError{format})
+			if format, err = f.Uint(math.MaxUint64); err == nil && format > catalogueFormat {
+				return nil, fmt.Errorf("catalogue: %w", &FormatError{format, catalogueFormat})
 			}
 		}
 		if err != nil {

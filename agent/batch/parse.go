@@ -10,43 +10,47 @@ import (
 	"gridgate/internal/wire"
 )
 
-// Parse reads a batch. find gives the catalogue with that hash, or nil; then
-// the error is an UnknownCatalogueError, and the header is valid with it. A
-// batch of a newer format is a FormatError; what is no batch at all is an
-// ErrCorrupt. The span shares names with the catalogue and nothing with b. Fields
-// that are not known are skipped.
+// Parse reads a batch that stands alone. find gives the catalogue with that
+// hash, or nil; then the error is an UnknownCatalogueError, and the header is
+// valid with it. A batch in delta mode is an UnknownBaseError: see Decoder. A batch
+// of another format is a FormatError; what is no batch at all is an ErrCorrupt. The
+// span shares names with the catalogue and nothing with b. Fields that are not
+// known are skipped.
 func Parse(b []byte, find func(Hash) *Catalogue) (Header, Span, error) {
-	h, span, body, err := parseEnvelope(b)
-	if err != nil {
-		return Header{}, Span{}, fmt.Errorf("batch: %w", err)
-	}
-	if body != nil {
-		c := find(h.Catalogue)
-		if c == nil {
-			return h, Span{}, fmt.Errorf("batch: %w", &UnknownCatalogueError{h.Catalogue})
-		}
-		if span.Rows, err = column.ParseRows(body, c.dict); err != nil {
-			return h, Span{}, fmt.Errorf("batch: %w", err)
-		}
-		for i := range span.Rows {
-			span.Rows[i].Lane = h.Lane
-		}
-	}
-	if span.Last, err = checkNumbers(span); err != nil {
-		return h, Span{}, fmt.Errorf("batch: %w: %w", ErrCorrupt, err)
-	}
-	return h, span, nil
+	return (&Decoder{}).Parse(b, find)
 }
 
-// parseEnvelope reads all of a batch but its rows, which body aliases.
-func parseEnvelope(b []byte) (h Header, span Span, body []byte, err error) {
+// ParseHeader reads the header of a batch, in delta mode or not: whose Decoder is
+// to parse it.
+func ParseHeader(b []byte) (Header, error) {
+	var e envelope
+	if err := e.parse(b); err != nil {
+		return Header{}, fmt.Errorf("batch: %w", err)
+	}
+	return e.header, nil
+}
+
+// envelope is a batch whose rows are still in their body, which aliases the
+// input.
+type envelope struct {
+	header Header
+	span   Span
+	body   []byte
+	delta  delta
+	check  uint64
+}
+
+// parse reads all of a batch but its rows.
+func (e *envelope) parse(b []byte) (err error) {
 	var format, seen uint64
+	last := e.header
+	e.header = Header{}
 	for rest := b; len(rest) > 0 && err == nil; {
 		var f wire.Field
 		if f, rest, err = wire.Next(rest); err != nil {
 			break
 		}
-		if f.Num <= numRows {
+		if f.Num <= numKept {
 			if f.Num != numHoles && seen&(1<<f.Num) != 0 {
 				err = fmt.Errorf("field %d is given twice", f.Num)
 				break
@@ -56,42 +60,79 @@ func parseEnvelope(b []byte) (h Header, span Span, body []byte, err error) {
 		switch f.Num {
 		case numFormat:
 			format, err = f.Uint(math.MaxUint64)
-			if err == nil && format > Format {
-				return h, span, nil, &FormatError{format}
+			if err == nil && format > 0 && format != Format {
+				return &FormatError{format, Format}
 			}
 		case numRuns:
-			span.Runs, err = parseRuns(f)
+			err = e.runs(f)
 		case numHoles:
 			var hole Hole
 			hole, err = parseHole(f)
-			span.Holes = append(span.Holes, hole)
+			e.span.Holes = append(e.span.Holes, hole)
 		case numRows:
-			body, err = f.Data, f.Want(wire.Bytes)
+			e.body, err = f.Data, f.Want(wire.Bytes)
+		case numSince:
+			e.delta.since, err = f.Uint(math.MaxUint64)
+		case numThrough:
+			e.delta.through, err = f.Uint(math.MaxUint64)
+		case numCheck:
+			e.check, err = f.Uint(math.MaxUint32)
+		case numKept:
+			var kept uint64
+			kept, err = f.Uint(1)
+			e.delta.kept = kept == 1
 		default:
-			err = h.field(f)
+			err = e.header.field(f, &last)
 		}
 	}
 	if err == nil && format == 0 {
 		err = errors.New("no format")
 	}
 	if err == nil {
-		err = h.check(seen)
+		err = e.header.check(seen)
+	}
+	if d := e.delta; err == nil && (d.since > d.through || d.since == 0 && d.through > 0) {
+		err = fmt.Errorf("a delta against the rows %d to %d", d.since, d.through)
 	}
 	if err != nil {
-		return h, span, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	span.Lane = h.Lane
-	return h, span, body, nil
+	e.span.Lane = e.header.Lane
+	if e.span.Last, err = checkNumbers(&e.span); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
 }
 
-// field reads a field of the header.
-func (h *Header) field(f wire.Field) (err error) {
+// rows reads the rows and appends them to dst.
+func (e *envelope) rows(dst []Row, c *Catalogue, s *column.State) (err error) {
+	var rows []Row
+	if e.body != nil {
+		if rows, err = column.ParseKnownRows(dst, e.body, c.dict, s); err != nil {
+			return err
+		}
+		for i := range rows {
+			rows[i].Lane = e.header.Lane
+		}
+	}
+	if s.Base != nil && uint64(s.Check) != e.check {
+		return &UnknownBaseError{e.delta.since, e.delta.through}
+	}
+	if n := countNumbers(&e.span); n != uint64(len(rows)) {
+		return fmt.Errorf("%w: %d rows have %d numbers", ErrCorrupt, len(rows), n)
+	}
+	e.span.Rows = rows
+	return nil
+}
+
+// field reads a field of the header; what is as in last shares its text.
+func (h *Header) field(f wire.Field, last *Header) (err error) {
 	var v uint64
 	switch f.Num {
 	case numSite:
-		h.Site, err = f.Text(64)
+		h.Site, err = text(f, last.Site)
 	case numGateway:
-		h.Gateway, err = f.Text(64)
+		h.Gateway, err = text(f, last.Gateway)
 	case numEpoch:
 		h.Epoch, err = f.Value, f.Want(wire.Fixed)
 	case numLane:
@@ -104,6 +145,13 @@ func (h *Header) field(f wire.Field) (err error) {
 		copy(h.Catalogue[:], f.Data)
 	}
 	return err
+}
+
+func text(f wire.Field, last string) (string, error) {
+	if f.Type == wire.Bytes && string(f.Data) == last {
+		return last, nil
+	}
+	return f.Text(64)
 }
 
 func (h *Header) check(seen uint64) error {
@@ -119,28 +167,27 @@ func (h *Header) check(seen uint64) error {
 	return nil
 }
 
-func parseRuns(f wire.Field) ([]Run, error) {
+func (e *envelope) runs(f wire.Field) error {
 	if err := f.Want(wire.Bytes); err != nil {
-		return nil, err
+		return err
 	}
-	var runs []Run
 	next := uint64(1)
 	for b := f.Data; len(b) > 0; {
 		gap, rest, err := wire.ReadVarint(b)
 		if err != nil {
-			return nil, fmt.Errorf("runs: %w", err)
+			return fmt.Errorf("runs: %w", err)
 		}
 		count, rest, err := wire.ReadVarint(rest)
 		if err != nil {
-			return nil, fmt.Errorf("runs: %w", err)
+			return fmt.Errorf("runs: %w", err)
 		}
 		if gap > math.MaxUint64-next || count > math.MaxUint64-next-gap {
-			return nil, errors.New("runs: numbers of more than 64 bits")
+			return errors.New("runs: numbers of more than 64 bits")
 		}
-		runs = append(runs, Run{First: next + gap, Count: count})
+		e.span.Runs = append(e.span.Runs, Run{First: next + gap, Count: count})
 		next, b = next+gap+count, rest
 	}
-	return runs, nil
+	return nil
 }
 
 func parseHole(f wire.Field) (Hole, error) {

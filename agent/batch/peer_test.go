@@ -5,10 +5,12 @@ import (
 	"compress/flate"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -16,6 +18,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"gridgate/internal/column/columntest"
 )
 
 // schema is batch.proto, compiled by protoc (Debian: protobuf-compiler).
@@ -88,7 +92,7 @@ func TestProtobufRuntimeReadsWhatWeWrite(t *testing.T) {
 		b, c := pack(t, header(), s)
 		m := decode(t, file, "Batch", b)
 		hash := c.Hash()
-		if get(m, "format").Uint() != 1 || get(m, "site").String() != "north" || get(m, "gateway").String() != "gw-7" ||
+		if get(m, "format").Uint() != Format || get(m, "site").String() != "north" || get(m, "gateway").String() != "gw-7" ||
 			get(m, "epoch").Uint() != 0x0123456789ABCDEF || get(m, "lane").Enum() != 2 || !bytes.Equal(get(m, "catalogue").Bytes(), hash[:]) {
 			t.Errorf("%s: header: %v", name, m)
 		}
@@ -121,8 +125,8 @@ func TestEnumsOfTheSchemaAreOurs(t *testing.T) {
 	}
 }
 
-// pythonRow is a line that decode.py prints.
-type pythonRow struct {
+// foreignRow is a line that decode.py and decode.mjs print.
+type foreignRow struct {
 	Sequence                                 uint64
 	Meter, Serial, Channel                   string
 	Kind                                     Kind
@@ -137,7 +141,7 @@ type pythonRow struct {
 }
 
 // row is the row that the line speaks of.
-func (p pythonRow) row(t *testing.T, lane Lane) Row {
+func (p foreignRow) row(t *testing.T, lane Lane) Row {
 	t.Helper()
 	data, err := hex.DecodeString(p.Data)
 	if err != nil {
@@ -155,41 +159,103 @@ func (p pythonRow) row(t *testing.T, lane Lane) Row {
 	return r
 }
 
-// TestPythonReadsWhatWeWrite holds docs/formats.md true: decode.py was written
-// from it, in another language, with no library but Python's own.
-func TestPythonReadsWhatWeWrite(t *testing.T) {
-	t.Parallel()
-	for name, s := range map[string]Span{"small": span(), "kinds": kinds(), "walk": walk()} {
-		b, c := pack(t, header(), s)
-		raw, _ := c.AppendBinary(nil)
-		dir := t.TempDir()
-		for file, content := range map[string][]byte{"catalogue": raw, "batch": b} {
-			if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
-				t.Fatal(err)
-			}
+// deltas are batches in delta mode, with the catalogue that all need: of a walk
+// with integers or floats, with a hole, and with a meter that comes later.
+func deltas(t *testing.T, value func(float64, int8) Value) ([][]byte, []Span, *Catalogue) {
+	t.Helper()
+	w, e, c, l := columntest.NewWalk(seed, 12, value), NewEncoder(9), NewCatalogue(), lane{}
+	late := Row{Meter: "late", Channel: "x", Value: Value{Kind: Text, Data: "on"}, Lane: Instant}
+	spans := make([]Span, 5)
+	for i := range spans {
+		rows := w.Round()
+		if i > 1 {
+			rows = append(rows, late)
 		}
-		cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "decode.py", filepath.Join(dir, "catalogue"), filepath.Join(dir, "batch"))
-		out, err := cmd.Output()
-		if err != nil {
-			var text []byte
-			if exit, ok := err.(*exec.ExitError); ok { //nolint:errorlint // straight from Output
-				text = exit.Stderr
-			}
-			t.Fatalf("%s: %v\n%s", name, err, text)
+		spans[i] = l.span(rows)
+		c.Add(rows)
+		if i == 2 {
+			l.next, spans[i].Last = l.next+3, spans[i].Last+3
+			spans[i].Holes = []Hole{{First: l.next - 3, Last: l.next - 1, Reason: Quota, Count: 3}}
 		}
+	}
+	batches := make([][]byte, len(spans))
+	for i, s := range spans {
+		batches[i] = mustEncode(t, e, s, c)
+		e.Confirmed(header().Epoch, s.Last)
+	}
+	return batches, spans, c
+}
+
+// decoders are programs in other languages that were written from
+// docs/formats.md.
+func decoders() map[string][]string {
+	return map[string][]string{
+		"Python":     {"/usr/bin/python3", "decode.py"},
+		"JavaScript": {"node", "testdata/js/decode.mjs"},
+	}
+}
+
+// decodeElsewhere has a program decode batches and holds its rows against ours.
+func decodeElsewhere(t *testing.T, program []string, batches [][]byte, spans []Span, c *Catalogue) {
+	t.Helper()
+	raw, _ := c.AppendBinary(nil)
+	dir := t.TempDir()
+	args := append(slices.Clone(program), filepath.Join(dir, "catalogue"))
+	if err := os.WriteFile(args[len(args)-1], raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range batches {
+		args = append(args, filepath.Join(dir, fmt.Sprint("batch", i)))
+		if err := os.WriteFile(args[len(args)-1], b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	var text bytes.Buffer
+	cmd.Stderr = &text
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text.Bytes())
+	}
+	lines := json.NewDecoder(bytes.NewReader(out))
+	for _, s := range spans {
 		next := sequence(s)
-		lines := json.NewDecoder(bytes.NewReader(out))
 		for i, want := range s.Rows {
-			var p pythonRow
+			var p foreignRow
 			if err := lines.Decode(&p); err != nil {
-				t.Fatalf("%s: row %d: %v", name, i, err)
+				t.Fatalf("row %d: %v", i, err)
 			}
 			if got := p.row(t, s.Lane); got != want || p.Sequence != next[i] {
-				t.Fatalf("%s: row %d: %d %+v\nwant %d %+v", name, i, p.Sequence, got, next[i], want)
+				t.Fatalf("row %d: %d %+v\nwant %d %+v", i, p.Sequence, got, next[i], want)
 			}
 		}
-		if lines.More() {
-			t.Errorf("%s: more rows than there are", name)
+	}
+	if lines.More() {
+		t.Error("more rows than there are")
+	}
+}
+
+// TestOthersReadWhatWeWrite holds docs/formats.md true: decode.py was written from
+// it with no library but Python's own, decode.mjs on top of what protobufjs makes
+// of batch.proto (scripts/setup.sh installs it).
+func TestOthersReadWhatWeWrite(t *testing.T) {
+	t.Parallel()
+	for name, program := range decoders() {
+		for what, s := range map[string]Span{"small": span(), "kinds": kinds(), "walk": walk()} {
+			t.Run(name+" "+what, func(t *testing.T) {
+				t.Parallel()
+				b, c := pack(t, header(), s)
+				decodeElsewhere(t, program, [][]byte{b}, []Span{s}, c)
+			})
+		}
+		for what, value := range map[string]func(float64, int8) Value{
+			"integers": columntest.Int, "decimal floats": columntest.DecimalFloat, "binary floats": columntest.RawFloat,
+		} {
+			t.Run(name+" delta mode "+what, func(t *testing.T) {
+				t.Parallel()
+				batches, spans, c := deltas(t, value)
+				decodeElsewhere(t, program, batches, spans, c)
+			})
 		}
 	}
 }

@@ -176,8 +176,8 @@ func TestStartsAreSpread(t *testing.T) {
 func TestBillsHaveAFloor(t *testing.T) {
 	t.Parallel()
 	simulate(t, gprs(), func(s *site) {
-		s.store.add(meter.Alarm, readings(60_000)...)
-		s.store.add(meter.Billing, readings(60_000)...)
+		s.store.add(meter.Alarm, readings(150_000)...)
+		s.store.add(meter.Billing, readings(150_000)...)
 		s.store.add(meter.Interval, readings(1000)...)
 		s.start()
 		time.Sleep(2 * time.Minute)

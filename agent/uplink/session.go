@@ -274,8 +274,12 @@ func (s *session) choose() *message {
 	return nil
 }
 
-// owing is how many bytes of alarms go out before a bill that waits.
-const owing = 8 * minMessage
+// A bill that waits goes out after owing bytes of alarms; billShare is how many
+// bytes of them each of its own are worth.
+const (
+	owing     = 8 * minMessage
+	billShare = 8
+)
 
 // order gives the lanes in the order of service: by importance, but for a bill
 // after so many alarms.
@@ -294,7 +298,7 @@ func (u *Uplink) serve(m *message) {
 	bills := u.lanes[meter.Billing]
 	switch {
 	case m.lane.id == meter.Billing:
-		u.owed = 0
+		u.owed = max(u.owed-billShare*m.size(), 0)
 	case m.lane.id == meter.Alarm && (len(bills.ready) > 0 || !bills.empty && u.cfg.Store.Last(meter.Billing) > bills.taken):
 		u.owed += m.size()
 	default:

@@ -38,7 +38,7 @@ func TestABacklogDrainsOverASlowLink(t *testing.T) {
 func TestAnAlarmOvertakesTheBacklog(t *testing.T) {
 	t.Parallel()
 	simulate(t, gprs(), func(s *site) {
-		s.store.add(meter.Interval, readings(150_000)...)
+		s.store.add(meter.Interval, readings(300_000)...)
 		s.start()
 		time.Sleep(30 * time.Second)
 		var at []time.Time

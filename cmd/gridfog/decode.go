@@ -53,6 +53,7 @@ type decoder struct {
 	catalogues map[batch.Hash]*batch.Catalogue
 	batches    []message
 	archives   []message
+	decoders   batch.Decoders
 }
 
 // message is a batch and where it came from.
@@ -187,7 +188,11 @@ func (d *decoder) sort(m message) (*batch.Catalogue, error) {
 
 // print prints the rows of a batch; its holes go to the standard error.
 func (d *decoder) print(out *bufio.Writer, notes io.Writer, m message) error {
-	h, span, err := batch.Parse(m.payload, func(h batch.Hash) *batch.Catalogue { return d.catalogues[h] })
+	h, span, err := d.decoders.Parse(m.payload, func(h batch.Hash) *batch.Catalogue { return d.catalogues[h] })
+	var base *batch.UnknownBaseError
+	if errors.As(err, &base) {
+		return fmt.Errorf("lane %s: %w: it is in delta mode; give the files of all batches of its lane since number %d before it", h.Lane, err, base.Since)
+	}
 	var unknown *batch.UnknownCatalogueError
 	if errors.As(err, &unknown) {
 		return fmt.Errorf("%w: give the file with the payload of topic gridgate/1/%s/%s/up/catalog/%s too", err, h.Site, h.Gateway, unknown.Hash)
@@ -195,8 +200,8 @@ func (d *decoder) print(out *bufio.Writer, notes io.Writer, m message) error {
 	if err != nil {
 		return err
 	}
-	row := 0
 	stream := track.Stream{Site: h.Site, Gateway: h.Gateway, Epoch: h.Epoch, Lane: h.Lane}
+	row := 0
 	for _, run := range span.Runs {
 		for n := run.First; n < run.First+run.Count; n++ {
 			r := track.Reading{Stream: stream, Sequence: n, Row: span.Rows[row]}

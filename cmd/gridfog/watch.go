@@ -223,24 +223,38 @@ func (w *watch) settle(ctx context.Context, conn *mqtt.Conn) error {
 		return nil
 	}
 	w.mu.Lock()
-	further := w.receiver.Tracker.Settle()
+	further, asks := w.receiver.Tracker.Settle(), w.receiver.Asks()
 	if w.problem != nil { // of the output or of -record: what came is not kept
 		further = nil
 	}
 	w.mu.Unlock()
-	for _, s := range further {
-		topic := mqtt.AckTopic(meter.ID(s.Site), meter.ID(s.Gateway), s.Lane)
-		token, err := conn.Publish(ctx, topic, true, mqtt.Confirmation{Epoch: s.Epoch, Sequence: s.Through}.AppendJSON(nil))
-		if err != nil {
+	for _, a := range asks {
+		topic := mqtt.ResendTopic(meter.ID(a.Site), meter.ID(a.Gateway), a.Lane)
+		if err := say(ctx, conn, topic, false, mqtt.Range{Epoch: a.Epoch, First: a.First, Last: a.Last}.AppendJSON(nil)); err != nil {
 			return err
 		}
-		select {
-		case <-token.Done():
-		case <-conn.Done():
-			return conn.Err()
+	}
+	for _, s := range further {
+		topic := mqtt.AckTopic(meter.ID(s.Site), meter.ID(s.Gateway), s.Lane)
+		if err := say(ctx, conn, topic, true, mqtt.Confirmation{Epoch: s.Epoch, Sequence: s.Through}.AppendJSON(nil)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// say publishes and waits until the broker has it.
+func say(ctx context.Context, conn *mqtt.Conn, topic string, retained bool, payload []byte) error {
+	token, err := conn.Publish(ctx, topic, retained, payload)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-token.Done():
+		return nil
+	case <-conn.Done():
+		return conn.Err()
+	}
 }
 
 // drain takes what is on its way when the run ends: until nothing has come for

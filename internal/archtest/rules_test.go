@@ -53,6 +53,7 @@ dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/security dlms/wrapper
 internal/meter:      dlms/obis
 internal/wire:
 internal/column:     internal/meter internal/wire
+internal/column/columntest: internal/meter
 internal/backoff:
 internal/sys:
 internal/cli:

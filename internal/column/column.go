@@ -9,25 +9,28 @@
 //	  1 plain     Columns, as they are
 //	  2 size      length of the columns when inflated
 //	  3 deflated  Columns, deflated (RFC 1951, no header); in place of 1
-//	  4 bits      the low bits of all numbers (see bitWriter)
+//	  4 bits      the low bits of all numbers (see numberWriter)
+//	  6 coded     the rest of all numbers
 //	Columns, in the order of the rows
 //	  1 rows           how many
 //	  2 meter_counts   run lengths of rows of one meter
 //	  3 meter_steps    the meter's number less that of the run before
-//	  4 channel_steps  the channel's number less that of the row before
+//	  4 channel_steps 25 channel_counts   rows that are as foretold (see followers), then a step to the next channel
 //	  5 stamp_counts   run lengths of rows with one stamp
-//	  6 times 7 monos  a number for each stamp (see guess)
 //	  8 boots 9 bounds 10 sources        runs over stamps
 //	Columns, in column order: by channel number, then meter number, then row
-//	  11 orders 12 decimals 13 bases     for each channel (see coding)
-//	  14 values                          a number for each row
+//	  11 orders 12 decimals 13 bases 23 besides 24 shares   for each channel (see coding)
 //	  15 data_lengths                    runs over rows
 //	  16 data                            text and octets, one after the other
 //	  17 qualities 18 lanes 19 periods 20 occurrences 21 statuses 22 has_statuses   runs over rows
+//	Numbers
+//	  a time and then a mono for each stamp (see guess), a number for each row in column order (see series)
 //
 // Runs are pairs of a count and a value; a column that is absent is all zeros.
 // In column order the rows of one channel, a group, stand together, and among
 // them those of one series (one channel of one meter) in their order.
+//
+// Columns 6, 7 and 14 had numbers in the first form, which ParseFirstRows reads.
 package column
 
 import (
@@ -60,6 +63,8 @@ const (
 	bodySize
 	bodyDeflated
 	bodyBits
+	_ // a catalogue has its format there
+	bodyCoded
 )
 
 // The field numbers of the columns.
@@ -69,7 +74,7 @@ const (
 	colMeterSteps
 	colChannelSteps
 	colStampCounts
-	colTimes
+	colTimes // of the first form; so are monos and values
 	colMonos
 	colBoots
 	colBounds
@@ -86,23 +91,26 @@ const (
 	colOccurrences
 	colStatuses
 	colHasStatuses
+	colBesides
+	colShares
+	colChannelCounts
 	colEnd
 )
 
 // AppendRows appends the body of rows to dst. Meters and channels that d does
 // not have are added to it.
 func AppendRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
-	return appendRows(dst, rows, d, true)
+	return appendRows(dst, rows, d, true, nil)
 }
 
 // AppendKnownRows is AppendRows with a dictionary that does not change: a meter
 // or channel that it does not have is an ErrNotInDict. It leaves out the lanes,
-// which are then read as 0.
-func AppendKnownRows(dst []byte, rows []meter.Row, d *Dict) ([]byte, error) {
-	return appendRows(dst, rows, d, false)
+// which are then read as 0. s may be nil.
+func AppendKnownRows(dst []byte, rows []meter.Row, d *Dict, s *State) ([]byte, error) {
+	return appendRows(dst, rows, d, false, s)
 }
 
-func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool) ([]byte, error) {
+func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool, s *State) ([]byte, error) {
 	if len(rows) > MaxRows {
 		return nil, fmt.Errorf("%d rows: %w", len(rows), ErrTooMany)
 	}
@@ -111,21 +119,31 @@ func appendRows(dst []byte, rows []meter.Row, d *Dict, own bool) ([]byte, error)
 	if err := e.number(rows, d, own); err != nil {
 		return nil, err
 	}
-	e.columns(rows, d, own)
+	e.columns(rows, d, own, s)
 	dst = e.appendPacked(dst, e.out)
-	return wire.AppendBytes(dst, bodyBits, e.noise.bytes()), nil
+	dst = wire.AppendBytes(dst, bodyBits, e.writer.noise.bytes())
+	return wire.AppendBytes(dst, bodyCoded, e.writer.coded.bytes()), nil
 }
 
 // ParseRows gives the rows of a body, in their order. They share their names
 // with d and nothing with b. It allocates at most 64 KiB, 64 bytes for each of
 // b, and 256 for each row; a body has no more rows than bytes when inflated, nor
 // than MaxRows.
-func ParseRows(b []byte, d *Dict) ([]meter.Row, error) {
-	columns, noise, err := parsePacked(b)
-	var rows []meter.Row
-	if err == nil {
-		rows, err = parseColumns(columns, noise, d)
-	}
+func ParseRows(b []byte, d *Dict) ([]meter.Row, error) { return ParseKnownRows(nil, b, d, nil) }
+
+// ParseKnownRows is ParseRows for a body that was written with a State, which
+// must have the same Base, or nil. The rows are appended to dst. Whoever gives a
+// Base holds the Check against the writer's before he believes the rows.
+func ParseKnownRows(dst []meter.Row, b []byte, d *Dict, s *State) ([]meter.Row, error) {
+	return parseRows(dst, b, d, s, nil)
+}
+
+func parseRows(dst []meter.Row, b []byte, d *Dict, s *State, first *firstNumbers) ([]meter.Row, error) {
+	dec := decoders.Get().(*decoder)
+	defer decoders.Put(dec)
+	dec.first = first
+	rows, err := dec.parse(dst, b, d, s)
+	dec.forget()
 	if err != nil {
 		return nil, fmt.Errorf("rows: %w: %w", ErrCorrupt, err)
 	}

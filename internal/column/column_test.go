@@ -113,7 +113,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	d := NewDict()
-	if _, err := AppendKnownRows(nil, []meter.Row{row}, d); !errors.Is(err, ErrNotInDict) || len(d.Meters()) != 0 {
+	if _, err := AppendKnownRows(nil, []meter.Row{row}, d, nil); !errors.Is(err, ErrNotInDict) || len(d.Meters()) != 0 {
 		t.Errorf("a row that is not in the dictionary: %v, and it has %d meters", err, len(d.Meters()))
 	}
 	if added, err := d.Add([]meter.Row{row}); err != nil || !added {
@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 	if added, err := d.Add([]meter.Row{row}); err != nil || added {
 		t.Errorf("adding again: %v, %v", added, err)
 	}
-	if _, err := AppendKnownRows(nil, []meter.Row{row}, d); err != nil {
+	if _, err := AppendKnownRows(nil, []meter.Row{row}, d, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"gridgate/internal/column/columntest"
 	"gridgate/internal/meter"
 	"gridgate/internal/wire"
 )
@@ -50,7 +51,7 @@ func TestGoldenBytes(t *testing.T) {
 	if err := e.number(golden(), d, true); err != nil {
 		t.Fatal(err)
 	}
-	e.columns(golden(), d, true)
+	e.columns(golden(), d, true, nil)
 	dict, err := d.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +62,8 @@ func TestGoldenBytes(t *testing.T) {
 	}{
 		"dictionary": {dict, goldenDict},
 		"columns":    {e.out, goldenColumns},
-		"bits":       {e.noise.bytes(), goldenBits},
+		"bits":       {e.writer.noise.bytes(), goldenBits},
+		"coded":      {e.writer.coded.bytes(), goldenCoded},
 	} {
 		if got, want := hex.EncodeToString(c.got), strings.Join(strings.Fields(c.want), ""); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
@@ -86,14 +88,15 @@ const (
 	goldenColumns = `
 		08 03
 		12 02 0201  1a 02 0002  22 03 000002
-		2a 03 010101  32 03 2a1515  3a 03 170000
+		2a 03 010101
 		42 02 0302  4a 02 0328  52 06 010001010100
-		72 03 120500
 		7a 04 02000104  8201 04 76312e32
 		8a01 07 01000180040100  9201 04 02020103  9a01 05 0284070100
-		a201 06 010001010100  aa01 04 01080200  b201 04 01010200`
-	goldenBits     = `40ddcd9f1781ee16656f01ba5b40e204`
-	goldenDeflated = `10701a652ccb210ac20018c5f1f77fef9b5b1e0cc1689205c145a3d1e8510c069388c968341a8d9ed0b203fcbaf4362bcbeb481e034c1987619fa574707c7436a70502744edfe85a1675a72ebbedf4a445dc0abd289bbc69fc68d187d97c293aeb4781f50f0000ffff221040ddcd9f1781ee16656f01ba5b40e204`
+		a201 06 010001010100  aa01 04 01080200  b201 04 01010200
+		ca01 03 000000`
+	goldenBits     = `a0eee6cf0bd0dd287b03743720b1`
+	goldenCoded    = `a53dce3aa6e0ad42`
+	goldenDeflated = `10671a5d2cca211282501485e1f39f7bf5bd6c349a1c8333ba04a3d1c518480c432212894422cb605514fa57e36273b57c0bc98f003e0e7f1df7df19016ad2223bf2ff7abe070aa24d3492363171725fd0ccc117926aad24581b21690f0000ffff220ea0eee6cf0bd0dd287b03743720b13208a53dce3aa6e0ad42`
 )
 
 func TestTruncated(t *testing.T) {
@@ -120,12 +123,7 @@ func TestTruncated(t *testing.T) {
 }
 
 func newWalkRows(meters int) []meter.Row {
-	w := newWalk(meters)
-	var rows []meter.Row
-	for i := range meters {
-		rows = append(rows, w.reading(i, meter.Stamp{Time: 1_700_000_000_000, Bound: 3}, meter.Instant, asInt)...)
-	}
-	return rows
+	return columntest.NewWalk(1, meters, columntest.Int).Round()
 }
 
 func TestCorruptBytesDoNotPanic(t *testing.T) {
@@ -145,13 +143,25 @@ func TestCorruptBytesDoNotPanic(t *testing.T) {
 	}
 }
 
+// coded is numbers each by a model of its own, as those of a single row.
+func coded(numbers ...int64) (coded, noise []byte) {
+	var w numberWriter
+	w.reset()
+	for _, v := range numbers {
+		m := even
+		w.number(&m, v)
+	}
+	return w.coded.bytes(), w.noise.bytes()
+}
+
 // message is a body of these columns, plain.
-func message(noise []byte, cols ...func([]byte) []byte) []byte {
+func message(coded, noise []byte, cols ...func([]byte) []byte) []byte {
 	var in []byte
 	for _, c := range cols {
 		in = c(in)
 	}
-	return wire.AppendBytes(wire.AppendMessage(nil, bodyPlain, in), bodyBits, noise)
+	b := wire.AppendBytes(wire.AppendMessage(nil, bodyPlain, in), bodyBits, noise)
+	return wire.AppendBytes(b, bodyCoded, coded)
 }
 
 func TestMalformed(t *testing.T) {
@@ -168,24 +178,29 @@ func TestMalformed(t *testing.T) {
 	}
 	good := []func([]byte) []byte{
 		rows(1), col(colMeterCounts, 1), col(colMeterSteps, 0), col(colChannelSteps, 0),
-		col(colStampCounts, 1), col(colTimes, 0), col(colMonos, 0), col(colValues, 0),
+		col(colStampCounts, 1), col(colChannelCounts, 0),
 	}
-	if _, err := ParseRows(message(nil, good...), d); err != nil {
+	zero, _ := coded(0, 0, 0)
+	seven, noise := coded(0, 0, 7)
+	if _, err := ParseRows(message(seven, noise, good...), d); err != nil {
+		t.Fatalf("another row: %v", err)
+	}
+	if _, err := ParseRows(message(zero, nil, good...), d); err != nil {
 		t.Fatalf("the row that the others spoil: %v", err)
 	}
 	with := func(at int, c func([]byte) []byte) []byte {
 		bad := slices.Clone(good)
 		bad[at] = c
-		return message(nil, bad...)
+		return message(zero, nil, bad...)
 	}
-	also := func(c ...func([]byte) []byte) []byte { return message(nil, append(slices.Clone(good), c...)...) }
+	also := func(c ...func([]byte) []byte) []byte { return message(zero, nil, append(slices.Clone(good), c...)...) }
 	bomb := zeros(t, 1<<20)
 	for name, c := range map[string]struct {
 		body []byte
 		want string
 	}{
 		"empty":                     {nil, "want a content"},
-		"two rows, values for one":  {with(0, rows(2)), "2 rows, but 1 bytes"},
+		"two rows, a meter for one": {with(0, rows(2)), "meters: ends within"},
 		"too many rows":             {with(0, rows(MaxRows+1)), "is over"},
 		"more columns than rows":    {with(0, rows(0)), "too many"},
 		"a run of no meters":        {with(1, col(colMeterCounts, 0)), "a run of 0"},
@@ -194,10 +209,16 @@ func TestMalformed(t *testing.T) {
 		"a meter that is not there": {with(2, col(colMeterSteps, 2)), "number 1 of 1"},
 		"a meter below all":         {with(2, col(colMeterSteps, 1)), "number -1 of 1"},
 		"no such channel":           {with(3, col(colChannelSteps, 2)), "number 1 of 1"},
-		"a number without bits":     {with(7, col(colValues, 2)), "bits end too soon"},
-		"a number of 65 bits":       {with(7, col(colValues, 65)), "a number of 65 bits"},
-		"bits that nobody takes":    {message([]byte{0}, good...), "bytes too many"},
-		"a column twice":            {also(col(colValues, 0)), "given twice"},
+		"a channel from nothing":    {with(5, col(colChannelCounts, 1)), "nothing came after"},
+		"more channels than rows":   {with(5, col(colChannelCounts, 2)), "2, want less than 2"},
+		"a number without bits":     {message(seven, nil, good...), "bits end too soon"},
+		"coded too short":           {message(zero[:len(zero)-1], nil, good...), "coded: 2 bytes, want 3"},
+		"coded too long":            {message(append(slices.Clone(zero), 0), nil, good...), "coded: 4 bytes, want 3"},
+		"nothing coded":             {message(nil, nil, good...), "coded: 0 bytes"},
+		"first form":                {also(col(colValues, 0)), "first form"},
+		"no channel beside":         {also(col(colBesides, 1)), "want less than 1"},
+		"bits that nobody takes":    {message(zero, []byte{0}, good...), "bytes too many"},
+		"a column twice":            {also(col(colStampCounts, 1)), "given twice"},
 		"no such order":             {also(col(colOrders, orders)), "want less than 3"},
 		"no such decimals":          {also(col(colDecimals, 11)), "want less than 11"},
 		"no such lane":              {also(col(colLanes, 1, 4)), "4 is over 3"},
@@ -206,7 +227,7 @@ func TestMalformed(t *testing.T) {
 		"a run of nothing":          {also(col(colQualities, 0, 1)), "a run of nothing"},
 		"data that nobody has":      {also(col(colData, 'x')), "data: 1 bytes too many"},
 		"data that is not there":    {also(col(colDataLengths, 1, 1)), "1 is over 0"},
-		"both forms":                {append(message(nil, good...), wire.AppendBytes(nil, bodyDeflated, "x")...), "either plain or deflated"},
+		"both forms":                {append(message(zero, nil, good...), wire.AppendBytes(nil, bodyDeflated, "x")...), "either plain or deflated"},
 		"columns that are a number": {[]byte{0x08, 1}, "wire type 0, want 2"},
 		"a bomb":                    {wire.AppendBytes(wire.AppendUint(nil, bodySize, 1<<20), bodyDeflated, bomb), "at most"},
 		"a bomb that lies":          {wire.AppendBytes(wire.AppendUint(nil, bodySize, 8<<10), bodyDeflated, bomb), "inflates to more"},

@@ -175,11 +175,15 @@ func (d *Dict) AppendPacked(b []byte) []byte {
 
 // ParsePackedDict reads what AppendPacked appended. Other fields are skipped.
 func ParsePackedDict(b []byte) (*Dict, error) {
-	p, _, err := parsePacked(b)
+	p, err := parsePacked(b)
+	var content []byte
+	if err == nil {
+		content, err = (&inflater{}).content(&p)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("dictionary: %w: %w", ErrCorrupt, err)
 	}
-	return ParseDict(p)
+	return ParseDict(content)
 }
 
 // ParseDict reads a dictionary. Fields that it does not know are skipped.

@@ -34,40 +34,43 @@ func (e *encoder) appendPacked(dst, p []byte) []byte {
 	return wire.AppendBytes(dst, bodyDeflated, packed)
 }
 
-// parsePacked gives what appendPacked appended, and the bits that may stand
-// beside it. What was not deflated aliases b. Other fields are skipped.
-func parsePacked(b []byte) (p, noise []byte, err error) {
-	var deflated []byte
-	var size uint64
+// packed is the fields of a body.
+type packed struct {
+	plain, deflated []byte
+	size            uint64
+	noise, coded    []byte
+}
+
+// parsePacked reads the fields of a body. They alias b. Other fields are skipped.
+func parsePacked(b []byte) (p packed, err error) {
 	for rest := b; len(rest) > 0; {
 		var f wire.Field
 		if f, rest, err = wire.Next(rest); err != nil {
-			return nil, nil, err
+			return p, err
 		}
 		switch f.Num {
 		case bodyPlain:
-			p, err = f.Data, f.Want(wire.Bytes)
+			p.plain, err = f.Data, f.Want(wire.Bytes)
 		case bodySize:
-			size, err = f.Uint(math.MaxInt32)
+			p.size, err = f.Uint(math.MaxInt32)
 		case bodyDeflated:
-			deflated, err = f.Data, f.Want(wire.Bytes)
+			p.deflated, err = f.Data, f.Want(wire.Bytes)
 		case bodyBits:
-			noise, err = f.Data, f.Want(wire.Bytes)
+			p.noise, err = f.Data, f.Want(wire.Bytes)
+		case bodyCoded:
+			p.coded, err = f.Data, f.Want(wire.Bytes)
 		}
 		if err != nil {
-			return nil, nil, err
+			return p, err
 		}
 	}
-	switch {
-	case p != nil && deflated == nil:
-		return p, noise, nil
-	case p != nil || deflated == nil:
-		return nil, nil, errors.New("want a content, either plain or deflated")
-	case size > inflateLimit(len(deflated)):
-		return nil, nil, fmt.Errorf("%d bytes deflated to %d, at most %d", size, len(deflated), inflateLimit(len(deflated)))
+	switch limit := inflateLimit(len(p.deflated)); {
+	case (p.plain == nil) == (p.deflated == nil):
+		return p, errors.New("want a content, either plain or deflated")
+	case p.deflated != nil && p.size > limit:
+		return p, fmt.Errorf("%d bytes deflated to %d, at most %d", p.size, len(p.deflated), limit)
 	}
-	p, err = inflate(deflated, int(size))
-	return p, noise, err
+	return p, nil
 }
 
 // deflate gives p deflated, if that is smaller and may be inflated again. What
@@ -78,16 +81,16 @@ func (e *encoder) deflate(p []byte) ([]byte, bool) {
 	}
 	e.packed.Reset()
 	var err error
-	if e.writer == nil {
-		e.writer, err = flate.NewWriter(&e.packed, level)
+	if e.deflater == nil {
+		e.deflater, err = flate.NewWriter(&e.packed, level)
 	} else {
-		e.writer.Reset(&e.packed)
+		e.deflater.Reset(&e.packed)
 	}
 	if err == nil {
-		_, err = e.writer.Write(p)
+		_, err = e.deflater.Write(p)
 	}
 	if err == nil {
-		err = e.writer.Close()
+		err = e.deflater.Close()
 	}
 	n := e.packed.Len()
 	if err != nil || n+4 >= len(p) || uint64(len(p)) > inflateLimit(n) {
@@ -96,18 +99,34 @@ func (e *encoder) deflate(p []byte) ([]byte, bool) {
 	return e.packed.Bytes(), true
 }
 
-// inflate gives the size bytes that p inflates to, no more and no less.
-func inflate(p []byte, size int) ([]byte, error) {
-	r := flate.NewReader(bytes.NewReader(p))
-	out := make([]byte, size)
-	if _, err := io.ReadFull(r, out); err != nil {
-		return nil, fmt.Errorf("inflating %d to %d bytes: %w", len(p), size, err)
+// inflater is the memory of inflating.
+type inflater struct {
+	in  bytes.Reader
+	r   io.ReadCloser
+	out []byte
+	one [1]byte
+}
+
+// content gives what a body holds, inflated if need be: as many bytes as it
+// says, no more and no less. It is good until the next call.
+func (i *inflater) content(p *packed) ([]byte, error) {
+	if p.deflated == nil {
+		return p.plain, nil
 	}
-	var one [1]byte
-	if n, err := r.Read(one[:]); n > 0 || !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("inflates to more than the %d bytes it says", size)
+	i.in.Reset(p.deflated)
+	if i.r == nil {
+		i.r = flate.NewReader(&i.in)
+	} else if err := i.r.(flate.Resetter).Reset(&i.in, nil); err != nil {
+		return nil, err
 	}
-	return out, nil
+	i.out = sized(i.out, int(p.size))
+	if _, err := io.ReadFull(i.r, i.out); err != nil {
+		return nil, fmt.Errorf("inflating %d to %d bytes: %w", len(p.deflated), p.size, err)
+	}
+	if n, err := i.r.Read(i.one[:]); n > 0 || !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("inflates to more than the %d bytes it says", p.size)
+	}
+	return i.out, nil
 }
 
 // Pack appends p as a message of one content, deflated when that is smaller.
@@ -119,9 +138,13 @@ func Pack(dst, p []byte) []byte {
 
 // Unpack gives what Pack was given. It may alias b.
 func Unpack(b []byte) ([]byte, error) {
-	p, _, err := parsePacked(b)
+	p, err := parsePacked(b)
+	var content []byte
+	if err == nil {
+		content, err = (&inflater{}).content(&p)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return p, nil
+	return content, nil
 }

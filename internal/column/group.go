@@ -29,25 +29,81 @@ const (
 // is of floats, and each is the number / 10^(d-1), divided in binary64 and, for
 // a Float32, then rounded to binary32. Floats that a meter made of decimal
 // digits are small and even that way, and restored to the bit.
+//
+// With beside g > 0 what is foretold and written is not the number but what is
+// left of it when share/64 of another number is taken away: that of the same
+// meter and the same place in its series, g groups before. Currents of three
+// phases go together, and a power with its currents.
 type coding struct {
 	order, decimals int
 	base            int64
+	beside          int
+	share           int64
 }
 
-// series foretells the numbers of a group.
-type series struct {
+// maxBeside is how many groups before a group is looked at.
+const maxBeside = 255
+
+// part is what is taken away for a number beside.
+func (c *coding) part(beside int64) int64 { return beside * c.share >> 6 }
+
+// group is a group as it is written or read.
+type group struct {
 	coding
-	begun      bool
-	meter      uint32
-	count      int // numbers of this meter so far
+	kind     meter.Kind
+	channel  uint32
+	from, to int // in column order
+}
+
+// number gives the number of a value that another body had, if it has one.
+func (g *group) number(bits uint64) (int64, bool) {
+	if g.decimals == 0 {
+		return int64(bits), true
+	}
+	// The conversion keeps the product from being fused with the sum.
+	n := math.Floor(float64(floatOf(g.kind, bits)*pow10[g.decimals-1]) + 0.5)
+	return int64(n), math.Abs(n) < 1<<53
+}
+
+// seed gives what a series that had p, of meter m, starts with: how many numbers
+// it had, up to two, and the last two. other is the group beside, if there is one.
+func (g *group) seed(p past, s *State, other *group, m uint32) (n int, last, prev int64) {
+	if p.n == 0 {
+		return 0, 0, 0
+	}
+	last, ok := g.number(p.last)
+	prev, ok2 := g.number(p.prev)
+	if g.beside > 0 {
+		q := s.past(other.channel<<16 | m)
+		a, ok3 := other.number(q.last)
+		b, ok4 := other.number(q.prev)
+		ok, ok2 = ok && ok3 && q.n > 0, ok2 && ok4 && q.n > 1
+		last, prev = last-g.part(a), prev-g.part(b)
+	}
+	switch {
+	case !ok:
+		return 0, 0, 0
+	case !ok2 || p.n < 2:
+		return 1, last, 0
+	}
+	return 2, last, prev
+}
+
+// series foretells the numbers of one series after the other.
+type series struct {
+	order      int
+	base       int64
+	count      int // numbers so far, up to two
 	last, step int64
 }
 
-// next foretells the next number, which is of meter m.
-func (s *series) next(m uint32) int64 {
-	if !s.begun || m != s.meter {
-		s.begun, s.meter, s.count = true, m, 0
-	}
+// begin starts a series that had n numbers before, up to two.
+func (s *series) begin(n int, last, prev int64) {
+	s.count, s.last, s.step = n, last, last-prev
+}
+
+// next foretells the next number.
+func (s *series) next() int64 {
 	switch {
 	case s.count == 0 || s.order == orderBase:
 		return s.base
@@ -64,76 +120,33 @@ func (s *series) was(n int64) {
 	s.step, s.last = n-s.last, n
 }
 
-// group decides on the coding of rows from to to in column order, and leaves
-// their numbers in e.best.
-func (e *encoder) group(rows []meter.Row, from, to int, kind meter.Kind) coding {
-	e.best = e.best[:0]
-	for at := from; at < to; at++ {
-		e.best = append(e.best, int64(rows[e.row(at)].Value.Bits))
-	}
-	c, size := e.choose(e.best, from, 0)
-	if kind != meter.Float32 && kind != meter.Float64 {
-		return c
-	}
-	if d := e.decimals(kind); d > 0 {
-		if other, s := e.choose(e.bits, from, d); s < size {
-			e.best, e.bits = e.bits, e.best
-			return other
-		}
-	}
-	return c
+// beside walks through another group and finds the numbers that stand beside.
+type beside struct {
+	order   []uint64 // orderKeys
+	numbers []int64  // in column order
+	at, to  int
+	ready   uint32 // the meter that at was looked up for
+	any     bool
 }
 
-// choose finds the coding that makes numbers smallest, and its size in bits.
-func (e *encoder) choose(numbers []int64, from, decimals int) (best coding, size int) {
-	size = -1
-	for order := range orders {
-		c := coding{order: order, decimals: decimals, base: e.base(numbers, from, order)}
-		s, n := series{coding: c}, bitLen(c.base)
-		for i, v := range numbers {
-			n += bitLen(v - s.next(e.meters[e.row(from+i)]))
-			s.was(v)
-		}
-		if size < 0 || n < size {
-			best, size = c, n
-		}
-	}
-	return best, size
+func (b *beside) begin(order []uint64, numbers []int64, g *group) {
+	*b = beside{order: order, numbers: numbers, at: g.from, to: g.to}
 }
 
-// base gives the median of the numbers that are foretold by it, and 0 where
-// there is only one of them.
-func (e *encoder) base(numbers []int64, from, order int) int64 {
-	e.sorted = e.sorted[:0]
-	for i, n := range numbers {
-		if order == orderBase || i == 0 || e.meters[e.row(from+i)] != e.meters[e.row(from+i-1)] {
-			e.sorted = append(e.sorted, n)
+// next gives the number beside the next one, which is of meter m; 0 if none is.
+// Meters must rise.
+func (b *beside) next(m uint32) int64 {
+	if !b.any || m != b.ready {
+		b.any, b.ready = true, m
+		for b.at < b.to && meterAt(b.order[b.at]) < m {
+			b.at++
 		}
 	}
-	if len(e.sorted) < 2 {
+	if b.at >= b.to || meterAt(b.order[b.at]) != m {
 		return 0
 	}
-	slices.Sort(e.sorted)
-	return e.sorted[len(e.sorted)/2]
-}
-
-// decimals finds the fewest decimal places that give all floats of e.best, and
-// leaves the numbers in e.bits. It gives 0 when there are none.
-func (e *encoder) decimals(kind meter.Kind) int {
-	for d := 1; d <= maxDecimals+1; d++ {
-		e.bits = e.bits[:0]
-		for _, bits := range e.best {
-			n := math.RoundToEven(floatOf(kind, uint64(bits)) * pow10[d-1])
-			if !(math.Abs(n) < 1<<53) || decimalBits(kind, int64(n), d) != uint64(bits) {
-				break
-			}
-			e.bits = append(e.bits, int64(n))
-		}
-		if len(e.bits) == len(e.best) {
-			return d
-		}
-	}
-	return 0
+	b.at++
+	return b.numbers[b.at-1]
 }
 
 func floatOf(kind meter.Kind, bits uint64) float64 {
@@ -153,22 +166,37 @@ func decimalBits(kind meter.Kind, n int64, d int) uint64 {
 }
 
 // codings are the columns of how groups are written, a number for each group.
-type codings struct{ orders, decimals, bases []byte }
+type codings struct{ orders, decimals, bases, besides, shares []byte }
 
-func (c *codings) reset() { c.orders, c.decimals, c.bases = c.orders[:0], c.decimals[:0], c.bases[:0] }
+func (c *codings) reset() {
+	for _, b := range []*[]byte{&c.orders, &c.decimals, &c.bases, &c.besides, &c.shares} {
+		*b = (*b)[:0]
+	}
+}
 
-func (c *codings) add(g coding) {
+func (c *codings) add(g *coding) {
 	c.orders = append(c.orders, byte(g.order))
 	c.decimals = append(c.decimals, byte(g.decimals))
 	c.bases = wire.AppendVarint(c.bases, wire.Zigzag(g.base))
+	c.besides = append(c.besides, byte(g.beside))
+	c.shares = wire.AppendVarint(c.shares, wire.Zigzag(g.share))
 }
 
-// append appends those columns that are not all zeros.
+// append appends those columns from orders to bases that are not all zeros.
 func (c *codings) append(b []byte) []byte {
-	for i, column := range [][]byte{c.orders, c.decimals, c.bases} {
-		if slices.ContainsFunc(column, func(v byte) bool { return v != 0 }) {
-			b = wire.AppendBytes(b, colOrders+i, column)
-		}
+	b = appendUnlessZero(b, colOrders, c.orders)
+	b = appendUnlessZero(b, colDecimals, c.decimals)
+	return appendUnlessZero(b, colBases, c.bases)
+}
+
+func (c *codings) appendBesides(b []byte) []byte {
+	b = appendUnlessZero(b, colBesides, c.besides)
+	return appendUnlessZero(b, colShares, c.shares)
+}
+
+func appendUnlessZero(b []byte, num int, column []byte) []byte {
+	if slices.ContainsFunc(column, func(v byte) bool { return v != 0 }) {
+		b = wire.AppendBytes(b, num, column)
 	}
 	return b
 }

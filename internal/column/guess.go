@@ -50,3 +50,24 @@ func (g *guess) was(time, mono int64) {
 	g.count++
 	g.lastTime, g.lastMono = time, mono
 }
+
+// followers foretell the channel of a row: the one that came last after the
+// channel of the row before.
+type followers struct{ of []uint32 } // the follower and 1; 0 for none
+
+func (f *followers) reset() { f.of = f.of[:0] }
+
+func (f *followers) next(channel uint32) (uint32, bool) {
+	if int(channel) >= len(f.of) || f.of[channel] == 0 {
+		return 0, false
+	}
+	return f.of[channel] - 1, true
+}
+
+// was says that next came after channel.
+func (f *followers) was(channel, next uint32) {
+	for int(channel) >= len(f.of) {
+		f.of = append(f.of, 0)
+	}
+	f.of[channel] = next + 1
+}

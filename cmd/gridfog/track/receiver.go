@@ -20,7 +20,9 @@ const (
 // with NewReceiver. It is not safe for concurrent use.
 type Receiver struct {
 	Tracker    *Tracker
+	decoders   batch.Decoders
 	catalogues map[batch.Hash]*batch.Catalogue
+	asks       map[Stream]set // numbers that came in deltas against rows that are not known here
 	waiting    []waiting
 	bytes      int
 	online     map[[2]string]bool
@@ -33,7 +35,7 @@ type waiting struct {
 
 // NewReceiver gives a receiver that counts with t.
 func NewReceiver(t *Tracker) *Receiver {
-	return &Receiver{Tracker: t, catalogues: map[batch.Hash]*batch.Catalogue{}, online: map[[2]string]bool{}}
+	return &Receiver{Tracker: t, catalogues: map[batch.Hash]*batch.Catalogue{}, asks: map[Stream]set{}, online: map[[2]string]bool{}}
 }
 
 // Take takes a message, and gives the rows that are new by it: its own, or those
@@ -95,11 +97,15 @@ func (r *Receiver) catalogue(hash batch.Hash, payload []byte) ([]Reading, error)
 }
 
 func (r *Receiver) batch(payload []byte) ([]Reading, error) {
-	h, span, err := batch.Parse(payload, func(h batch.Hash) *batch.Catalogue { return r.catalogues[h] })
+	h, span, err := r.decoders.Parse(payload, func(h batch.Hash) *batch.Catalogue { return r.catalogues[h] })
 	var unknown *batch.UnknownCatalogueError
 	if errors.As(err, &unknown) {
 		r.wait(waiting{unknown.Hash, append([]byte(nil), payload...)})
 		return nil, nil
+	}
+	var base *batch.UnknownBaseError
+	if errors.As(err, &base) {
+		return nil, r.lacks(h, span, err)
 	}
 	if err != nil {
 		r.Tracker.Undecoded()
@@ -111,6 +117,51 @@ func (r *Receiver) batch(payload []byte) ([]Reading, error) {
 		errs = append(errs, fmt.Errorf("lane %s: number %d came before with another row than %s", c.Lane, c.Sequence, c.Row.AppendJSON(nil)))
 	}
 	return fresh, errors.Join(errs...)
+}
+
+// lacks notes a delta that cannot be followed. One of rows that are here, which
+// came twice, is no loss.
+func (r *Receiver) lacks(h batch.Header, span batch.Span, err error) error {
+	name := Stream{h.Site, h.Gateway, h.Epoch, h.Lane}
+	var asks set
+	for _, run := range span.Runs {
+		for _, gap := range r.Tracker.stream(name).rows.gaps(run.First, run.First+run.Count-1) {
+			asks.add(gap.first, gap.last)
+		}
+	}
+	if len(asks) == 0 {
+		for _, run := range span.Runs {
+			r.Tracker.totals.Duplicates += run.Count
+		}
+		return nil
+	}
+	r.Tracker.Undecoded()
+	all := r.asks[name]
+	for _, a := range asks {
+		all.add(a.first, a.last)
+	}
+	r.asks[name] = all
+	return fmt.Errorf("lane %s, numbers %d to %d: %w", h.Lane, asks[0].first, asks[len(asks)-1].last, err)
+}
+
+// Ask is numbers that a gateway should send again.
+type Ask struct {
+	Stream
+	First, Last uint64
+}
+
+// Asks gives what gateways should send again, since the last call: what came as
+// a delta against rows that are not known here, and has not come otherwise.
+func (r *Receiver) Asks() (asks []Ask) {
+	for name, wanted := range r.asks {
+		delete(r.asks, name)
+		for _, w := range wanted {
+			for _, gap := range r.Tracker.stream(name).rows.gaps(w.first, w.last) {
+				asks = append(asks, Ask{name, gap.first, gap.last})
+			}
+		}
+	}
+	return asks
 }
 
 func (r *Receiver) wait(w waiting) {
