@@ -93,7 +93,8 @@ func (s *session) run(ctx context.Context) error {
 
 // loop sends and collects PUBACKs.
 func (s *session) loop(ctx context.Context) error {
-	s.u.expect(time.Now())
+	s.u.connected = time.Now()
+	s.u.expect(s.u.connected)
 	if err := s.tell(ctx); err != nil {
 		return err
 	}

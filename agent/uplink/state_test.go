@@ -22,7 +22,7 @@ func TestTheAgentsPartOfTheState(t *testing.T) {
 		state := func() string { return string(s.broker.Retained("gridgate/1/site/gw/up/state")) }
 		time.Sleep(30 * time.Second)
 		// The will has the first, since it went to the broker before.
-		if got, want := state(), `{"state":"online","version":"1.2.3","epoch":"000000000000feed","n":2}`; got != want {
+		if got, want := state(), `{"state":"online","version":"1.2.3","epoch":"000000000000feed","connected":"2000-01-01T00:00:01Z","n":2}`; got != want {
 			t.Errorf("connected: %s, want %s", got, want)
 		}
 		time.Sleep(50 * time.Minute)

@@ -150,6 +150,7 @@ type Uplink struct {
 
 	members   []byte // of State, as told last
 	membersAt time.Time
+	connected time.Time   // when the present connection began
 	restated  atomic.Bool // they are to be told anew
 
 	kind error // of the error that was logged last, nil while up
@@ -364,6 +365,9 @@ func (u *Uplink) online() []byte {
 	b := append([]byte(nil), `{"state":"online","version":`...)
 	b = meter.AppendJSONString(b, u.cfg.Version)
 	b = fmt.Appendf(b, `,"epoch":"%016x"`, u.cfg.Store.Epoch())
+	if u.cfg.State != nil {
+		b = fmt.Appendf(b, `,"connected":%q`, u.connected.UTC().Format(time.RFC3339))
+	}
 	b = append(b, u.members...)
 	b = u.lanesWith(b, "unconfirmed", func(l *lane) bool { return l.fog.doubt })
 	b = u.lanesWith(b, "withheld", func(l *lane) bool { return u.waits(l.id) })
