@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Go and gcc: Debian packages, and of npm what
-# the JavaScript decoder needs; only what is missing. Says nothing when there is
+# the JavaScript in tests needs; only what is missing. Says nothing when there is
 # nothing to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The JavaScript decoder's packages, in the versions of its lock file.
+# The packages of the JavaScript in tests, in the versions of the lock files.
 javascript() {
-	local dir=agent/batch/testdata/js
-	cmp -s $dir/package-lock.json $dir/node_modules/.locked && return
-	echo "installing the packages of $dir" >&2
-	if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
-		echo "scripts/setup.sh: npm ci failed" >&2
-		exit 1
-	fi
-	cp $dir/package-lock.json $dir/node_modules/.locked
+	local dir
+	for dir in agent/batch/testdata/js cmd/gridfog/bridge/testdata/js; do
+		cmp -s $dir/package-lock.json $dir/node_modules/.locked && continue
+		echo "installing the packages of $dir" >&2
+		if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
+			echo "scripts/setup.sh: npm ci failed" >&2
+			exit 1
+		fi
+		cp $dir/package-lock.json $dir/node_modules/.locked
+	done
 }
 
 packages=(
