@@ -217,7 +217,8 @@ func newRabbitMQ(ctx context.Context, s *stage, configs, certs string, f fleet) 
 			return nil, err
 		}
 		p.group = true
-		return p, p.listens(ctx, local(ports[0]))
+		// It listens before it is ready, and connections of that time break.
+		return p, p.says(ctx, "Server startup complete")
 	}
 	return &broker{addresses: []string{local(ports[0])}, start: start}, mapper.listens(ctx, local(ports[2]))
 }

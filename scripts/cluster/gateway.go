@@ -32,12 +32,12 @@ type gateway struct {
 
 // gatewayOptions are the same for all gateways.
 type gatewayOptions struct {
-	Fleet       fleet
-	Dir         string   // of their stores
-	Brokers     []string // HOST:PORT; gateways begin with different ones
-	CA          string   // a file; empty is without TLS
-	Certs       string   // folder of SITE.GATEWAY.pem and .key
-	FogConfirms bool
+	Fleet   fleet
+	Dir     string   // of their stores
+	Brokers []string // HOST:PORT; gateways begin with different ones
+	CA      string   // a file; empty is without TLS
+	Certs   string   // folder of SITE.GATEWAY.pem and .key
+	Confirm string   // fog, broker, or mixed: every second gateway
 }
 
 func openGateway(o *gatewayOptions, number int, log *slog.Logger) (*gateway, error) {
@@ -68,7 +68,7 @@ func openGateway(o *gatewayOptions, number int, log *slog.Logger) (*gateway, err
 	})
 	g.up = uplink.New(uplink.Config{
 		Site: site, Gateway: id, Version: "cluster", MQTT: options, Paths: paths, Store: g.store, Wake: committed,
-		FogConfirms: o.FogConfirms, Budget: uplink.Budget{Day: unbounded}, Log: log.With("gateway", name),
+		FogConfirms: o.Confirm == "fog" || o.Confirm == "mixed" && number%2 == 0, Budget: uplink.Budget{Day: unbounded}, Log: log.With("gateway", name),
 	})
 	return g, nil
 }

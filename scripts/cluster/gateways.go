@@ -27,8 +27,8 @@ type progress struct {
 }
 
 // serveGateways runs all gateways in one process: options come as JSON on
-// standard input, progress goes to standard output, and the end of standard
-// input ends it. Reading begins with the line after the options.
+// standard input, then numbers of quarter hours to be read; progress goes to
+// standard output, and the end of standard input ends it.
 func serveGateways(ctx context.Context, in io.Reader, out io.Writer, errs io.Writer) error {
 	var o gatewayOptions
 	dec := json.NewDecoder(in)
@@ -45,28 +45,19 @@ func serveGateways(ctx context.Context, in io.Reader, out io.Writer, errs io.Wri
 			return err
 		}
 	}
-	begin, end := make(chan struct{}), make(chan struct{})
+	more, end := make(chan int, o.Fleet.Quarters), make(chan struct{})
 	go func() { // ends with the process: nothing interrupts a read from standard input
-		var line json.RawMessage
-		if dec.Decode(&line) == nil {
-			close(begin)
+		defer close(end)
+		for n := 0; dec.Decode(&n) == nil; {
+			more <- n
 		}
-		_ = dec.Decode(&line)
-		close(end)
 	}()
 	tasks, ctx := errgroup.WithContext(ctx)
 	for _, g := range all {
 		tasks.Go(func() error { return g.run(ctx) })
 	}
 	s := &server{o: &o, all: all, out: json.NewEncoder(out)}
-	tasks.Go(func() error {
-		select {
-		case <-begin:
-			return s.read(ctx)
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	tasks.Go(func() error { return s.read(ctx, more) })
 	tasks.Go(func() error {
 		defer cancel()
 		return s.report(ctx, end)
@@ -88,9 +79,18 @@ type server struct {
 }
 
 // read has all gateways read their meters, one quarter hour after the other, as
-// fast as they can store it.
-func (s *server) read(ctx context.Context) error {
+// fast as they can store it, as many as more says.
+func (s *server) read(ctx context.Context, more <-chan int) error {
+	allowed := 0
 	for q := range s.o.Fleet.Quarters {
+		for q >= allowed {
+			select {
+			case n := <-more:
+				allowed += n
+			case <-ctx.Done():
+				return nil
+			}
+		}
 		work, wctx := errgroup.WithContext(ctx)
 		work.SetLimit(4 * runtime.NumCPU())
 		for _, g := range s.all {

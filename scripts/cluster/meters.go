@@ -56,9 +56,19 @@ func (f fleet) readings() int { return f.Gateways * f.Meters * f.Quarters }
 // rows are values.
 func (f fleet) rows() int { return f.readings() * len(channels) }
 
-// time gives when a quarter hour ends.
-func (f fleet) time(quarter int) time.Time {
-	return f.Start.Add(time.Duration(quarter+1) * 15 * time.Minute)
+func meterName(n int) string { return fmt.Sprintf("meter-%d", n) }
+
+// late is how long after the quarter hour a meter's turn comes, in ms.
+func late(n int) int64 { return int64(20 + 130*n) }
+
+// stamp gives when a meter shows the value of a channel, in ms since 1970: rows
+// of its load profile are of the end of the quarter hour.
+func (f fleet) stamp(n, channel, quarter int) int64 {
+	at := f.Start.Add(time.Duration(quarter+1) * 15 * time.Minute).UnixMilli()
+	if channels[channel].lane != meter.Interval {
+		at += late(n)
+	}
+	return at
 }
 
 // mantissa gives a meter's value at the end of a quarter hour: registers rise,
@@ -90,20 +100,16 @@ func noise(all ...int) uint64 {
 
 // round gives what a gateway reads in a quarter hour.
 func (f fleet) round(gateway, quarter int, boot uint32) []meter.Row {
-	at := f.time(quarter).UnixMilli()
 	rows := make([]meter.Row, 0, f.Meters*len(channels))
 	for n := range f.Meters {
 		for i, c := range channels {
 			r := meter.Row{
-				Meter: meter.ID(fmt.Sprintf("meter-%d", n)), Serial: f.serial(gateway, n), Channel: c.name, Unit: c.unit, Lane: c.lane,
+				Meter: meter.ID(meterName(n)), Serial: f.serial(gateway, n), Channel: c.name, Unit: c.unit, Lane: c.lane,
 				Value: meter.IntValue(f.mantissa(gateway, n, i, quarter), c.scale),
-				Stamp: meter.Stamp{Time: at, Boot: boot, Mono: int64(quarter+1) * 900_000, Bound: 50, Source: meter.FromGateway},
+				Stamp: meter.Stamp{Time: f.stamp(n, i, quarter), Boot: boot, Mono: int64(quarter+1)*900_000 + late(n), Bound: 50},
 			}
 			if c.lane == meter.Interval {
-				r.Stamp.Source = meter.FromMeter // a row of its load profile
-			} else {
-				r.Stamp.Time += int64(20 + 130*n) // read one after the other
-				r.Stamp.Mono += int64(20 + 130*n)
+				r.Stamp.Source = meter.FromMeter
 			}
 			rows = append(rows, r)
 		}

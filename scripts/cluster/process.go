@@ -73,8 +73,11 @@ func (s *stage) start(name string, what func(*exec.Cmd), path string, args ...st
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, log: filepath.Join(logs, name), ended: make(chan struct{}), end: syscall.SIGTERM}
-	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	s.mu.Lock()
+	file := fmt.Sprintf("%d-%s", len(s.processes), name)
+	s.mu.Unlock()
+	p := &process{name: name, log: filepath.Join(logs, file), ended: make(chan struct{}), end: syscall.SIGTERM}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,8 @@
 #   users.sh fog <gateways >users.conf && nats-server --signal reload
 #
 # A user is a certificate's alternative name. "/" of MQTT is "." of NATS. The
-# subjects of MQTT.sub are how the listener delivers with QoS 1.
+# subjects of MQTT.sub are how the listener delivers with QoS 1; a filter that
+# ends in # is two of NATS.
 # shellcheck disable=SC2016  # $MQTT is a subject
 set -eu
 
@@ -16,7 +17,7 @@ done
 while IFS=/ read -r site gateway; do
 	[ -n "$gateway" ] || continue
 	up=gridgate.1.$site.$gateway.up down=gridgate.1.$site.$gateway.down
-	printf '  {user: "%s.%s", permissions: {publish: ["%s.>"], subscribe: ["%s.>", "gridgate.1.%s._group.*.down.>", "$MQTT.sub.>"]}}\n' \
-		"$site" "$gateway" "$up" "$down" "$site"
+	printf '  {user: "%s.%s", permissions: {publish: ["%s.>"], subscribe: ["%s", "%s.>", "gridgate.1.%s._group.*.down", "gridgate.1.%s._group.*.down.>", "$MQTT.sub.>"]}}\n' \
+		"$site" "$gateway" "$up" "$down" "$down" "$site" "$site"
 done
 echo ']'
