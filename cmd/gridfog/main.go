@@ -10,6 +10,6 @@ func program() cli.Program {
 	return cli.Program{
 		Name:    "gridfog",
 		Summary: "takes what gridgate gateways send",
-		Verbs:   []cli.Verb{brokerVerb(), watchVerb(), decodeVerb(), bridgeVerb()},
+		Verbs:   []cli.Verb{brokerVerb(), watchVerb(), decodeVerb(), fleetVerb(), bridgeVerb(), ingestVerb()},
 	}
 }

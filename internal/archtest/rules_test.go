@@ -8,8 +8,9 @@ package archtest
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
 cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
-cmd/gridfog:         cmd/gridfog/bridge cmd/gridfog/track agent/batch buffer internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridfog:         cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/track agent/batch buffer internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
+cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/ingest:  agent/batch internal/backoff internal/meter internal/mqtt
 cmd/gridfog/pgtest:  internal/proctest
@@ -106,7 +107,7 @@ func owners() map[string][]string {
 		"go.bug.st/serial":                    {"drivers/line"},
 		"go.yaml.in/yaml/v4":                  {"configs"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
-		"github.com/jackc/pgx/v5":             {"cmd/gridfog/ingest", "cmd/gridfog/pgtest", "scripts/cluster"},
+		"github.com/jackc/pgx/v5":             {"cmd/gridfog/fleet", "cmd/gridfog/ingest", "cmd/gridfog/pgtest", "scripts/cluster"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},

@@ -29,6 +29,7 @@ type Receiver struct {
 }
 
 type waiting struct {
+	topic   mqtt.Topic
 	hash    batch.Hash
 	payload []byte
 }
@@ -58,7 +59,7 @@ func (r *Receiver) Take(name string, payload []byte) ([]Reading, error) {
 	case mqtt.Catalogue:
 		fresh, err = r.catalogue(topic.Hash, payload)
 	case mqtt.Readings:
-		fresh, err = r.batch(payload)
+		fresh, err = r.batch(topic, payload)
 	case mqtt.State:
 		r.state(string(topic.Site), string(topic.Gateway), payload)
 	case mqtt.Acknowledgement:
@@ -90,17 +91,22 @@ func (r *Receiver) catalogue(hash batch.Hash, payload []byte) ([]Reading, error)
 			r.wait(w)
 			continue
 		}
-		f, err := r.batch(w.payload)
+		f, err := r.batch(w.topic, w.payload)
 		fresh, errs = append(fresh, f...), append(errs, err)
 	}
 	return fresh, errors.Join(errs...)
 }
 
-func (r *Receiver) batch(payload []byte) ([]Reading, error) {
+func (r *Receiver) batch(topic mqtt.Topic, payload []byte) ([]Reading, error) {
+	// Before it is decoded: it must not disturb the stream whose name it has.
+	if h, err := batch.ParseHeader(payload); err == nil && (h.Site != string(topic.Site) || h.Gateway != string(topic.Gateway) || h.Lane != topic.Lane) {
+		r.Tracker.Undecoded()
+		return nil, fmt.Errorf("a batch of %s/%s, lane %s, under another name", h.Site, h.Gateway, h.Lane)
+	}
 	h, span, err := r.decoders.Parse(payload, func(h batch.Hash) *batch.Catalogue { return r.catalogues[h] })
 	var unknown *batch.UnknownCatalogueError
 	if errors.As(err, &unknown) {
-		r.wait(waiting{unknown.Hash, append([]byte(nil), payload...)})
+		r.wait(waiting{topic, unknown.Hash, append([]byte(nil), payload...)})
 		return nil, nil
 	}
 	var base *batch.UnknownBaseError
