@@ -13,9 +13,10 @@ import (
 //
 //	idle -> connected -> born -> idle
 //
-// It leaves idle when its gateway is not offline or rows wait; it is born when
-// the primary host, if there is one, is online; it goes back when the gateway
-// is offline and nothing waits, or the host is.
+// It leaves idle when its gateway is not offline or rows wait, and the primary
+// host, if there is one, is online. It is born when it has seen for itself that
+// the host is. It goes back when the gateway is offline and nothing waits, or
+// the host is offline.
 type edge struct {
 	bridge *Sparkplug
 	node   *Node         // of the task alone
@@ -38,15 +39,15 @@ func (e *edge) poke() {
 
 // look gives what is to be done.
 type look struct {
-	wanted, host, rebirth bool
-	version               string
+	wanted, ready, host, rebirth bool
+	version                      string
 }
 
 func (e *edge) look() look {
 	s := e.bridge
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return look{!e.offline || len(e.rows) > 0, s.PrimaryHost == "" || e.host.online, e.rebirth, e.version}
+	return look{!e.offline || len(e.rows) > 0, s.ready, s.PrimaryHost == "" || e.host.online, e.rebirth, e.version}
 }
 
 func (e *edge) run(ctx context.Context) {
@@ -54,9 +55,12 @@ func (e *edge) run(ctx context.Context) {
 	if err := s.Store.Load(e.node); err != nil {
 		s.Note(err.Error())
 	}
+	if s.Store.Dir == "" { // so that a new run hardly ever begins with the last one's
+		e.node.bdSeq = uint8(s.Now().Unix())
+	}
 	retry := retrier{note: s.Note, what: "edge node " + e.node.Site + "/" + e.node.Gateway}
 	for ctx.Err() == nil {
-		if !e.look().wanted {
+		if now := e.look(); !now.wanted || !now.ready {
 			select {
 			case <-e.signal:
 			case <-ctx.Done():
@@ -168,12 +172,14 @@ func (e *edge) live(ctx context.Context, conn *mqtt.Conn) error {
 			}
 			continue
 		}
-		rows := e.peek(maxPiece)
-		if len(rows) > 0 {
+		if rows := e.peek(maxPiece); len(rows) > 0 {
 			if err := e.tell(ending, conn, rows); err != nil {
 				return quiet(ending, err)
 			}
 			continue
+		}
+		if err := e.sendAll(ending, conn, e.node.Refresh(e.now())); err != nil {
+			return quiet(ending, err)
 		}
 		if !now.wanted || ctx.Err() != nil {
 			return nil
@@ -221,14 +227,15 @@ func (e *edge) born(ctx context.Context, conn *mqtt.Conn, first bool) error {
 	if err := s.Store.Save(e.node); err != nil {
 		return err
 	}
+	return e.sendAll(ctx, conn, messages)
+}
+
+func (e *edge) sendAll(ctx context.Context, conn *mqtt.Conn, messages []Message) error {
 	for _, m := range messages {
 		if err := e.send(ctx, conn, m); err != nil {
 			return err
 		}
 	}
-	s.mu.Lock()
-	s.counts.Births += uint64(len(messages))
-	s.mu.Unlock()
 	return nil
 }
 
@@ -278,6 +285,9 @@ func (e *edge) send(ctx context.Context, conn *mqtt.Conn, m Message) error {
 	defer s.mu.Unlock()
 	s.counts.Messages++
 	s.counts.Rows += uint64(m.Rows)
+	if m.Rows == 0 {
+		s.counts.Births++
+	}
 	return nil
 }
 

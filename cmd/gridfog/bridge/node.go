@@ -41,12 +41,14 @@ type Message struct {
 //	Connect: a will (NDEATH) with the next bdSeq, for CONNECT
 //	Birth:   NBIRTH with that bdSeq and seq 0, a DBIRTH a device; again whenever a host asks
 //	Data:    DBIRTH of devices that are new or have something new, then DDATA
+//	Refresh: DBIRTH of devices of which only historical rows told the newest value
 //	Death:   NDEATH, before an intended DISCONNECT
 type Node struct {
 	Site, Gateway string
 	options       NodeOptions
 	bdSeq, seq    uint8
-	connected     bool // bdSeq was used
+	connected     bool  // bdSeq was used
+	began         int64 // when the session did: its first NBIRTH; 0 before
 	alias         uint64
 	devices       map[batch.ID]*device
 	software      string // the gateway's version, "" unknown
@@ -61,6 +63,7 @@ type device struct {
 	alias   uint64
 	metrics map[quantity]*metric
 	changed bool // it must be born (again) before its next data
+	refresh bool // its newest value was told as historical only
 }
 
 // quantity is what a metric of a device is of.
@@ -109,7 +112,7 @@ func (n *Node) Connect(now int64) Message {
 	if n.connected {
 		n.bdSeq++
 	}
-	n.connected, n.dirty = true, true
+	n.connected, n.dirty, n.began = true, true, 0
 	return n.Death(now)
 }
 
@@ -140,6 +143,9 @@ func (n *Node) Birth(rows []track.Reading, now int64) []Message {
 		n.learn(&rows[i].Row, now)
 	}
 	n.seq = 255 // the next is 0
+	if n.began == 0 {
+		n.began = now
+	}
 	software := Metric{Name: "Properties/Software", Alias: softwareAlias, Timestamp: now, Type: TypeString, Data: n.software, Null: n.software == ""}
 	metrics := []Metric{n.bdSeqMetric(now), {Name: rebirthName, Timestamp: now, Type: TypeBoolean}, software}
 	messages := []Message{{Topic: n.topic("NBIRTH"), Payload: appendPayload(nil, now, n.next(), metrics)}}
@@ -169,7 +175,7 @@ func (n *Node) sorted() []*device {
 // newest value, in the order of their times (tck-id-operational-behavior-data-
 // publish-dbirth-order).
 func (n *Node) birth(d *device, now int64) Message {
-	d.changed = false
+	d.changed, d.refresh = false, false
 	metrics := make([]Metric, 0, len(d.metrics)+1)
 	for _, m := range d.metrics {
 		metrics = append(metrics, n.birthMetric(m, d, now))
@@ -206,8 +212,9 @@ func (n *Node) birthMetric(m *metric, d *device, now int64) Metric {
 
 // Data gives the messages for rows: births of devices that are new or have a
 // new metric, type, unit or serial number, then every row in a DDATA of its
-// device. A row is historical when it is old, or not newer than what was told
-// of its metric in this session. The node must have been born.
+// device. A row is historical when it was read before the session began, when
+// it is old, or when it is not newer than what was told of its metric in this
+// session. The node must have been born.
 func (n *Node) Data(rows []track.Reading, now int64) []Message {
 	of := map[*device][]*batch.Row{}
 	for i := range rows {
@@ -232,6 +239,19 @@ func (n *Node) Data(rows []track.Reading, now int64) []Message {
 	return messages
 }
 
+// Refresh gives births of the devices that hosts know an older value of than
+// there is, because the newer one was told as historical: it waited while the
+// bridge or the primary host was away. Call it when no more rows wait.
+func (n *Node) Refresh(now int64) (messages []Message) {
+	for _, d := range n.sorted() {
+		if d.refresh {
+			d.refresh = false
+			messages = append(messages, n.birth(d, now))
+		}
+	}
+	return messages
+}
+
 func (n *Node) data(d *device, rows []*batch.Row, now int64) Message {
 	metrics := make([]Metric, len(rows))
 	for i, row := range rows {
@@ -239,9 +259,11 @@ func (n *Node) data(d *device, rows []*batch.Row, now int64) Message {
 		out := &metrics[i]
 		*out = Metric{Alias: m.alias, Timestamp: row.Stamp.Time, Type: m.kind, HideType: n.options.Strict}
 		t := m.fill(out, row, d.serial)
-		out.Historical = n.old(row, now) || n.ahead(row, now) || m.told && row.Stamp.Time <= m.toldAt
+		out.Historical = row.Stamp.Time < n.began || n.old(row, now) || n.ahead(row, now) || m.told && row.Stamp.Time <= m.toldAt
 		if !out.Historical {
 			m.told, m.toldAt = true, row.Stamp.Time
+		} else if (!m.told || row.Stamp.Time > m.toldAt) && !n.old(row, now) && !n.ahead(row, now) {
+			d.refresh = true
 		}
 		if t != m.traits || t.quality != qualityGood {
 			out.Properties = t.properties(m.traits)

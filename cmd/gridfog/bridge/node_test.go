@@ -49,21 +49,21 @@ func TestALifeOfANode(t *testing.T) {
 	waiting := []track.Reading{
 		reading(energy, at, uintOf(1200, 1), 30), reading(energy, at+1000, uintOf(1201, 1), 30), reading(voltage, at-3_600_000, uintOf(2301, -1), 35, of("house-2")),
 	}
-	births := r.all(n.Birth(waiting, now))
+	births := r.all(n.Birth(waiting, at+1500))
 	h.hear(births...)
 	h.hear(will)
 	h.hear(births...)
 	compare(t, "births", births, `
 NBIRTH  0
-  bdSeq#0 type 4 at 60000 long 0 []
-  Node Control/Rebirth#0 type 11 at 60000 boolean false []
-  Properties/Software#1 type 12 at 60000 string 1.2.3 []
+  bdSeq#0 type 4 at 1500 long 0 []
+  Node Control/Rebirth#0 type 11 at 1500 boolean false []
+  Properties/Software#1 type 12 at 1500 string 1.2.3 []
 DBIRTH house-1 1
   instant/1-0:1.8.0#3 type 8 at 1000 long 12010 [Quality=192,Channel=1-0:1.8.0*255/3:2,engUnit=Wh]
-  Properties/Serial#2 type 12 at 60000 string 4711 []
+  Properties/Serial#2 type 12 at 1500 string 4711 []
 DBIRTH house-2 2
   instant/1-0:32.7.0#5 type 10 at -3600000 double 230.1 [Quality=500,Channel=1-0:32.7.0*255/3:2,engUnit=V]
-  Properties/Serial#4 type 12 at 60000 string of-house-2 []
+  Properties/Serial#4 type 12 at 1500 string of-house-2 []
 `)
 	flushed := r.all(n.Data(waiting, now))
 	h.hear(flushed...)
@@ -92,6 +92,22 @@ DDATA house-1 5
   #3 type 8 at 8000 long 12060 []
   #3 type 8 at 9000 null [Quality=0,Flags=overflow]
 `)
+	late := r.all(n.Data([]track.Reading{reading(voltage, at+1499, uintOf(2302, -1), 35, of("house-2"))}, now))
+	h.hear(late...)
+	compare(t, "what was read before the birth and came after it", late, `
+DDATA house-2 6
+  #5 type 10 at 1499 double 230.2 historical []
+`)
+	refreshed := r.all(n.Refresh(now))
+	h.hear(refreshed...)
+	compare(t, "what is current", refreshed, `
+DBIRTH house-2 7
+  instant/1-0:32.7.0#5 type 10 at 1499 double 230.2 [Quality=192,Channel=1-0:32.7.0*255/3:2,engUnit=V]
+  Properties/Serial#4 type 12 at 60000 string of-house-2 []
+`)
+	if more := n.Refresh(now); more != nil {
+		t.Error(text(r.all(more)))
+	}
 	again := r.all(n.Birth(nil, now))
 	h.hear(again...)
 	compare(t, "births again", again[:2], `
@@ -112,7 +128,7 @@ func TestWhatIsNewIsBornFirst(t *testing.T) {
 	r, h := &reader{t: t}, newHost(t)
 	n := NewNode("north", "gw-7", NodeOptions{})
 	n.Connect(now)
-	h.hear(r.all(n.Birth(nil, now))...)
+	h.hear(r.all(n.Birth(nil, at))...)
 	step := func(what, want string, rows ...track.Reading) {
 		t.Helper()
 		got := r.all(n.Data(rows, now))
@@ -154,7 +170,7 @@ func TestWhatATypeDoesNotHold(t *testing.T) {
 	r := &reader{t: t}
 	n := NewNode("north", "gw-7", NodeOptions{Strict: true})
 	n.Connect(now)
-	n.Birth([]track.Reading{reading(energy, at, uintOf(7, -3), 30)}, now)
+	n.Birth([]track.Reading{reading(energy, at, uintOf(7, -3), 30)}, at)
 	for _, c := range []struct {
 		row  track.Reading
 		want string

@@ -186,6 +186,9 @@ func (s *Sparkplug) setReady(online bool) {
 	changed := s.ready != online
 	s.ready = online
 	s.setGate()
+	for _, e := range s.nodes {
+		e.poke()
+	}
 	s.mu.Unlock()
 	if changed {
 		s.Note("primary host " + s.PrimaryHost + map[bool]string{true: ": online", false: ": offline"}[online])
