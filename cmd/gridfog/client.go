@@ -27,7 +27,7 @@ type client struct {
 }
 
 func (c *client) flags(fs *flag.FlagSet, broker string) {
-	fs.StringVar(&c.broker, "broker", broker, "the broker's `URL`: mqtt:// (or tcp://), or mqtts:// for TLS")
+	fs.StringVar(&c.broker, "broker", broker, "the broker's `URL`: mqtt:// (or tcp://), or mqtts:// for TLS; those of a cluster's nodes with commas between them,\nwhose certificates then have the first one's name")
 	fs.StringVar(&c.tls.CAFile, "ca", "", "trust these authorities only: a PEM `FILE`")
 	fs.StringVar(&c.tls.CertFile, "cert", "", "client certificate, a PEM `FILE`")
 	fs.StringVar(&c.tls.KeyFile, "key", "", "its key, a PEM `FILE`")
@@ -38,14 +38,18 @@ func (c *client) flags(fs *flag.FlagSet, broker string) {
 // prepare checks the flags, and makes options of them. handler takes what a
 // session that was kept holds.
 func (c *client) prepare(handler func(mqtt.Message)) error {
-	address, secure, err := mqtt.ParseURL(c.broker)
+	addresses, secure, err := brokerList(c.broker)
 	if err != nil {
 		return cli.Usagef("%s: -broker: %v", c.verb, err)
 	}
 	if _, err := meter.ParseID(c.session); c.session != "" && err != nil {
 		return cli.Usagef("%s: -session: %v", c.verb, err)
 	}
+	address := addresses[0]
 	c.options = mqtt.Options{Address: address, Username: c.user, KeepAlive: time.Minute, MaxInbound: maxMessage, Handler: handler}
+	if len(addresses) > 1 {
+		c.options.Dial = dialAny(addresses)
+	}
 	c.options.ClientID = fmt.Sprintf("gridfog-%s-%08x", c.verb, rand.Uint32()) //nolint:gosec // no secret
 	if c.session != "" {
 		c.options.ClientID, c.options.Persistent = "gridfog-"+c.verb+"-"+c.session, true
