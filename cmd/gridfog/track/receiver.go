@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"gridgate/agent/batch"
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
 
@@ -19,7 +20,10 @@ const (
 // their hash, and lets batches wait whose catalogue has not come yet. Make one
 // with NewReceiver. It is not safe for concurrent use.
 type Receiver struct {
-	Tracker    *Tracker
+	Tracker *Tracker
+	// Each, when not nil, is called with each batch that could be decoded, also
+	// one that came twice. The span is valid until it returns.
+	Each       func(batch.Header, batch.Span)
 	decoders   batch.Decoders
 	catalogues map[batch.Hash]*batch.Catalogue
 	asks       map[Stream]set // numbers that came in deltas against rows that are not known here
@@ -117,6 +121,9 @@ func (r *Receiver) batch(topic mqtt.Topic, payload []byte) ([]Reading, error) {
 		r.Tracker.Undecoded()
 		return nil, err
 	}
+	if r.Each != nil {
+		r.Each(h, span)
+	}
 	fresh, conflicts := r.Tracker.Add(h, span)
 	var errs []error
 	for _, c := range conflicts {
@@ -170,6 +177,9 @@ func (r *Receiver) Asks() (asks []Ask) {
 	return asks
 }
 
+// Know takes a catalogue that came from elsewhere.
+func (r *Receiver) Know(c *batch.Catalogue) { r.catalogues[c.Hash()] = c }
+
 func (r *Receiver) wait(w waiting) {
 	for len(r.waiting) > 0 && (len(r.waiting) >= maxWaiting || r.bytes+len(w.payload) > maxWaitingBytes) {
 		r.bytes -= len(r.waiting[0].payload)
@@ -211,5 +221,7 @@ func epochText(epoch uint64) string { return fmt.Sprintf("%016x", epoch) }
 // "lane", "sequence", "site" and "gateway".
 func (r Reading) AppendJSON(b []byte) []byte {
 	b = r.Row.AppendJSONFields(append(b, '{'))
-	return fmt.Appendf(b, `,"lane":%q,"sequence":%d,"site":%q,"gateway":%q}`, r.Lane, r.Sequence, r.Site, r.Gateway)
+	b = fmt.Appendf(b, `,"lane":"%s","sequence":%d,"site":`, r.Lane, r.Sequence)
+	b = append(meter.AppendJSONString(b, r.Site), `,"gateway":`...)
+	return append(meter.AppendJSONString(b, r.Gateway), '}')
 }
