@@ -62,7 +62,8 @@ type Agent struct {
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
 	limits    atomic.Pointer[map[meter.ID]validate.Limits]
-	gate      chan struct{} // a place for each visit that is not on a serial port
+	runs      atomic.Pointer[configs.Config] // cfg, for who must not wait for mu
+	gate      chan struct{}                  // a place for each visit that is not on a serial port
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -255,6 +256,14 @@ func (a *Agent) pending() bool {
 // keepHash notes which configuration runs. A disk that is full keeps nobody
 // from reading meters.
 func (a *Agent) keepHash(cfg *configs.Config) {
+	a.runs.Store(cfg)
+	if a.uplink != nil && a.uplink.uplink != nil {
+		a.uplink.uplink.Restate()
+		select {
+		case a.committed <- struct{}{}:
+		default: // it wakes up anyway
+		}
+	}
 	if err := a.state.SetConfigHash(configHash(cfg)); err != nil {
 		a.log.Error("which configuration runs cannot be noted", "error", err)
 	}

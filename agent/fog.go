@@ -22,6 +22,7 @@ const stopGrace = time.Second
 // cannot be read is told and not started: readings wait in the buffer until
 // the configuration is applied anew. mu is held.
 func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
+	a.runs.Store(cfg)
 	u := &runningUplink{cfg: cfg.Uplink, secrets: uplinkDates(cfg.Uplink)}
 	a.uplink = u
 	options, paths, err := a.mqttOptions(cfg.Uplink)
@@ -36,7 +37,7 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog,
 		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Schedules: schedules(cfg.Uplink.Lanes),
 		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box,
-		Log: a.log,
+		State: a.fogState, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }

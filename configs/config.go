@@ -111,7 +111,7 @@ type Uplink struct {
 	Broker      string   // the first of Brokers
 	Brokers     []string // tcp://host:port or ssl://host:port, the preferred one first
 	Interfaces  []string // devices or addresses of this machine, the preferred one first; none is the system's choice
-	ClientID    string   // SITE.GATEWAY unless told
+	ClientID    string   // SITE_GATEWAY unless told
 	Username    string
 	Password    address.Secret // a reference, or none
 	CA          string         // paths of PEM files, with ssl only

@@ -151,7 +151,7 @@ func TestDefaults(t *testing.T) {
 	t.Parallel()
 	c := parse(t, minimal)
 	want := Uplink{
-		Broker: "tcp://127.0.0.1:1883", Brokers: []string{"tcp://127.0.0.1:1883"}, ClientID: "s.g", KeepAlive: 5 * time.Minute,
+		Broker: "tcp://127.0.0.1:1883", Brokers: []string{"tcp://127.0.0.1:1883"}, ClientID: "s_g", KeepAlive: 5 * time.Minute,
 		StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16384,
 	}
 	if d := cmp.Diff(want, c.Uplink, cmp.Comparer(func(a, b address.Secret) bool { return a == b })); d != "" {
@@ -243,7 +243,7 @@ func TestReference(t *testing.T) {
 	}
 	u, w := got.Uplink, want.Uplink
 	if u.KeepAlive != w.KeepAlive || u.StartJitter != w.StartJitter || u.Confirm != w.Confirm || u.MaxMessage != w.MaxMessage ||
-		u.ClientID != string(got.Site)+"."+string(got.Gateway) {
+		u.ClientID != string(got.Site)+"_"+string(got.Gateway) {
 		t.Errorf("the reference shows other defaults of the uplink than there are:\n got %+v\nwant %+v", u, w)
 	}
 	named := referenceKeys(t)

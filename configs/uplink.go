@@ -209,7 +209,7 @@ func (r *reader) broker(at string, n *yaml.Node) string {
 func (r *reader) uplink(d *document, n *yaml.Node, broken bool) {
 	u := &d.Uplink
 	if u.ClientID == "" {
-		u.ClientID = string(d.Site) + "." + string(d.Gateway)
+		u.ClientID = string(d.Site) + "_" + string(d.Gateway) // no dot: NATS refuses it
 	}
 	if n == nil || n.Kind != yaml.MappingNode {
 		return

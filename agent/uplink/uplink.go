@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gridgate/agent/batch"
@@ -42,6 +43,8 @@ const (
 	// DefaultFogPatience is how long an uplink waits for the fog before it
 	// doubts that the fog gets what it sends.
 	DefaultFogPatience = 2 * time.Minute
+	// DefaultStateEvery is how often what changes all the time is told.
+	DefaultStateEvery = time.Hour
 )
 
 // maxInbound is the longest message that is taken: a document with its topic.
@@ -97,7 +100,12 @@ type Config struct {
 	Groups []meter.ID
 	// Outbox has what is to be said beside readings; may be nil.
 	Outbox *Outbox
-	Log    *slog.Logger
+	// State, when not nil, gives more members of the state, as JSON without the
+	// braces around them. They are told with each connection and at its end, every
+	// StateEvery, and after Restate. It is called from several goroutines.
+	State      func() []byte
+	StateEvery time.Duration
+	Log        *slog.Logger
 }
 
 // Stats counts since the start.
@@ -149,6 +157,11 @@ type Uplink struct {
 	found       *link         // to a better path, dialed already
 	returnAfter time.Duration // grown, while better paths turn out not to last
 
+	members   []byte // of State, as told last
+	membersAt time.Time
+	connected time.Time   // when the present connection began
+	restated  atomic.Bool // they are to be told anew
+
 	kind     error // of the error that was logged last, nil while up
 	deaf     error // why the fog cannot be heard
 	overlong bool  // an order was too long: they are not listened to
@@ -165,6 +178,7 @@ func New(c Config) *Uplink {
 	def(&c.MaxPause, DefaultMaxPause)
 	def(&c.FogPatience, DefaultFogPatience)
 	def(&c.ReturnAfter, DefaultReturnAfter)
+	def(&c.StateEvery, DefaultStateEvery)
 	if len(c.Paths) == 0 {
 		c.Paths = []Path{{c.MQTT.Address, c.MQTT.Interface}}
 	}
@@ -180,7 +194,6 @@ func New(c Config) *Uplink {
 	c.MQTT.OwnPings = true
 	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
-	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
 	u := &Uplink{cfg: c, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
 		u.lanes = append(u.lanes, &lane{id: id, fog: patience{base: c.FogPatience}})
@@ -367,6 +380,10 @@ func (u *Uplink) online() []byte {
 	b := append([]byte(nil), `{"state":"online","version":`...)
 	b = meter.AppendJSONString(b, u.cfg.Version)
 	b = fmt.Appendf(b, `,"epoch":"%016x"`, u.cfg.Store.Epoch())
+	if u.cfg.State != nil {
+		b = fmt.Appendf(b, `,"connected":%q`, u.connected.UTC().Format(time.RFC3339))
+	}
+	b = append(b, u.members...)
 	b = u.lanesWith(b, "unconfirmed", func(l *lane) bool { return l.fog.doubt })
 	b = u.lanesWith(b, "withheld", func(l *lane) bool { return u.waits(l.id) })
 	return append(b, '}')
@@ -387,6 +404,23 @@ func (u *Uplink) lanesWith(b []byte, name string, is func(*lane) bool) []byte {
 	return b
 }
 
-func offline(reason string) []byte {
-	return append(meter.AppendJSONString([]byte(`{"state":"offline","reason":`), reason), '}')
+// offline is the state without a connection, as it is foreseen or just becoming.
+func (u *Uplink) offline(reason string) []byte {
+	b := meter.AppendJSONString([]byte(`{"state":"offline","reason":`), reason)
+	if u.cfg.State != nil {
+		b = append(meter.AppendJSONString(append(b, `,"version":`...), u.cfg.Version), u.more()...)
+	}
+	return append(b, '}')
 }
+
+// more asks for the further members of the state.
+func (u *Uplink) more() []byte {
+	if u.cfg.State == nil {
+		return nil
+	}
+	return append([]byte{','}, u.cfg.State()...)
+}
+
+// Restate has the further members of the state told soon, because they are
+// others. It may be called from everywhere.
+func (u *Uplink) Restate() { u.restated.Store(true) }

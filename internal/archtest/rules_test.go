@@ -8,9 +8,15 @@ package archtest
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
 cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
-cmd/gridfog:         cmd/gridfog/track agent/batch agent/order configs buffer internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridfog:         cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track agent/batch agent/order buffer configs internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
+cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
+cmd/gridfog/ingest:  agent/batch internal/backoff internal/meter internal/mqtt
+cmd/gridfog/pgtest:  internal/proctest
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
+
+scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter
@@ -84,6 +90,7 @@ func betweenStages() map[edge]string {
 // up.
 func layers() [][]string {
 	return [][]string{
+		{"scripts"},
 		{"cmd"},
 		{"agent"},
 		{"configs"},
@@ -104,7 +111,8 @@ func owners() map[string][]string {
 		"go.yaml.in/yaml/v4":                  {"configs", "agent/order"},
 		"aead.dev/minisign":                   {"agent/order", "cmd/gridfog"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
-		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
+		"github.com/jackc/pgx/v5":             {"cmd/gridfog/fleet", "cmd/gridfog/ingest", "cmd/gridfog/pgtest", "scripts/cluster"},
+		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
@@ -150,7 +158,7 @@ func inFirmwareAllTheSame() map[edge]string {
 // from elsewhere neither. A path stands for itself and everything below it.
 func notLinked() []string {
 	return []string{
-		"github.com/mochi-mqtt/server/v2", "google.golang.org/protobuf", "github.com/google/go-cmp",
+		"github.com/mochi-mqtt/server/v2", "github.com/jackc/pgx/v5", "google.golang.org/protobuf", "github.com/google/go-cmp",
 		"testing", "net/http/pprof", "expvar", "html/template", "text/template",
 		module + "/cmd/gridfog", module + "/cmd/metersim",
 	}

@@ -148,6 +148,10 @@ func UpFilter(site, gateway meter.ID) string {
 	return below(site, gateway) + "/up/#"
 }
 
+// ConfigFilter matches what gateways say of their configurations. An empty site
+// stands for all of them.
+func ConfigFilter(site meter.ID) string { return below(site, "") + "/up/config" }
+
 func below(site, gateway meter.ID) string {
 	if site == "" {
 		site = "+"
