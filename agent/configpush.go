@@ -23,12 +23,24 @@ func (a *Agent) base() (configs.Layer, error) {
 	return configs.Read(a.opts.ConfigPath)
 }
 
-// layered gives the configuration that base and documents make. Those of groups
-// come first, in the order in which base names the groups, then the gateway's.
+// layered gives the configuration that base and documents make.
 func layered(base configs.Layer, documents []trial.Entry) (*configs.Config, error) {
+	text, err := layeredText(base, documents)
+	if err != nil {
+		return nil, err
+	}
+	if len(documents) == 0 {
+		return configs.Parse(base.Name, text)
+	}
+	return configs.Parse("effective configuration", text)
+}
+
+// layeredText gives it as a document. Layers of groups come first, in the order
+// in which base names the groups, then the gateway's.
+func layeredText(base configs.Layer, documents []trial.Entry) ([]byte, error) {
 	below, err := configs.Parse(base.Name, base.Data)
 	if err != nil || len(documents) == 0 {
-		return below, err
+		return base.Data, err
 	}
 	var targets []order.Target
 	for _, g := range below.Trust.Groups {
@@ -48,26 +60,36 @@ func layered(base configs.Layer, documents []trial.Entry) (*configs.Config, erro
 			layers = append(layers, configs.Layer{Name: fmt.Sprintf("%s version %d", e.Target, e.Version), Data: d.Payload})
 		}
 	}
-	merged, err := configs.Merge(layers...)
-	if err != nil {
-		return nil, err
-	}
-	return configs.Parse("effective configuration", merged)
+	return configs.Merge(layers...)
 }
 
 // Effective gives the configuration that an agent started with this file runs:
 // what was pushed since lies on it.
 func Effective(base configs.Layer) (*configs.Config, []trial.Entry, error) {
-	below, err := configs.Parse(base.Name, base.Data)
-	if err != nil {
-		return nil, nil, err
-	}
-	kept, err := trial.OpenShelf(shelfDir(below)).Kept()
+	kept, err := keptOn(base)
 	if err != nil {
 		return nil, nil, err
 	}
 	cfg, err := layered(base, kept)
 	return cfg, kept, err
+}
+
+// EffectiveText gives the same as a document.
+func EffectiveText(base configs.Layer) ([]byte, []trial.Entry, error) {
+	kept, err := keptOn(base)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := layeredText(base, kept)
+	return text, kept, err
+}
+
+func keptOn(base configs.Layer) ([]trial.Entry, error) {
+	below, err := configs.Parse(base.Name, base.Data)
+	if err != nil {
+		return nil, err
+	}
+	return trial.OpenShelf(shelfDir(below)).Kept()
 }
 
 // restore makes the agent begin with what was kept. What cannot be laid on the
@@ -186,7 +208,7 @@ func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Confi
 	}
 	o.note("config."+string(end.Step), signers(d), fmt.Sprintf("%s version %d: %s", d.Target, d.Version, end.Reason))
 	a.log.Info("configuration tried", "target", d.Target.String(), "version", d.Version, "outcome", string(end.Step), "reason", end.Reason)
-	o.ended(d, string(end.Step), end.Reason, changes(diff))
+	o.ended(d, string(end.Step), end.Reason, diff.Changes())
 }
 
 // resume goes on with a trial that a cut or a crash ended. What was before is in

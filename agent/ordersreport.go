@@ -148,24 +148,3 @@ func (d documentReport) name() string {
 	}
 	return fmt.Sprintf("%s version %d", d.Target, d.Version)
 }
-
-// changes says in words what a difference is.
-func changes(d configs.Diff) (all []string) {
-	for _, l := range []struct {
-		what string
-		keys []string
-	}{{"added", d.LinesAdded}, {"removed", d.LinesRemoved}, {"changed", d.LinesChanged}} {
-		for _, k := range l.keys {
-			all = append(all, fmt.Sprintf("line %s %s", k, l.what))
-		}
-	}
-	for _, p := range []struct {
-		what string
-		is   bool
-	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}} {
-		if p.is {
-			all = append(all, p.what+" changed")
-		}
-	}
-	return all
-}
