@@ -84,6 +84,18 @@ func EffectiveText(base configs.Layer) ([]byte, []trial.Entry, error) {
 	return text, kept, err
 }
 
+// With gives the configuration that one more layer on what is in effect makes.
+func With(base, layer configs.Layer) (*configs.Config, error) {
+	text, _, err := EffectiveText(base)
+	if err != nil {
+		return nil, err
+	}
+	if text, err = configs.Merge(configs.Layer{Name: base.Name, Data: text}, layer); err != nil {
+		return nil, err
+	}
+	return configs.Parse("effective configuration", text)
+}
+
 func keptOn(base configs.Layer) ([]trial.Entry, error) {
 	below, err := configs.Parse(base.Name, base.Data)
 	if err != nil {

@@ -60,6 +60,14 @@ func Merge(layers ...Layer) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// Whole says whether a layer names its site and gateway: it is no part of a
+// configuration then, but one by itself.
+func Whole(l Layer) bool {
+	r := &reader{file: l.Name}
+	top := r.document(l.Data)
+	return top != nil && keyIndex(top, "site") >= 0 && keyIndex(top, "gateway") >= 0
+}
+
 // overlay puts the mapping top on the mapping below.
 func (r *reader) overlay(at string, below, top *yaml.Node) {
 	r.eachKey(at, top, func(k, v *yaml.Node) {

@@ -24,7 +24,7 @@ func configVerb() cli.Verb {
 		Example: []string{
 			"gridgate config reference",
 			"gridgate config effective                # the file, with what was pushed on it",
-			"gridgate config diff new.yaml            # what would change if new.yaml were in its place",
+			"gridgate config diff new.yaml            # what would change if it were in its place, or a part of it were pushed",
 			"gridgate config apply -wait 20m gw-1.doc # a signed document, from a USB stick say",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
@@ -82,19 +82,29 @@ func effective(env cli.Env, path string) error {
 	return err
 }
 
-// configDiff says what would change if another file stood where path is.
+// configDiff says what would change if another file stood where path is, or, where
+// the other is a part of a configuration, if it lay on what is in effect.
 func configDiff(env cli.Env, path, other string) error {
-	var all [2]*configs.Config
-	for i, p := range []string{path, other} {
-		base, err := configs.Read(p)
-		if err != nil {
-			return err
-		}
-		if all[i], _, err = agent.Effective(base); err != nil {
-			return fmt.Errorf("%s: %w", p, err)
-		}
+	base, err := configs.Read(path)
+	if err != nil {
+		return err
 	}
-	d := configs.Compare(all[0], all[1])
+	now, _, err := agent.Effective(base)
+	if err != nil {
+		return err
+	}
+	next, err := configs.Read(other)
+	if err != nil {
+		return err
+	}
+	then, _, err := agent.Effective(next)
+	if err != nil && !configs.Whole(next) {
+		then, err = agent.With(base, next)
+	}
+	if err != nil {
+		return err
+	}
+	d := configs.Compare(now, then)
 	for _, c := range d.Changes() {
 		fmt.Fprintln(env.Stdout, c)
 	}
