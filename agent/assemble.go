@@ -43,6 +43,9 @@ type Options struct {
 	// StoreChecker is the command line of a process that calls
 	// buffer.CheckChild; none for no such check. See buffer.Options.
 	StoreChecker []string
+	// ConfigPath is the file that the configuration was read from. What is
+	// pushed lies on it; without it nothing can be.
+	ConfigPath string
 }
 
 // Agent is a running gateway. Make one with New; Run does the work, and Apply
@@ -55,10 +58,12 @@ type Agent struct {
 	state     *state.State
 	intake    *intake.Intake
 	control   *status.Control
+	orders    *orders
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
 	limits    atomic.Pointer[map[meter.ID]validate.Limits]
-	gate      chan struct{} // a place for each visit that is not on a serial port
+	runs      atomic.Pointer[configs.Config] // cfg, for who must not wait for mu
+	gate      chan struct{}                  // a place for each visit that is not on a serial port
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -112,12 +117,17 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err := a.openState(cfg.Buffer.Path); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
+	if a.orders, err = a.newOrders(cfg.Buffer.Path, cfg.Trust.File); err != nil {
+		return nil, errors.Join(err, a.state.Close(), a.store.Close())
+	}
+	a.restore()
+	cfg = a.cfg
 	a.control, err = status.Listen(status.Config{
 		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path,
-		Refusals: a.state, Log: o.Log,
+		Refusals: a.state, Submit: a.Submit, Log: o.Log,
 	})
 	if err != nil {
-		return nil, errors.Join(err, a.state.Close(), a.store.Close())
+		return nil, errors.Join(err, a.orders.audit.Close(), a.state.Close(), a.store.Close())
 	}
 	a.uplinkStore = a.store
 	a.judge(cfg)
@@ -175,6 +185,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.startPush(ctx, cfg)
 	a.keepHash(cfg)
 	a.mu.Unlock()
+	taking := a.start(ctx, "orders", a.orders.run)
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
 	var err error
@@ -182,6 +193,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-a.failed:
 	}
+	taking.stop()
 	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))
 }
 
@@ -204,7 +216,7 @@ func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	case err = <-a.failed: // a stage that could not end well
 	default:
 	}
-	err = errors.Join(err, a.store.Close(), a.state.Close())
+	err = errors.Join(err, a.orders.audit.Close(), a.store.Close(), a.state.Close())
 	s := a.intake.Stats()
 	a.log.Info("gridgate stopped", "rows_read", s.Read, "rows_stored", s.Stored, "rows_dropped", s.Dropped, "rows_reread", s.Reread)
 	return err
@@ -244,6 +256,14 @@ func (a *Agent) pending() bool {
 // keepHash notes which configuration runs. A disk that is full keeps nobody
 // from reading meters.
 func (a *Agent) keepHash(cfg *configs.Config) {
+	a.runs.Store(cfg)
+	if a.uplink != nil && a.uplink.uplink != nil {
+		a.uplink.uplink.Restate()
+		select {
+		case a.committed <- struct{}{}:
+		default: // it wakes up anyway
+		}
+	}
 	if err := a.state.SetConfigHash(configHash(cfg)); err != nil {
 		a.log.Error("which configuration runs cannot be noted", "error", err)
 	}

@@ -22,6 +22,7 @@ const stopGrace = time.Second
 // cannot be read is told and not started: readings wait in the buffer until
 // the configuration is applied anew. mu is held.
 func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
+	a.runs.Store(cfg)
 	u := &runningUplink{cfg: cfg.Uplink, secrets: uplinkDates(cfg.Uplink)}
 	a.uplink = u
 	options, paths, err := a.mqttOptions(cfg.Uplink)
@@ -35,7 +36,8 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
 		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Delta: cfg.Uplink.Delta,
 		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Schedules: schedules(cfg.Uplink.Lanes),
-		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Log: a.log,
+		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box,
+		State: a.fogState, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }

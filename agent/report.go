@@ -43,6 +43,7 @@ func (a *Agent) Report() status.Report {
 		}
 	}
 	r.Bridges = a.reportBridges()
+	r.Orders = a.orders.status()
 	return r
 }
 
@@ -95,6 +96,35 @@ func (a *Agent) reportUplink() status.Uplink {
 	}
 	return out
 }
+
+// fogState gives the members of the state topic that the uplink does not know.
+// It must not take mu: who holds that may wait for the uplink.
+func (a *Agent) fogState() []byte {
+	cfg := a.runs.Load()
+	store, now := a.store.get(), a.now()
+	b := fmt.Appendf(nil, `"at":%q,"started":%q,"config":%q,"time_zone":%q,"meters":%d`,
+		utc(time.UnixMilli(now.Time)), utc(a.started), cfg.Hash()[:min(len(cfg.Hash()), 16)], cfg.TimeZone, len(cfg.Meters))
+	b = append(b, `,"clock":{"synchronised":`...)
+	if now.Bound == meter.UnknownBound {
+		b = append(b, `false}`...)
+	} else {
+		b = fmt.Appendf(b, `true,"bound_ms":%d}`, now.Bound)
+	}
+	sep := `,"backlog":{`
+	for _, lane := range meter.Lanes() {
+		// Acked first: what is stored meanwhile must not make it negative.
+		acked := store.Acked(lane)
+		b = fmt.Appendf(b, `%s%q:%d`, sep, lane, store.Last(lane)-acked)
+		sep = ","
+	}
+	b = append(b, '}')
+	if last := a.intake.Stats().Last; !last.IsZero() {
+		b = fmt.Appendf(b, `,"reading":%q`, utc(last))
+	}
+	return b
+}
+
+func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func text(err error) string {
 	if err == nil {

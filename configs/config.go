@@ -41,6 +41,7 @@ type Config struct {
 	Push     Push
 	Uplink   Uplink
 	Control  Control
+	Trust    Trust
 	Groups   []Group // in the order of the document
 	Meters   []Meter // in the order of the document
 
@@ -110,7 +111,7 @@ type Uplink struct {
 	Broker      string   // the first of Brokers
 	Brokers     []string // tcp://host:port or ssl://host:port, the preferred one first
 	Interfaces  []string // devices or addresses of this machine, the preferred one first; none is the system's choice
-	ClientID    string   // SITE.GATEWAY unless told
+	ClientID    string   // SITE_GATEWAY unless told
 	Username    string
 	Password    address.Secret // a reference, or none
 	CA          string         // paths of PEM files, with ssl only
@@ -131,6 +132,13 @@ func (u Uplink) TLS() bool { return len(u.Broker) > 3 && u.Broker[:3] == "ssl" }
 // Control says where the running agent is spoken to.
 type Control struct {
 	Socket string // path of a Unix socket
+}
+
+// Trust says whose orders are taken.
+type Trust struct {
+	File   string        // the first trust document; what was taken since is newer
+	Groups []meter.ID    // of gateways, whose orders are for this one too
+	Prove  time.Duration // how long a configuration may take to prove itself
 }
 
 // Group is what to read, how often and into which lane. It has either Channels
@@ -169,15 +177,24 @@ type Line struct {
 // Load reads the configuration in the file of that name. Problems with what it
 // says are Problems; other errors are about the file.
 func Load(path string) (*Config, error) {
+	l, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, l.Data)
+}
+
+// Read gives the file of that name as a layer, unchecked.
+func Read(path string) (Layer, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return Layer{}, fmt.Errorf("configuration: %w", err)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return Layer{}, fmt.Errorf("configuration: %w", err)
 	}
-	return Parse(path, data)
+	return Layer{path, data}, nil
 }
 
 // Parse reads a configuration. name stands for the file in problems. The error
@@ -227,4 +244,11 @@ func (c *Config) Lines() []Line {
 		lines[i].Meters = append(lines[i].Meters, m)
 	}
 	return lines
+}
+
+// WithoutMeters gives the configuration with nothing to read.
+func (c *Config) WithoutMeters() *Config {
+	next := *c
+	next.Meters = nil
+	return &next
 }

@@ -77,6 +77,7 @@ uplink:
   budget: {day: 5MB, month: 100MB}
   lanes: {billing: {latency: 1h}, interval: {latency: 15m, windows: ["22:30-06:00", "12:00-24:00"]}}
 control: {socket: /c.sock}
+trust: {file: /t, groups: [north, all], prove: 1h}
 groups:
   now: {lane: instant, every: 1d12h, align: true, channels: [1-0:1.8.0, "1-0:1.6.0*255/4:5"]}
   load: {lane: billing, every: 31d, profile: 1-0:99.1.0, back: 100d}
@@ -118,6 +119,7 @@ meters:
 			CA: "/ca", Certificate: "/cert", Key: "/key", KeepAlive: 15 * time.Minute, Confirm: ConfirmFog, Delta: true, MaxMessage: 1024,
 		},
 		Control: Control{Socket: "/c.sock"},
+		Trust:   Trust{File: "/t", Groups: []meter.ID{"north", "all"}, Prove: time.Hour},
 		Groups:  []Group{now, load, alarms},
 		Meters: []Meter{
 			{
@@ -150,7 +152,7 @@ func TestDefaults(t *testing.T) {
 	t.Parallel()
 	c := parse(t, minimal)
 	want := Uplink{
-		Broker: "tcp://127.0.0.1:1883", Brokers: []string{"tcp://127.0.0.1:1883"}, ClientID: "s.g", KeepAlive: 5 * time.Minute,
+		Broker: "tcp://127.0.0.1:1883", Brokers: []string{"tcp://127.0.0.1:1883"}, ClientID: "s_g", KeepAlive: 5 * time.Minute,
 		StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16384,
 	}
 	if d := cmp.Diff(want, c.Uplink, cmp.Comparer(func(a, b address.Secret) bool { return a == b })); d != "" {
@@ -242,7 +244,7 @@ func TestReference(t *testing.T) {
 	}
 	u, w := got.Uplink, want.Uplink
 	if u.KeepAlive != w.KeepAlive || u.StartJitter != w.StartJitter || u.Confirm != w.Confirm || u.Delta != w.Delta || u.MaxMessage != w.MaxMessage ||
-		u.ClientID != string(got.Site)+"."+string(got.Gateway) {
+		u.ClientID != string(got.Site)+"_"+string(got.Gateway) {
 		t.Errorf("the reference shows other defaults of the uplink than there are:\n got %+v\nwant %+v", u, w)
 	}
 	named := referenceKeys(t)

@@ -83,6 +83,27 @@ func (d Diff) Empty() bool {
 	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits
 }
 
+// Changes says in words what takes effect while the agent runs.
+func (d Diff) Changes() (all []string) {
+	for _, l := range []struct {
+		what string
+		keys []string
+	}{{"added", d.LinesAdded}, {"removed", d.LinesRemoved}, {"changed", d.LinesChanged}} {
+		for _, k := range l.keys {
+			all = append(all, fmt.Sprintf("line %s %s", k, l.what))
+		}
+	}
+	for _, p := range []struct {
+		what string
+		is   bool
+	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}} {
+		if p.is {
+			all = append(all, p.what+" changed")
+		}
+	}
+	return all
+}
+
 // Compare gives the way from one configuration to the other. A line is changed
 // when anything that its poller uses is: its meters, their addresses, groups,
 // register maps and serial numbers, the time zone.
@@ -129,6 +150,7 @@ func Compare(from, to *Config) Diff {
 		{"buffer.lanes", from.Buffer.Lanes != to.Buffer.Lanes},
 		{"poll", from.Poll != to.Poll},
 		{"control.socket", from.Control != to.Control},
+		{"trust.file", from.Trust.File != to.Trust.File},
 	} {
 		if c.changed {
 			d.Restart = append(d.Restart, c.key)

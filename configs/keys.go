@@ -47,6 +47,9 @@ type groupName struct {
 // DefaultModels is where register maps of the gateway's own are looked for.
 const DefaultModels = "/etc/gridgate/models"
 
+// DefaultTrust is where the first trust document is looked for.
+const DefaultTrust = "/etc/gridgate/trust"
+
 // newDocument gives a document with every default.
 func newDocument() *document {
 	return &document{Config: Config{
@@ -57,6 +60,7 @@ func newDocument() *document {
 		Poll:     Poll{Parallel: 16},
 		Uplink:   Uplink{KeepAlive: 5 * time.Minute, StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
 		Control:  Control{Socket: "/run/gridgate/control.sock"},
+		Trust:    Trust{File: DefaultTrust, Prove: 15 * time.Minute},
 	}}
 }
 
@@ -88,6 +92,7 @@ func documentFields() []field[document] {
 		section("push", false, pushFields(), func(d *document) *Push { return &d.Push }),
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
+		section("trust", false, trustFields(), func(d *document) *Trust { return &d.Trust }),
 		{name: "groups", below: paths("groups.*.", groupFields()), read: readGroups},
 		{name: "meters", below: paths("meters[].", meterFields()), read: readMeters},
 	}
@@ -211,6 +216,29 @@ func controlFields() []field[Control] {
 	return []field[Control]{
 		{name: "socket", read: func(r *reader, at string, n *yaml.Node, c *Control) {
 			c.Socket = r.path(at, n, 107) // sun_path of unix(7)
+		}},
+	}
+}
+
+// maxMemberships is how many groups of gateways one may be a member of.
+const maxMemberships = 16
+
+func trustFields() []field[Trust] {
+	return []field[Trust]{
+		{name: "file", read: func(r *reader, at string, n *yaml.Node, t *Trust) {
+			t.File = r.path(at, n, 4096)
+		}},
+		{name: "groups", read: func(r *reader, at string, n *yaml.Node, t *Trust) {
+			r.list(at, n, maxMemberships, func(at string, n *yaml.Node) {
+				id := r.id(at, n)
+				if slices.Contains(t.Groups, id) {
+					r.fail(at, n, string(id), "is in the list already")
+				}
+				t.Groups = append(t.Groups, id)
+			})
+		}},
+		{name: "prove", read: func(r *reader, at string, n *yaml.Node, t *Trust) {
+			t.Prove = r.duration(at, n, time.Second, day)
 		}},
 	}
 }

@@ -212,7 +212,7 @@ func (r *reader) broker(at string, n *yaml.Node) string {
 func (r *reader) uplink(d *document, n *yaml.Node, broken bool) {
 	u := &d.Uplink
 	if u.ClientID == "" {
-		u.ClientID = string(d.Site) + "." + string(d.Gateway)
+		u.ClientID = string(d.Site) + "_" + string(d.Gateway) // no dot: NATS refuses it
 	}
 	if n == nil || n.Kind != yaml.MappingNode {
 		return
@@ -253,5 +253,6 @@ func (c *Config) identity() string {
 	if c.Uplink.Budget != (Budget{}) || len(c.Uplink.Lanes.Billing.Windows)+len(c.Uplink.Lanes.Interval.Windows)+len(c.Uplink.Lanes.Instant.Windows) > 0 {
 		s += c.TimeZone.String()
 	}
+	s += fmt.Sprint(c.Trust.Groups) // their orders are listened to
 	return s
 }

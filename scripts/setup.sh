@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Go and gcc: Debian packages, and of npm what
-# the JavaScript decoder needs; only what is missing. Says nothing when there is
+# the JavaScript in tests needs; only what is missing. Says nothing when there is
 # nothing to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The JavaScript decoder's packages, in the versions of its lock file.
+# The packages of the JavaScript in tests, in the versions of the lock files.
 javascript() {
-	local dir=agent/batch/testdata/js
-	cmp -s $dir/package-lock.json $dir/node_modules/.locked && return
-	echo "installing the packages of $dir" >&2
-	if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
-		echo "scripts/setup.sh: npm ci failed" >&2
-		exit 1
-	fi
-	cp $dir/package-lock.json $dir/node_modules/.locked
+	local dir
+	for dir in agent/batch/testdata/js cmd/gridfog/bridge/testdata/js; do
+		cmp -s $dir/package-lock.json $dir/node_modules/.locked && continue
+		echo "installing the packages of $dir" >&2
+		if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
+			echo "scripts/setup.sh: npm ci failed" >&2
+			exit 1
+		fi
+		cp $dir/package-lock.json $dir/node_modules/.locked
+	done
 }
 
 packages=(
@@ -22,9 +24,13 @@ packages=(
 	fuse3             # power cuts in tests: needed where they do not run as root
 	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mbpoll            # an independent Modbus client
+	minisign          # signs and verifies documents beside us
 	mosquitto         # the broker that the uplink is tested with
 	mosquitto-clients # its publisher and subscriber
+	postgresql        # what gridfog ingest stores into
+	openssl           # makes the certificates of clients
 	procps            # pgrep
+	prometheus        # its promtool checks our metrics
 	protobuf-compiler # checks batch.proto
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
 	qemu-user-static  # runs ARMv7 tests
@@ -71,14 +77,16 @@ echo "installing ${missing[*]}" >&2
 apt update
 apt install --no-install-recommends "${missing[@]}"
 
-# The package starts a broker on the standard port; the tests start their own.
-case " ${missing[*]} " in
-*" mosquitto "*)
-	if [ -d /run/systemd/system ]; then
-		"${root[@]}" systemctl disable --now mosquitto >/dev/null 2>&1 || true
-	elif command -v service >/dev/null; then
-		"${root[@]}" service mosquitto stop >/dev/null 2>&1 || true
-	fi
-	;;
-esac
+# These packages start a service on the standard port; the tests start their own.
+for service in mosquitto postgresql prometheus; do
+	case " ${missing[*]} " in
+	*" $service "*)
+		if [ -d /run/systemd/system ]; then
+			"${root[@]}" systemctl disable --now "$service" >/dev/null 2>&1 || true
+		elif command -v service >/dev/null; then
+			"${root[@]}" service "$service" stop >/dev/null 2>&1 || true
+		fi
+		;;
+	esac
+done
 javascript

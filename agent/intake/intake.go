@@ -60,8 +60,9 @@ type Stats struct {
 	Reread  uint64 // rows given up with their cursors, to be read from the meter again
 	Waiting uint64 // rows that wait now
 	Commits uint64
-	Failed  uint64 // commits that failed
-	Err     error  // why the last commit failed; nil after one that did not
+	Failed  uint64    // commits that failed
+	Err     error     // why the last commit failed; nil after one that did not
+	Last    time.Time // when rows were last committed; zero for not yet
 }
 
 // Intake is the task. Submit, Cursor and Stats are safe for concurrent use
@@ -305,6 +306,9 @@ func (in *Intake) commit(ctx context.Context) error {
 	}
 	in.stats.Commits++
 	in.stats.Stored += uint64(len(what.Rows))
+	if len(what.Rows) > 0 {
+		in.stats.Last = time.Now()
+	}
 	in.stats.Waiting -= uint64(len(what.Rows))
 	for _, r := range taken {
 		in.bytes -= r.bytes

@@ -10,6 +10,8 @@
 //	                                          reserved for a tool as for the agent, and those received
 //	{"verb":"refusals","refusals":{…}}     -> {"ok":true,"salt":…,"count":…,"last":…}: how often meters
 //	                                          refused credentials, counted for tools as for the agent
+//	{"verb":"order","size":N}, then N octets
+//	                                       -> {"ok":true}: a signed document is taken and being carried out
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -42,7 +44,9 @@ type Config struct {
 	StateDir string
 	// Refusals are counted by tools too; nil: they are not.
 	Refusals Refusals
-	Log      *slog.Logger
+	// Submit is given signed documents; it gives an error when one is refused.
+	Submit func(ctx context.Context, document []byte) error
+	Log    *slog.Logger
 }
 
 // Control is the task that serves the control socket.
@@ -61,6 +65,7 @@ const (
 type request struct {
 	Verb string `json:"verb"`
 	Line string `json:"line,omitempty"`
+	Size int    `json:"size,omitempty"`
 
 	Counters *counting `json:"counters,omitempty"`
 	Refusals *refusing `json:"refusals,omitempty"`
@@ -139,7 +144,8 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetReadDeadline(time.Now().Add(requestTime))
-	line, err := bufio.NewReader(io.LimitReader(conn, requestMost)).ReadBytes('\n')
+	in := bufio.NewReaderSize(conn, requestMost)
+	line, err := in.ReadSlice('\n')
 	if err != nil {
 		answer(conn, reply{Error: "want one line of JSON"})
 		return
@@ -159,8 +165,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.count(conn, r.Counters)
 	case "refusals":
 		c.refuse(conn, r.Refusals)
+	case "order":
+		c.order(ctx, conn, in, r.Size)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters or refusals", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals or order", r.Verb)})
 	}
 }
 
@@ -232,8 +240,9 @@ func Borrow(ctx context.Context, path, line string) (giveBack func(), err error)
 	return func() { _ = conn.Close() }, nil
 }
 
-// call sends a request and reads the reply line; conn is open on success.
-func call(ctx context.Context, path string, r request) (net.Conn, []byte, error) {
+// call sends a request, with body after its line, and reads the reply line; conn
+// is open on success.
+func call(ctx context.Context, path string, r request, body ...byte) (net.Conn, []byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -244,7 +253,7 @@ func call(ctx context.Context, path string, r request) (net.Conn, []byte, error)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	line, err := exchange(conn, r)
+	line, err := exchange(conn, r, body)
 	if err != nil {
 		_ = conn.Close()
 		if ctx.Err() != nil {
@@ -255,12 +264,12 @@ func call(ctx context.Context, path string, r request) (net.Conn, []byte, error)
 	return conn, line, nil
 }
 
-func exchange(conn net.Conn, r request) ([]byte, error) {
+func exchange(conn net.Conn, r request, body []byte) ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write(append(b, '\n')); err != nil {
+	if _, err := conn.Write(append(append(b, '\n'), body...)); err != nil {
 		return nil, err
 	}
 	line, err := bufio.NewReader(conn).ReadBytes('\n')

@@ -17,7 +17,16 @@ type Report struct {
 	Meters  []Meter   `json:"meters"`
 	Bridges []Bridge  `json:"bridges,omitempty"` // of power lines
 	Dropped []Dropped `json:"dropped,omitempty"` // the most rows first
-	Notes   []string  `json:"notes,omitempty"`   // what an operator should know and do
+	Orders  Orders    `json:"orders"`
+	Notes   []string  `json:"notes,omitempty"` // what an operator should know and do
+}
+
+// Orders is what the utility has ordered.
+type Orders struct {
+	Trust  uint64   `json:"trust"`            // version of the trust document; 0: no order is taken
+	Layers []string `json:"layers,omitempty"` // of the configuration that were pushed: "TARGET version N"
+	Trial  string   `json:"trial,omitempty"`  // what is on trial, and how far
+	Last   string   `json:"last,omitempty"`   // what came of the last order
 }
 
 // Intake is what was read and stored since the start.

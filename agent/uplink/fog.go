@@ -30,6 +30,7 @@ type mailbox struct {
 
 	mu      sync.Mutex
 	letters []mqtt.Message
+	size    int // octets of their payloads
 	lost    uint64
 }
 
@@ -37,11 +38,12 @@ func newMailbox() *mailbox { return &mailbox{kick: make(chan struct{}, 1)} }
 
 func (b *mailbox) put(m mqtt.Message) {
 	b.mu.Lock()
-	if len(b.letters) == maxMail {
+	b.letters, b.size = append(b.letters, m), b.size+len(m.Payload)
+	for len(b.letters) > maxMail || b.size > maxInbound && len(b.letters) > 1 {
+		b.size -= len(b.letters[0].Payload)
 		b.letters = b.letters[1:]
 		b.lost++
 	}
-	b.letters = append(b.letters, m)
 	b.mu.Unlock()
 	select {
 	case b.kick <- struct{}{}:
@@ -53,7 +55,7 @@ func (b *mailbox) empty() (letters []mqtt.Message, lost uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	letters, lost = b.letters, b.lost
-	b.letters, b.lost = nil, 0
+	b.letters, b.size, b.lost = nil, 0, 0
 	return letters, lost
 }
 
@@ -66,7 +68,7 @@ func (u *Uplink) filters() []string {
 			all = append(all, mqtt.AckTopic(u.cfg.Site, u.cfg.Gateway, l.id))
 		}
 	}
-	return all
+	return append(all, u.orderFilters()...)
 }
 
 // hears notes whether the fog can be heard.
@@ -104,6 +106,9 @@ func (s *session) hear() error {
 func (s *session) letter(m mqtt.Message) (known bool, err error) {
 	u := s.u
 	topic, err := mqtt.ParseTopic(m.Topic)
+	if err == nil && topic.Kind == mqtt.Order {
+		return u.order(topic, m), nil
+	}
 	if err != nil || topic.Site != u.cfg.Site || topic.Gateway != u.cfg.Gateway {
 		return false, nil //nolint:nilerr // it is counted
 	}

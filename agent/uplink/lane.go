@@ -36,6 +36,7 @@ type message struct {
 	tries     int     // how often it was sent
 	turn      int     // of its lane when it was cut
 	resend    *resend // what it is a part of, nil for what goes out for the first time
+	letter    *letter // of the outbox that it is
 }
 
 // size is the message's length in the stream, fixed header included.

@@ -40,6 +40,7 @@ func (p Path) String() string {
 func (u *Uplink) options(p Path, mail *mailbox) mqtt.Options {
 	o := u.cfg.MQTT
 	o.Address, o.Interface, o.Handler = p.Address, p.Interface, mail.put
+	o.Will = &mqtt.Message{Topic: mqtt.StateTopic(u.cfg.Site, u.cfg.Gateway), Payload: u.offline("lost"), Retained: true}
 	return o
 }
 

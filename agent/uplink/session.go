@@ -93,7 +93,8 @@ func (s *session) run(ctx context.Context) error {
 
 // loop sends and collects PUBACKs.
 func (s *session) loop(ctx context.Context) error {
-	s.u.expect(time.Now())
+	s.u.connected = time.Now()
+	s.u.expect(s.u.connected)
 	if err := s.tell(ctx); err != nil {
 		return err
 	}
@@ -119,6 +120,9 @@ func (s *session) loop(ctx context.Context) error {
 
 // tell publishes the state when it is another than the broker has.
 func (s *session) tell(ctx context.Context) error {
+	if u := s.u; u.restated.Swap(false) || s.told == nil || time.Since(u.membersAt) >= u.cfg.StateEvery {
+		u.members, u.membersAt = u.more(), time.Now()
+	}
 	now := s.u.online()
 	if bytes.Equal(now, s.told) {
 		return nil
@@ -144,6 +148,7 @@ func (s *session) wait(ctx context.Context) error {
 		return s.collect()
 	case <-s.mail.kick:
 		return s.hear()
+	case <-s.u.cfg.Outbox.kicks():
 	case <-s.pong:
 		s.pong = nil
 	case l := <-s.search.found:
@@ -222,6 +227,11 @@ func (s *session) fill(ctx context.Context) error {
 			}
 		}
 		m := s.choose()
+		if m == nil || m.lane != nil && m.lane.id != meter.Alarm {
+			if err := s.say(ctx); err != nil {
+				return err
+			}
+		}
 		if m == nil {
 			return nil
 		}
@@ -436,6 +446,9 @@ func (s *session) confirmed(m *message) error {
 	case mqtt.Catalogue:
 		s.announced[m.catalogue] = true
 	default:
+		if m.letter != nil {
+			s.u.cfg.Outbox.arrived(m.letter)
+		}
 	}
 	s.u.count(func(st *Stats) {
 		st.Rest = s.u.rest.limit()
@@ -452,7 +465,7 @@ var errStopped = errors.New("stopped")
 func (s *session) stop(ctx context.Context, why error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.u.cfg.StopGrace)
 	defer cancel()
-	err := s.publish(ctx, s.state(offline(why.Error())))
+	err := s.publish(ctx, s.state(s.u.offline(why.Error())))
 	for err == nil && len(s.flight) > 0 {
 		select {
 		case <-s.flight[0].token.Done():

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gridgate/agent/batch"
@@ -42,7 +43,12 @@ const (
 	// DefaultFogPatience is how long an uplink waits for the fog before it
 	// doubts that the fog gets what it sends.
 	DefaultFogPatience = 2 * time.Minute
+	// DefaultStateEvery is how often what changes all the time is told.
+	DefaultStateEvery = time.Hour
 )
+
+// maxInbound is the longest message that is taken: a document with its topic.
+const maxInbound = 1 << 20
 
 // store is what the uplink needs of the buffer.
 type store interface {
@@ -91,7 +97,18 @@ type Config struct {
 	// StartJitter is what the first connection waits a random part of.
 	StartJitter time.Duration
 	FogPatience time.Duration
-	Log         *slog.Logger
+	// Orders takes signed documents that come down, to this gateway or to a
+	// group of Groups; it must not block. nil: they are not listened to.
+	Orders func(Order)
+	Groups []meter.ID
+	// Outbox has what is to be said beside readings; may be nil.
+	Outbox *Outbox
+	// State, when not nil, gives more members of the state, as JSON without the
+	// braces around them. They are told with each connection and at its end, every
+	// StateEvery, and after Restate. It is called from several goroutines.
+	State      func() []byte
+	StateEvery time.Duration
+	Log        *slog.Logger
 }
 
 // Stats counts since the start.
@@ -146,8 +163,14 @@ type Uplink struct {
 	found       *link         // to a better path, dialed already
 	returnAfter time.Duration // grown, while better paths turn out not to last
 
-	kind error // of the error that was logged last, nil while up
-	deaf error // why the fog cannot be heard
+	members   []byte // of State, as told last
+	membersAt time.Time
+	connected time.Time   // when the present connection began
+	restated  atomic.Bool // they are to be told anew
+
+	kind     error // of the error that was logged last, nil while up
+	deaf     error // why the fog cannot be heard
+	overlong bool  // an order was too long: they are not listened to
 
 	mu    sync.Mutex
 	stats Stats
@@ -161,6 +184,7 @@ func New(c Config) *Uplink {
 	def(&c.MaxPause, DefaultMaxPause)
 	def(&c.FogPatience, DefaultFogPatience)
 	def(&c.ReturnAfter, DefaultReturnAfter)
+	def(&c.StateEvery, DefaultStateEvery)
 	if len(c.Paths) == 0 {
 		c.Paths = []Path{{c.MQTT.Address, c.MQTT.Interface}}
 	}
@@ -168,6 +192,7 @@ func New(c Config) *Uplink {
 	def(&c.MQTT.KeepAlive, max(MostKeepAlive, c.KeepAlive))
 	def(&c.MQTT.SendBuffer, sendBuffer)
 	def(&c.MQTT.ReceiveBuffer, sendBuffer)
+	def(&c.MQTT.MaxInbound, maxInbound)
 	if c.TimeZone == nil {
 		c.TimeZone = time.UTC
 	}
@@ -175,7 +200,6 @@ func New(c Config) *Uplink {
 	c.MQTT.OwnPings = true
 	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
-	c.MQTT.Will = &mqtt.Message{Topic: mqtt.StateTopic(c.Site, c.Gateway), Payload: offline("lost"), Retained: true}
 	u := &Uplink{cfg: c, earlier: map[batch.Hash]*batch.Catalogue{}, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
 		keyEvery := 0
@@ -227,6 +251,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			continue
 		}
 		u.down(err)
+		u.longOrders(err)
 		u.settle(time.Now())
 		if u.failed(worked) {
 			_ = u.backoff.Wait(ctx) // the loop sees its only error
@@ -341,6 +366,9 @@ func (u *Uplink) faults(l *lane, err error) {
 // troubles tells what is wrong with lanes while the connection stands.
 func (u *Uplink) troubles() {
 	all := []error{u.deaf}
+	if u.overlong {
+		all = append(all, errOverlong)
+	}
 	var unconfirmed []meter.Lane
 	for _, l := range u.lanes {
 		all = append(all, l.fault)
@@ -376,6 +404,10 @@ func (u *Uplink) online() []byte {
 	b := append([]byte(nil), `{"state":"online","version":`...)
 	b = meter.AppendJSONString(b, u.cfg.Version)
 	b = fmt.Appendf(b, `,"epoch":"%016x"`, u.cfg.Store.Epoch())
+	if u.cfg.State != nil {
+		b = fmt.Appendf(b, `,"connected":%q`, u.connected.UTC().Format(time.RFC3339))
+	}
+	b = append(b, u.members...)
 	b = u.lanesWith(b, "unconfirmed", func(l *lane) bool { return l.fog.doubt })
 	b = u.lanesWith(b, "withheld", func(l *lane) bool { return u.waits(l.id) })
 	return append(b, '}')
@@ -396,6 +428,23 @@ func (u *Uplink) lanesWith(b []byte, name string, is func(*lane) bool) []byte {
 	return b
 }
 
-func offline(reason string) []byte {
-	return append(meter.AppendJSONString([]byte(`{"state":"offline","reason":`), reason), '}')
+// offline is the state without a connection, as it is foreseen or just becoming.
+func (u *Uplink) offline(reason string) []byte {
+	b := meter.AppendJSONString([]byte(`{"state":"offline","reason":`), reason)
+	if u.cfg.State != nil {
+		b = append(meter.AppendJSONString(append(b, `,"version":`...), u.cfg.Version), u.more()...)
+	}
+	return append(b, '}')
 }
+
+// more asks for the further members of the state.
+func (u *Uplink) more() []byte {
+	if u.cfg.State == nil {
+		return nil
+	}
+	return append([]byte{','}, u.cfg.State()...)
+}
+
+// Restate has the further members of the state told soon, because they are
+// others. It may be called from everywhere.
+func (u *Uplink) Restate() { u.restated.Store(true) }

@@ -4,19 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
-	"sync"
-	"syscall"
 	"time"
 
 	broker "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"gridgate/internal/cli"
@@ -29,6 +27,7 @@ func brokerVerb() cli.Verb {
 		Example: []string{
 			"gridfog broker",
 			"gridfog broker -listen 0.0.0.0:1883 -user gateway -password-file broker.password",
+			"gridfog broker -listen 0.0.0.0:8883 -cert broker.pem -key broker.key -client-ca gateways.pem -access access.list",
 			"gridfog broker -outage-after 5s -outage-for 5s",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
@@ -36,6 +35,10 @@ func brokerVerb() cli.Verb {
 			fs.StringVar(&o.listen, "listen", "127.0.0.1:1883", "`address` to listen on; port 0 takes a free one")
 			fs.StringVar(&o.user, "user", "", "the only user `name` that is let in; without it everybody is, on the loopback device")
 			fs.StringVar(&o.passwordFile, "password-file", "", "`file` with the user's password in its first line")
+			fs.StringVar(&o.cert, "cert", "", "serve TLS with this certificate, a PEM `FILE`; behind it may stand those between it and its authority")
+			fs.StringVar(&o.key, "key", "", "its key, a PEM `FILE`")
+			fs.StringVar(&o.clientCA, "client-ca", "", "let in only who has a certificate of these authorities, a PEM `FILE`: gateways by their common name SITE/GATEWAY\n(or a URI gridgate://SITE/GATEWAY), each to its own topics; fog operators by the organizational unit fog")
+			fs.StringVar(&o.access, "access", "", "let in only whom this `FILE` lists, a line each: `gateway SITE/GATEWAY [GROUP…]` or `fog COMMON-NAME`; it is read again when it changes")
 			fs.DurationVar(&o.outageAfter, "outage-after", 0, "begin an outage after this `time`: cut all connections, listen no more")
 			fs.DurationVar(&o.outageFor, "outage-for", 5*time.Second, "end the outage after this `time`; sessions and retained messages survive it")
 			fs.BoolVar(&o.verbose, "v", false, "log connections to stderr")
@@ -50,9 +53,10 @@ func brokerVerb() cli.Verb {
 }
 
 type brokerOptions struct {
-	listen, user, passwordFile string
-	outageAfter, outageFor     time.Duration
-	verbose                    bool
+	listen, user, passwordFile  string
+	cert, key, clientCA, access string
+	outageAfter, outageFor      time.Duration
+	verbose                     bool
 }
 
 // shutdownTime is how long the broker waits for its clients to go.
@@ -60,10 +64,16 @@ const shutdownTime = 2 * time.Second
 
 // runBroker serves until ctx ends.
 func runBroker(ctx context.Context, env cli.Env, o brokerOptions) error {
+	secure, err := brokerTLS(o)
+	if err != nil {
+		return err
+	}
 	password, err := brokerPassword(o)
 	if err != nil {
 		return err
 	}
+	refused := newRefusals(env.Stderr)
+	defer refused.summary(env.Stdout)
 	log := slog.New(slog.DiscardHandler)
 	if o.verbose {
 		log = slog.New(slog.NewTextHandler(env.Stderr, nil))
@@ -71,11 +81,16 @@ func runBroker(ctx context.Context, env cli.Env, o brokerOptions) error {
 	// Nothing expires: a catalogue must be there however old it is.
 	capabilities := broker.NewDefaultServerCapabilities()
 	capabilities.MaximumMessageExpiryInterval = 0
+	capabilities.TopicAliasMaximum = 0 // the access list sees names
 	server := broker.New(&broker.Options{Logger: log, Capabilities: capabilities, SysTopicResendInterval: 60})
-	if err := server.AddHook(&door{user: []byte(o.user), password: password}, nil); err != nil {
+	hook, err := doorkeeper(o, password, server, refused)
+	if err != nil {
+		return err
+	}
+	if err := server.AddHook(hook, nil); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	gate, err := openGate(o.listen)
+	gate, err := openGate(o.listen, secure, refused)
 	if err != nil {
 		return err
 	}
@@ -94,6 +109,53 @@ func runBroker(ctx context.Context, env cli.Env, o brokerOptions) error {
 	}
 	<-ctx.Done()
 	return closeBroker(server)
+}
+
+// doorkeeper gives the hook that decides who is let in.
+func doorkeeper(o brokerOptions, password []byte, server *broker.Server, r *refusals) (broker.Hook, error) {
+	if o.clientCA == "" {
+		return &door{user: []byte(o.user), password: password, refusals: r}, nil
+	}
+	a := &access{path: o.access, refusals: r, connack: func(cl *broker.Client, code packets.Code) {
+		_ = server.SendConnack(cl, code, false, nil) // the connection ends in any case
+	}}
+	if err := a.load(); err != nil {
+		return nil, fmt.Errorf("broker: -access: %w", err)
+	}
+	return a, nil
+}
+
+// brokerTLS checks the options of TLS and reads its files; nil is in the clear.
+func brokerTLS(o brokerOptions) (*tls.Config, error) {
+	switch {
+	case (o.cert == "") != (o.key == ""):
+		return nil, cli.Usagef("broker: -cert and -key go together")
+	case o.clientCA != "" && o.cert == "":
+		return nil, cli.Usagef("broker: -client-ca needs TLS: -cert and -key")
+	case o.access != "" && o.clientCA == "":
+		return nil, cli.Usagef("broker: -access lists names of certificates: it needs -client-ca")
+	case o.clientCA != "" && o.user != "":
+		return nil, cli.Usagef("broker: with -client-ca the certificate says who it is: -user has no place")
+	case o.cert == "":
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil {
+		return nil, fmt.Errorf("broker: -cert %s: %w", o.cert, err)
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if o.clientCA == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(o.clientCA)
+	if err != nil {
+		return nil, fmt.Errorf("broker: -client-ca: %w", err)
+	}
+	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+	if !c.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("broker: -client-ca %s: no PEM certificate in it", o.clientCA)
+	}
+	return c, nil
 }
 
 // closeBroker closes the server, which may wait for a client that takes
@@ -118,8 +180,8 @@ func brokerPassword(o brokerOptions) ([]byte, error) {
 		return nil, cli.Usagef("broker: -listen %q: want HOST:PORT, as in 127.0.0.1:1883", o.listen)
 	}
 	ip := net.ParseIP(host)
-	if o.user == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, cli.Usagef("broker: -listen %s can be reached from outside: it needs -user and -password-file", o.listen)
+	if o.user == "" && o.clientCA == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, cli.Usagef("broker: -listen %s can be reached from outside: it needs -user and -password-file, or -client-ca", o.listen)
 	}
 	if (o.user == "") != (o.passwordFile == "") {
 		return nil, cli.Usagef("broker: -user and -password-file go together")
@@ -142,6 +204,7 @@ func brokerPassword(o brokerOptions) ([]byte, error) {
 type door struct {
 	broker.HookBase
 	user, password []byte
+	refusals       *refusals
 }
 
 func (*door) ID() string { return "door" }
@@ -150,152 +213,16 @@ func (*door) Provides(b byte) bool {
 	return b == broker.OnConnectAuthenticate || b == broker.OnACLCheck
 }
 
-func (d *door) OnConnectAuthenticate(_ *broker.Client, p packets.Packet) bool {
-	return len(d.user) == 0 ||
-		subtle.ConstantTimeCompare(p.Connect.Username, d.user)&subtle.ConstantTimeCompare(p.Connect.Password, d.password) == 1
+func (d *door) OnConnectAuthenticate(cl *broker.Client, p packets.Packet) bool {
+	if len(d.user) == 0 ||
+		subtle.ConstantTimeCompare(p.Connect.Username, d.user)&subtle.ConstantTimeCompare(p.Connect.Password, d.password) == 1 {
+		return true
+	}
+	d.refusals.add("client "+clip(cl.ID, maxTold), "connect", "wrong user name or password")
+	return false
 }
 
 func (*door) OnACLCheck(*broker.Client, string, bool) bool { return true }
-
-// gate is the broker's listener. In an outage it closes its port and resets
-// the connections, as a broker that is gone does, while the broker behind it
-// keeps what it knows.
-type gate struct {
-	address string
-	ended   chan struct{} // closed by Close
-
-	mu       sync.Mutex
-	listener net.Listener // nil in an outage
-	conns    map[net.Conn]struct{}
-	back     chan struct{} // closed when listener is there again
-	once     sync.Once
-}
-
-var _ listeners.Listener = (*gate)(nil)
-
-func openGate(address string) (*gate, error) {
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("broker: %s is in use: does a broker run already?", address)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
-	}
-	return &gate{address: l.Addr().String(), ended: make(chan struct{}), listener: l, conns: map[net.Conn]struct{}{}, back: make(chan struct{})}, nil
-}
-
-func (g *gate) Init(*slog.Logger) error { return nil }
-func (g *gate) ID() string              { return "gate" }
-func (g *gate) Address() string         { return g.address }
-func (g *gate) Protocol() string        { return "tcp" }
-
-// Serve takes connections until Close.
-func (g *gate) Serve(establish listeners.EstablishFn) {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for {
-		g.mu.Lock()
-		l, back := g.listener, g.back
-		g.mu.Unlock()
-		if l == nil {
-			select {
-			case <-back:
-				continue
-			case <-g.ended:
-				return
-			}
-		}
-		c, err := l.Accept()
-		if err != nil {
-			select {
-			case <-g.ended:
-				return
-			default:
-				continue // an outage has begun, or a connection was gone before it was taken
-			}
-		}
-		all.Go(func() {
-			if g.enter(c) {
-				_ = establish(g.ID(), c) // the broker logs what went wrong
-			}
-			g.leave(c)
-		})
-	}
-}
-
-// enter notes a connection, unless an outage has begun since it was accepted.
-func (g *gate) enter(c net.Conn) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.listener == nil {
-		return false
-	}
-	g.conns[c] = struct{}{}
-	return true
-}
-
-func (g *gate) leave(c net.Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.conns, c)
-	_ = c.Close()
-}
-
-// Close ends Serve, and has the broker say goodbye to its clients.
-func (g *gate) Close(goodbye listeners.CloseFn) {
-	g.once.Do(func() {
-		close(g.ended)
-		goodbye(g.ID())
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if g.listener != nil {
-			_ = g.listener.Close()
-		}
-	})
-}
-
-// outage waits, shuts the gate, waits, and opens it again. It returns early
-// when ctx ends.
-func (g *gate) outage(ctx context.Context, after, length time.Duration, out io.Writer) error {
-	if !pause(ctx, after) {
-		return nil
-	}
-	g.shut()
-	fmt.Fprintf(out, "outage: no connections for %v\n", length)
-	if !pause(ctx, length) {
-		return nil
-	}
-	if err := g.reopen(); err != nil {
-		return fmt.Errorf("broker: after the outage: %w", err)
-	}
-	fmt.Fprintf(out, "listening on %s again\n", g.address)
-	return nil
-}
-
-func (g *gate) shut() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_ = g.listener.Close()
-	g.listener, g.back = nil, make(chan struct{})
-	for c := range g.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
-		}
-		_ = c.Close()
-	}
-}
-
-func (g *gate) reopen() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	l, err := net.Listen("tcp", g.address)
-	if err != nil {
-		return err
-	}
-	g.listener = l
-	close(g.back)
-	return nil
-}
 
 // pause waits and says whether ctx still stands.
 func pause(ctx context.Context, d time.Duration) bool {

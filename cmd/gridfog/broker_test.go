@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -163,6 +164,12 @@ func TestBrokerBadInput(t *testing.T) {
 		{"-listen :1883", 2, "needs -user and -password-file"},
 		{"-listen broker", 2, "want HOST:PORT"},
 		{"-user gw", 2, "go together"},
+		{"-cert a.pem", 2, "-cert and -key go together"},
+		{"-client-ca a.pem", 2, "needs TLS"},
+		{"-access a", 2, "needs -client-ca"},
+		{"-cert a -key b -client-ca c -user d -password-file e", 2, "-user has no place"},
+		{"-cert /no/such -key /no/such", 1, "no such file"},
+		{"-cert " + empty + " -key " + empty, 1, "PEM"},
 		{"-user gw -password-file /no/such", 1, "no such file"},
 		{"-user gw -password-file " + empty, 1, "first line is empty"},
 		{"-listen " + taken.Addr().String(), 1, "in use: does a broker run already?"},
@@ -175,5 +182,28 @@ func TestBrokerBadInput(t *testing.T) {
 		if code != c.code || !strings.Contains(errOut.String(), c.text) {
 			t.Errorf("broker %s: code %d\n%s%s", c.args, code, out.String(), errOut.String())
 		}
+	}
+}
+
+func TestRefusalsAreCountedAndToldSeldom(t *testing.T) {
+	t.Parallel()
+	var out, end bytes.Buffer
+	r := newRefusals(&out)
+	r.summary(&end)
+	for range 150 {
+		r.add("gateway a/b", "publish", "x")
+	}
+	if got, want := out.String(), "refused gateway a/b: publish: x (once)\nrefused gateway a/b: publish: x (10 times)\nrefused gateway a/b: publish: x (100 times)\n"; got != want {
+		t.Errorf("told %q", got)
+	}
+	for i := range 2 * maxRefusals {
+		r.add(fmt.Sprint(i), "connect", "")
+	}
+	r.summary(&end)
+	if len(r.counts) > maxRefusals+1 || r.counts[refusal{"others", "connect", ""}] != maxRefusals+1 {
+		t.Errorf("%d kinds, others %d", len(r.counts), r.counts[refusal{"others", "connect", ""}])
+	}
+	if got := end.String(); !strings.HasPrefix(got, "refused altogether 2150 times:\n    1001  others: connect\n     150  gateway a/b: publish: x\n") {
+		t.Errorf("%.200s", got)
 	}
 }

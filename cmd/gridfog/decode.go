@@ -26,21 +26,32 @@ const maxMessage = 256 << 20
 func decodeVerb() cli.Verb {
 	return cli.Verb{
 		Name:    "decode",
-		Summary: "print the readings in batches and in exported buffers, a JSON object a line",
-		Args:    "FILE…",
+		Summary: "print the readings in batches, in exported buffers, and as they come under topics",
+		Args:    "[FILE…]",
 		Example: []string{
 			"gridfog decode -catalogue catalog.bin batch.bin",
-			"gridfog decode recorded/*     # files that watch -record wrote",
-			"gridfog decode gw-1.ggex      # a file that gridgate buffer export wrote",
+			"gridfog decode -table recorded/*   # files that watch -record wrote",
+			"gridfog decode -csv gw-1.ggex      # a file that gridgate buffer export wrote",
+			"gridfog decode -broker mqtt://127.0.0.1:1883 -topic 'gridgate/1/north/+/up/readings/alarm'",
 			"mosquitto_sub -t 'gridgate/1/+/+/up/#' -F %x | gridfog decode -hex -",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
-			d := &decoder{catalogues: map[batch.Hash]*batch.Catalogue{}}
+			d := &decoder{client: client{verb: "decode"}, catalogues: map[batch.Hash]*batch.Catalogue{}}
 			fs.Func("catalogue", "read catalogues from this `FILE` first; may be repeated", func(s string) error {
 				d.first = append(d.first, s)
 				return nil
 			})
 			fs.BoolVar(&d.hex, "hex", false, "inputs are hexadecimal, a message a line")
+			fs.BoolVar(&d.json, "json", false, "a JSON object a row; so it is without -table and -csv too")
+			fs.BoolVar(&d.table, "table", false, "columns for people")
+			fs.BoolVar(&d.csv, "csv", false, "comma separated values (RFC 4180) with a heading")
+			fs.Func("topic", "subscribe to this `FILTER` and print what comes, until interrupted; may be repeated", func(s string) error {
+				d.topics = append(d.topics, s)
+				return nil
+			})
+			d.flags(fs, "mqtt://127.0.0.1:1883")
+			fs.StringVar(&d.session, "session", "", "with -topic: keep a session of this `NAME` at the broker, so that nothing is missed while away")
+			fs.DurationVar(&d.limit, "for", 0, "with -topic: end by itself after this `TIME`, as 90s or 2h")
 			return d.run
 		},
 	}
@@ -48,8 +59,13 @@ func decodeVerb() cli.Verb {
 
 // decoder is one run of the verb.
 type decoder struct {
-	first      []string
-	hex        bool
+	client
+	first, topics         []string
+	hex, json, table, csv bool
+	limit                 time.Duration
+
+	printer    printer
+	skipped    int // states among the inputs
 	catalogues map[batch.Hash]*batch.Catalogue
 	batches    []message
 	archives   []message
@@ -62,55 +78,79 @@ type message struct {
 	payload []byte
 }
 
-func (d *decoder) run(_ context.Context, env cli.Env, args []string) error {
-	if len(args) == 0 {
-		return cli.Usagef("decode: no FILE given; - is the standard input")
+// check checks the flags, and chooses the form of the output.
+func (d *decoder) check(env cli.Env, args []string) error {
+	if len(args)+len(d.topics) == 0 {
+		return cli.Usagef("decode: no FILE given, and no -topic; - is the standard input")
 	}
-	var listed []*batch.Catalogue
-	for _, name := range append(d.first, args...) {
-		messages, err := d.read(env, name)
-		if err != nil {
+	if len(d.topics) == 0 && (d.limit != 0 || d.session != "") {
+		return cli.Usagef("decode: -for and -session go with -topic")
+	}
+	for _, t := range d.topics {
+		if err := checkFilter(t); err != nil {
 			return err
 		}
+	}
+	switch {
+	case d.json && d.table, d.json && d.csv, d.table && d.csv:
+		return cli.Usagef("decode: -json, -table and -csv: want one of them")
+	case d.table:
+		d.printer = &tablePrinter{out: bufio.NewWriter(env.Stdout)}
+	case d.csv:
+		d.printer = newCSVPrinter(env.Stdout)
+	default:
+		d.printer = jsonPrinter{bufio.NewWriter(env.Stdout)}
+	}
+	return nil
+}
+
+func (d *decoder) run(ctx context.Context, env cli.Env, args []string) error {
+	if err := d.check(env, args); err != nil {
+		return err
+	}
+	var listed []*batch.Catalogue
+	var errs []error
+	for _, name := range append(d.first, args...) {
+		messages, err := d.read(env, name)
+		errs = append(errs, err)
 		for _, m := range messages {
 			c, err := d.sort(m)
-			if err != nil {
-				return err
-			}
+			errs = append(errs, err)
 			if c != nil {
 				listed = append(listed, c)
 			}
 		}
 	}
-	out := bufio.NewWriter(env.Stdout)
-	if len(d.batches)+len(d.archives) == 0 {
-		for _, c := range listed {
-			printCatalogue(out, c)
+	if len(d.batches)+len(d.archives)+len(d.topics) == 0 {
+		if d.skipped > 0 && len(listed) == 0 {
+			fmt.Fprintf(env.Stderr, "gridfog decode: %d states, which are JSON already, and nothing else\n", d.skipped)
 		}
-		return out.Flush()
+		return errors.Join(append(errs, printCatalogues(env.Stdout, listed))...)
 	}
-	var errs []error
 	for _, m := range d.batches {
-		if err := d.print(out, env.Stderr, m); err != nil {
+		if err := d.print(env.Stderr, m); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
 		}
 	}
 	for _, m := range d.archives {
-		if err := printExport(out, env.Stderr, m); err != nil {
+		if err := d.printExport(env.Stderr, m); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
 		}
 	}
-	return errors.Join(append(errs, out.Flush())...)
+	errs = append(errs, d.printer.flush())
+	if len(d.topics) > 0 {
+		errs = append(errs, d.listen(ctx, env))
+	}
+	return errors.Join(errs...)
 }
 
 // printExport prints the rows of an exported buffer; its holes, and who signed
 // it, go to the standard error. Rows before a damaged place are printed.
-func printExport(out *bufio.Writer, notes io.Writer, m message) error {
+func (d *decoder) printExport(notes io.Writer, m message) error {
 	info, err := buffer.ReadArchive(bytes.NewReader(m.payload), func(h *buffer.ArchiveHead, span meter.Span) error {
 		stream := track.Stream{Site: h.Site, Gateway: h.Gateway, Epoch: h.Epoch, Lane: span.Lane}
 		for i, row := range span.Rows {
-			r := track.Reading{Stream: stream, Sequence: span.Runs[0].First + uint64(i), Row: row}
-			if _, err := out.Write(append(r.AppendJSON(out.AvailableBuffer()), '\n')); err != nil {
+			if err := d.printer.row(&track.Reading{Stream: stream, Sequence: span.Runs[0].First + uint64(i), Row: row}); err != nil {
 				return err
 			}
 		}
@@ -141,9 +181,12 @@ func (d *decoder) read(env cli.Env, name string) ([]message, error) {
 		defer f.Close() //nolint:errcheck // only read
 		in = f
 	}
-	b, err := io.ReadAll(io.LimitReader(in, maxMessage))
+	b, err := io.ReadAll(io.LimitReader(in, maxMessage+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(b) > maxMessage {
+		return nil, fmt.Errorf("%s: longer than %d bytes", name, maxMessage)
 	}
 	if !d.hex {
 		return []message{{name, b}}, nil
@@ -168,7 +211,8 @@ func (d *decoder) read(env cli.Env, name string) ([]message, error) {
 // starts with its format; a catalogue does not.
 func (d *decoder) sort(m message) (*batch.Catalogue, error) {
 	if bytes.HasPrefix(m.payload, []byte("{")) {
-		return nil, nil // a state: watch records them, mosquitto_sub prints them
+		d.skipped++ // a state: mosquitto_sub prints them
+		return nil, nil
 	}
 	if buffer.IsArchive(m.payload) {
 		d.archives = append(d.archives, m)
@@ -187,7 +231,7 @@ func (d *decoder) sort(m message) (*batch.Catalogue, error) {
 }
 
 // print prints the rows of a batch; its holes go to the standard error.
-func (d *decoder) print(out *bufio.Writer, notes io.Writer, m message) error {
+func (d *decoder) print(notes io.Writer, m message) error {
 	h, span, err := d.decoders.Parse(m.payload, func(h batch.Hash) *batch.Catalogue { return d.catalogues[h] })
 	var base *batch.UnknownBaseError
 	if errors.As(err, &base) {
@@ -200,19 +244,23 @@ func (d *decoder) print(out *bufio.Writer, notes io.Writer, m message) error {
 	if err != nil {
 		return err
 	}
+	return d.rows(notes, m.name, h, span)
+}
+
+// rows prints what is in a batch that came from a name.
+func (d *decoder) rows(notes io.Writer, name string, h batch.Header, span batch.Span) error {
 	stream := track.Stream{Site: h.Site, Gateway: h.Gateway, Epoch: h.Epoch, Lane: h.Lane}
 	row := 0
 	for _, run := range span.Runs {
 		for n := run.First; n < run.First+run.Count; n++ {
-			r := track.Reading{Stream: stream, Sequence: n, Row: span.Rows[row]}
-			if _, err := out.Write(append(r.AppendJSON(out.AvailableBuffer()), '\n')); err != nil {
+			if err := d.printer.row(&track.Reading{Stream: stream, Sequence: n, Row: span.Rows[row]}); err != nil {
 				return err
 			}
 			row++
 		}
 	}
 	for _, hole := range span.Holes {
-		printHole(notes, m.name, h.Lane, hole)
+		printHole(notes, name, h.Lane, hole)
 	}
 	return nil
 }
@@ -228,13 +276,17 @@ func lost(h batch.Hole) string {
 	return fmt.Sprintf("%d rows lost", h.Count)
 }
 
-// printCatalogue prints what a catalogue numbers.
-func printCatalogue(out *bufio.Writer, c *batch.Catalogue) {
-	for i, m := range c.Meters() {
-		fmt.Fprintf(out, "{\"number\":%d,\"meter\":%s,\"serial\":%s}\n", i, jsonString(string(m.ID)), jsonString(m.Serial))
+// printCatalogues prints what catalogues number.
+func printCatalogues(to io.Writer, all []*batch.Catalogue) error {
+	out := bufio.NewWriter(to)
+	for _, c := range all {
+		for i, m := range c.Meters() {
+			fmt.Fprintf(out, "{\"number\":%d,\"meter\":%s,\"serial\":%s}\n", i, jsonString(string(m.ID)), jsonString(m.Serial))
+		}
+		for i, ch := range c.Channels() {
+			fmt.Fprintf(out, "{\"number\":%d,\"channel\":%s,\"kind\":%d,\"scale\":%d,\"unit\":%s}\n",
+				i, jsonString(string(ch.Name)), ch.Kind, ch.Scale, jsonString(ch.Unit.String()))
+		}
 	}
-	for i, ch := range c.Channels() {
-		fmt.Fprintf(out, "{\"number\":%d,\"channel\":%s,\"kind\":%d,\"scale\":%d,\"unit\":%s}\n",
-			i, jsonString(string(ch.Name)), ch.Kind, ch.Scale, jsonString(ch.Unit.String()))
-	}
+	return out.Flush()
 }

@@ -10,6 +10,9 @@ func program() cli.Program {
 	return cli.Program{
 		Name:    "gridfog",
 		Summary: "takes what gridgate gateways send",
-		Verbs:   []cli.Verb{brokerVerb(), watchVerb(), decodeVerb()},
+		Verbs: []cli.Verb{
+			brokerVerb(), watchVerb(), decodeVerb(), fleetVerb(), bridgeVerb(), ingestVerb(),
+			keygenVerb(), trustVerb(), signVerb(), pushVerb(),
+		},
 	}
 }

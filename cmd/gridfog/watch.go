@@ -3,13 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +15,6 @@ import (
 	"time"
 
 	"gridgate/cmd/gridfog/track"
-	"gridgate/internal/backoff"
 	"gridgate/internal/cli"
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
@@ -33,13 +30,8 @@ func watchVerb() cli.Verb {
 			"gridfog watch -broker mqtt://127.0.0.1:1883 -session count -from-start -quiet -for 1h -summary summary.json",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
-			w := &watch{}
-			fs.StringVar(&w.broker, "broker", "mqtt://127.0.0.1:1883", "the broker's `URL`: mqtt:// (or tcp://), or mqtts:// for TLS")
-			fs.StringVar(&w.tls.CAFile, "ca", "", "trust these authorities only: a PEM `FILE`")
-			fs.StringVar(&w.tls.CertFile, "cert", "", "client certificate, a PEM `FILE`")
-			fs.StringVar(&w.tls.KeyFile, "key", "", "its key, a PEM `FILE`")
-			fs.StringVar(&w.user, "user", "", "user `NAME` at the broker")
-			fs.StringVar(&w.passwordFile, "password-file", "", "`FILE` with the user's password")
+			w := &watch{client: client{verb: "watch"}}
+			w.flags(fs, "mqtt://127.0.0.1:1883")
 			fs.StringVar(&w.site, "site", "", "this `SITE` only")
 			fs.StringVar(&w.gateway, "gateway", "", "this `GATEWAY` only")
 			fs.StringVar(&w.session, "session", "", "keep a session of this `NAME` at the broker, so that nothing is missed while away")
@@ -58,13 +50,12 @@ func watchVerb() cli.Verb {
 
 // watch is one run of the verb.
 type watch struct {
-	broker, user, passwordFile, site, gateway, session, summary, record string
-	table, json, quiet, fromStart, confirm                              bool
-	limit                                                               time.Duration
-	tls                                                                 mqtt.TLS
+	client
+	site, gateway, summary, record         string
+	table, json, quiet, fromStart, confirm bool
+	limit                                  time.Duration
 
-	options mqtt.Options
-	stop    context.CancelFunc // ends the run
+	stop context.CancelFunc // ends the run
 
 	mu       sync.Mutex // guards what follows: the handler and the table use it
 	receiver *track.Receiver
@@ -110,7 +101,7 @@ func (w *watch) run(ctx context.Context, env cli.Env, args []string) error {
 	default:
 		w.show = &lines{out: bufio.NewWriter(env.Stdout), notes: env.Stderr}
 	}
-	w.follow(ctx)
+	w.follow(ctx, w.note, w.connect)
 	w.stop()
 	redraw.Wait()
 	return w.finish(env)
@@ -121,35 +112,13 @@ func (w *watch) prepare() error {
 	if w.json && w.table {
 		return cli.Usagef("watch: -json and -table exclude one another")
 	}
-	address, secure, err := mqtt.ParseURL(strings.Replace(w.broker, "tcp://", "mqtt://", 1))
-	if err != nil {
-		return cli.Usagef("watch: -broker: %v", err)
-	}
-	for name, id := range map[string]string{"site": w.site, "gateway": w.gateway, "session": w.session} {
-		if _, err := meter.ParseID(id); id != "" && err != nil {
-			return cli.Usagef("watch: -%s: %v", name, err)
+	for name, id := range map[string]string{"site": w.site, "gateway": w.gateway} {
+		if err := checkID("watch", name, id); err != nil {
+			return err
 		}
 	}
-	w.options = mqtt.Options{Address: address, Username: w.user, KeepAlive: time.Minute, MaxInbound: maxMessage, Handler: w.take}
-	w.options.ClientID = fmt.Sprintf("gridfog-watch-%08x", rand.Uint32())
-	if w.session != "" {
-		w.options.ClientID, w.options.Persistent = "gridfog-watch-"+w.session, true
-	}
-	if secure {
-		var config *tls.Config
-		if config, err = w.tls.Config(); err != nil {
-			return fmt.Errorf("broker %s: %w", address, err)
-		}
-		w.options.TLS, w.options.Roots = config, w.tls.Roots()
-	} else if w.tls != (mqtt.TLS{}) {
-		return cli.Usagef("watch: -ca, -cert and -key go with an mqtts:// broker")
-	}
-	if w.passwordFile != "" {
-		b, err := os.ReadFile(w.passwordFile)
-		if err != nil {
-			return fmt.Errorf("password: %w", err)
-		}
-		w.options.Password = []byte(strings.TrimRight(string(b), "\r\n"))
+	if err := w.client.prepare(w.take); err != nil {
+		return err
 	}
 	if w.record != "" {
 		if err := os.MkdirAll(w.record, 0o755); err != nil {
@@ -159,33 +128,8 @@ func (w *watch) prepare() error {
 	return nil
 }
 
-// follow keeps a connection to the broker until ctx ends.
-func (w *watch) follow(ctx context.Context) {
-	pause := &backoff.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second}
-	said := ""
-	for ctx.Err() == nil {
-		err := w.connect(ctx, func() {
-			pause.Reset()
-			said = ""
-		})
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil && err.Error() != said { // what goes on is said once
-			said = err.Error()
-			w.note(said + "; trying again")
-		}
-		_ = pause.Wait(ctx) // the loop looks at ctx
-	}
-}
-
-// connect is one connection, from dialing until it is lost or ctx ends.
-func (w *watch) connect(ctx context.Context, connected func()) error {
-	conn, err := mqtt.Dial(ctx, w.options)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+// connect is one connection, until it is lost or ctx ends.
+func (w *watch) connect(ctx context.Context, conn *mqtt.Conn, connected func()) error {
 	if err := conn.Subscribe(ctx, mqtt.UpFilter(meter.ID(w.site), meter.ID(w.gateway)), w.take); err != nil {
 		return err
 	}
@@ -195,7 +139,6 @@ func (w *watch) connect(ctx context.Context, connected func()) error {
 		}
 	}
 	connected()
-	w.note("broker " + w.options.Address + ": connected")
 	tick := time.NewTicker(confirmEvery)
 	defer tick.Stop()
 	for {

@@ -47,6 +47,7 @@ func run(ctx context.Context, path string, o agent.Options) error {
 	if err != nil {
 		return err
 	}
+	o.ConfigPath = path
 	a, err := agent.New(cfg, o)
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func run(ctx context.Context, path string, o agent.Options) error {
 			case <-ctx.Done():
 				return
 			case <-hangups:
-				reload(ctx, a, path, o.Log)
+				reload(ctx, a, o.Log)
 			}
 		}
 	}()
@@ -73,12 +74,8 @@ func run(ctx context.Context, path string, o agent.Options) error {
 	return err
 }
 
-func reload(ctx context.Context, a *agent.Agent, path string, log *slog.Logger) {
-	next, err := loadConfig(path)
-	if err == nil {
-		err = a.Apply(ctx, next)
-	}
-	if err != nil {
+func reload(ctx context.Context, a *agent.Agent, log *slog.Logger) {
+	if err := a.Reload(ctx); err != nil {
 		log.Error("the new configuration is refused; the old one goes on", "error", err)
 	}
 }

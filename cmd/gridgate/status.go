@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -46,6 +47,24 @@ func statusVerb() cli.Verb {
 	}
 }
 
+// printOrders shows what the utility has ordered, if it may.
+func printOrders(w io.Writer, o status.Orders) {
+	if o.Trust == 0 {
+		return
+	}
+	layers := "the gateway's own file"
+	if len(o.Layers) > 0 {
+		layers += ", on it " + strings.Join(o.Layers, ", ")
+	}
+	fmt.Fprintf(w, "orders\ttrust version %d; configuration: %s\n", o.Trust, layers)
+	if o.Trial != "" {
+		fmt.Fprintf(w, "trial\t%s\n", o.Trial)
+	}
+	if o.Last != "" {
+		fmt.Fprintf(w, "last order\t%s\n", o.Last)
+	}
+}
+
 func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "gridgate %s\tsite %s, gateway %s, pid %d, up %s\n", r.Version, r.Site, r.Gateway, r.PID, now.Sub(r.Started).Round(time.Second))
@@ -59,6 +78,7 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	for _, l := range r.Lanes {
 		fmt.Fprintf(w, "%s\t%d of %d delivered\n", l.Lane, l.Acked, l.Last)
 	}
+	printOrders(w, r.Orders)
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note\t%s\n", n)
 	}

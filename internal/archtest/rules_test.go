@@ -7,10 +7,16 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
-cmd/gridfog:         cmd/gridfog/track agent/batch buffer internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridgate:        agent agent/audit agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
+cmd/gridfog:         cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track agent/batch agent/order buffer configs internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
+cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
+cmd/gridfog/ingest:  agent/batch internal/backoff internal/meter internal/mqtt
+cmd/gridfog/pgtest:  internal/proctest
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
+
+scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter
@@ -21,6 +27,9 @@ agent/validate:      internal/meter
 agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
+agent/order:         internal/meter
+agent/trial:
+agent/audit:
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
@@ -66,7 +75,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit",
 	}
 }
 
@@ -81,6 +90,7 @@ func betweenStages() map[edge]string {
 // up.
 func layers() [][]string {
 	return [][]string{
+		{"scripts"},
 		{"cmd"},
 		{"agent"},
 		{"configs"},
@@ -98,9 +108,11 @@ func owners() map[string][]string {
 		"go.etcd.io/bbolt":                    {"buffer", "buffer/state", "buffer/buffertest"},
 		"github.com/goburrow/modbus":          {"drivers/modbus"},
 		"go.bug.st/serial":                    {"drivers/line"},
-		"go.yaml.in/yaml/v4":                  {"configs"},
+		"go.yaml.in/yaml/v4":                  {"configs", "agent/order"},
+		"aead.dev/minisign":                   {"agent/order", "cmd/gridfog"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
-		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
+		"github.com/jackc/pgx/v5":             {"cmd/gridfog/fleet", "cmd/gridfog/ingest", "cmd/gridfog/pgtest", "scripts/cluster"},
+		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
@@ -118,6 +130,7 @@ func forbidden() []ban {
 		{"dlms", []string{"log", "log/slog", "net", "os", "reflect", "unsafe"}, "the client is a pure protocol: its caller has the line, the clock and the log"},
 		{"agent/batch", []string{"log/slog", "net", "os", "reflect", "unsafe"}, "fog developers import it"},
 		{"agent/validate", []string{"log/slog", "net", "os"}, "it is pure"},
+		{"agent/order", []string{"log/slog", "net", "os"}, "it is pure: it reads orders and carries none out"},
 		{"drivers/address", []string{"net", "os"}, "it is pure: it looks nothing up"},
 		{"internal/meter", []string{"log/slog", "net", "os", "reflect"}, "the vocabulary is values only"},
 		{"internal/column", []string{"log/slog", "net", "os", "reflect", "unsafe"}, "it is a codec"},
@@ -145,7 +158,7 @@ func inFirmwareAllTheSame() map[edge]string {
 // from elsewhere neither. A path stands for itself and everything below it.
 func notLinked() []string {
 	return []string{
-		"github.com/mochi-mqtt/server/v2", "google.golang.org/protobuf", "github.com/google/go-cmp",
+		"github.com/mochi-mqtt/server/v2", "github.com/jackc/pgx/v5", "google.golang.org/protobuf", "github.com/google/go-cmp",
 		"testing", "net/http/pprof", "expvar", "html/template", "text/template",
 		module + "/cmd/gridfog", module + "/cmd/metersim",
 	}

@@ -87,18 +87,8 @@ func (t Token) Err() error {
 // A PUBACK says that the broker has the message, not that anybody may read it:
 // MQTT 3.1.1 has no way to say that the topic is forbidden.
 func (c *Conn) Publish(ctx context.Context, topic string, retained bool, payload []byte) (Token, error) {
-	for {
-		waiting, room := c.socket.queued()
-		if waiting == 0 || waiting+len(payload) <= publishRoom {
-			break
-		}
-		select {
-		case <-room:
-		case <-c.done:
-			return Token{}, c.ended()
-		case <-ctx.Done():
-			return Token{}, fmt.Errorf("broker %s: publish: %w", c.address, ctx.Err())
-		}
+	if err := c.waitForRoom(ctx, len(payload)); err != nil {
+		return Token{}, err
 	}
 	t := Token{c.client.Publish(topic, 1, retained, payload), c}
 	select {
@@ -106,6 +96,38 @@ func (c *Conn) Publish(ctx context.Context, topic string, retained bool, payload
 		return t, t.Err()
 	default:
 		return t, nil
+	}
+}
+
+// Send sends a message with QoS 0, not retained: nobody says whether the broker
+// has it. It goes out in order with those of Publish, and waits as Publish does.
+func (c *Conn) Send(ctx context.Context, topic string, payload []byte) error {
+	if err := c.waitForRoom(ctx, len(payload)); err != nil {
+		return err
+	}
+	token := c.client.Publish(topic, 0, false, payload)
+	select {
+	case <-token.Done(): // when the socket has taken it, which does not wait
+		return c.failed(token.Error())
+	case <-c.done:
+		return c.ended()
+	}
+}
+
+// waitForRoom waits until n bytes more may wait for the network.
+func (c *Conn) waitForRoom(ctx context.Context, n int) error {
+	for {
+		waiting, room := c.socket.queued()
+		if waiting == 0 || waiting+n <= publishRoom {
+			return nil
+		}
+		select {
+		case <-room:
+		case <-c.done:
+			return c.ended()
+		case <-ctx.Done():
+			return fmt.Errorf("broker %s: publish: %w", c.address, ctx.Err())
+		}
 	}
 }
 

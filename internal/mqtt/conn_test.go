@@ -97,6 +97,33 @@ func TestMessagesPassInOrderOverMosquitto(t *testing.T) {
 	}
 }
 
+// What is sent with QoS 0 comes in order with what is published, and all of it
+// before a Close ends the connection.
+func TestSendKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	b := mqtttest.Mosquitto(t, mqtttest.Config{})
+	in := subscribe(t, dial(t, mqtt.Options{Address: b.Address, ClientID: "reader"}), "t/#")
+	c := dial(t, mqtt.Options{Address: b.Address, ClientID: "writer"})
+	for i := range 80 {
+		if i%10 == 9 {
+			publish(t, c, "t/published", false, fmt.Sprint(i))
+			continue
+		}
+		if err := c.Send(t.Context(), "t/sent", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Close()
+	for i := range 80 {
+		if m := next(t, in); string(m.Payload) != fmt.Sprint(i) || m.Retained {
+			t.Fatalf("message %d is %+v", i, m)
+		}
+	}
+	if err := c.Send(t.Context(), "t/sent", nil); err == nil {
+		t.Error("sent on a closed connection")
+	}
+}
+
 func TestTheWillIsPublishedOnAbortAndNotOnClose(t *testing.T) {
 	t.Parallel()
 	b := mqtttest.Mosquitto(t, mqtttest.Config{})

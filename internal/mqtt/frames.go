@@ -1,6 +1,9 @@
 package mqtt
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Packet types that a broker sends (MQTT 3.1.1, 2.2.1).
 const (
@@ -10,6 +13,9 @@ const (
 	typePingresp   = 13
 	typeDisconnect = 14
 )
+
+// ErrTooLong says that a message was longer than is taken. It ended the connection.
+var ErrTooLong = errors.New("message too long")
 
 // frames follows the packets in what the broker sends, and refuses what the
 // library does not survive: it allocates whatever length a header claims, takes
@@ -75,7 +81,7 @@ func (f *frames) header(b byte) error {
 	}
 	switch {
 	case f.kind == typePublish && f.length > f.max:
-		return fmt.Errorf("the broker sent a message of %d bytes, more than %d", f.length, f.max)
+		return fmt.Errorf("%w: the broker sent one of %d bytes, more than %d", ErrTooLong, f.length, f.max)
 	case f.kind == typeConnack && f.length != 2, f.kind == typeSuback && f.length != 2+max(1, f.asked),
 		f.kind != typePublish && f.kind != typeSuback && f.length > 3:
 		return fmt.Errorf("the broker sent a packet of type %d with %d bytes: is this an MQTT broker?", f.kind, f.length)

@@ -41,6 +41,17 @@ type Message struct {
 	Retained bool
 	// Duplicate says that the broker may have sent it before.
 	Duplicate bool
+
+	ack func()
+}
+
+// Ack sends the PUBACK of a message that came over a connection with OwnAcks,
+// from any goroutine; once the connection has ended it does nothing. What a
+// persistent session got no PUBACK for comes again over the next connection.
+func (m Message) Ack() {
+	if m.ack != nil {
+		m.ack()
+	}
 }
 
 // Options says where and how to connect. Address and ClientID are needed.
@@ -62,7 +73,10 @@ type Options struct {
 	KeepAlive time.Duration // 0 is DefaultKeepAlive; whole seconds
 	// OwnPings says that the caller calls Ping, at least every KeepAlive, and
 	// looks for the answers. Otherwise the connection does.
-	OwnPings       bool
+	OwnPings bool
+	// OwnAcks says that the caller calls Message.Ack, in the order of arrival.
+	// Otherwise the PUBACK is sent when the handler returns.
+	OwnAcks        bool
 	ConnectTimeout time.Duration // for connecting, securing and CONNACK together
 	WriteTimeout   time.Duration // for 2 KiB to be taken by the network
 	MaxInbound     int           // longest message taken from the broker, in bytes
@@ -200,6 +214,7 @@ func (c *Conn) pahoOptions(o *Options) *paho.ClientOptions {
 	p.SetAutoReconnect(false)
 	p.SetConnectRetry(false)
 	p.SetKeepAlive(o.KeepAlive)
+	p.SetAutoAckDisabled(o.OwnAcks)
 	if o.OwnPings {
 		p.SetKeepAlive(0) // the library would announce no keep-alive then
 		c.socket.announce = uint16(o.KeepAlive / time.Second)
@@ -229,6 +244,6 @@ func returnCode(t paho.Token) byte {
 
 func receive(handler func(Message)) paho.MessageHandler {
 	return func(_ paho.Client, m paho.Message) {
-		handler(Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained(), Duplicate: m.Duplicate()})
+		handler(Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained(), Duplicate: m.Duplicate(), ack: m.Ack})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"gridgate/internal/meter"
@@ -24,6 +25,11 @@ const (
 	Acknowledgement  // down/ack/<lane>: how far the fog has stored a lane; retained
 	ResendRequest    // down/resend/<lane>: numbers to be sent again; not retained
 	CatalogueRequest // down/catalog: the newest catalogue is to be sent again; not retained
+	// Signed documents, downwards, and what became of them.
+	Order        // down/trust, down/config, down/firmware: retained; down/command: not
+	ConfigReport // up/config: what runs, what is tried, what was refused and why; retained
+	Result       // up/result/<id>: what came of a command
+	Audit        // up/audit: an entry of the audit log
 )
 
 func (k Kind) String() string {
@@ -40,6 +46,14 @@ func (k Kind) String() string {
 		return "resend"
 	case CatalogueRequest:
 		return "catalog request"
+	case Order:
+		return "order"
+	case ConfigReport:
+		return "config"
+	case Result:
+		return "result"
+	case Audit:
+		return "audit"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -52,12 +66,44 @@ func (k Kind) String() string {
 //	gridgate/1/<site>/<gateway>/down/ack/<lane>
 //	gridgate/1/<site>/<gateway>/down/resend/<lane>
 //	gridgate/1/<site>/<gateway>/down/catalog
+//	gridgate/1/<site>/<gateway>/down/<trust|config|command|firmware>
+//	gridgate/1/<site>/_group/<group>/down/<trust|config|command|firmware>
+//	gridgate/1/<site>/<gateway>/up/config
+//	gridgate/1/<site>/<gateway>/up/result/<id>
+//	gridgate/1/<site>/<gateway>/up/audit
 type Topic struct {
 	Site    meter.ID
-	Gateway meter.ID
+	Gateway meter.ID // empty where there is a Group
+	Group   meter.ID // of an Order to all its members
 	Kind    Kind
 	Lane    meter.Lane // of Readings, Acknowledgement and ResendRequest
 	Hash    [8]byte    // of a Catalogue
+	Order   string     // which Order: trust, config, command or firmware
+	ID      meter.ID   // of the command that a Result is of
+}
+
+// Orders are the names of what an Order topic carries.
+func Orders() []string { return []string{"trust", "config", "command", "firmware"} }
+
+// OrderTopic is where a gateway gets orders; where group is not empty, where all
+// its members do.
+func OrderTopic(site, gateway, group meter.ID, order string) string {
+	return Topic{Site: site, Gateway: gateway, Group: group, Kind: Order, Order: order}.String()
+}
+
+// ConfigTopic is where a gateway says what configuration it has.
+func ConfigTopic(site, gateway meter.ID) string {
+	return Topic{Site: site, Gateway: gateway, Kind: ConfigReport}.String()
+}
+
+// ResultTopic is where a gateway says what came of a command.
+func ResultTopic(site, gateway, id meter.ID) string {
+	return Topic{Site: site, Gateway: gateway, Kind: Result, ID: id}.String()
+}
+
+// AuditTopic is where a gateway sends the entries of its audit log.
+func AuditTopic(site, gateway meter.ID) string {
+	return Topic{Site: site, Gateway: gateway, Kind: Audit}.String()
 }
 
 // ReadingsTopic is where a gateway's batches of one lane go.
@@ -102,6 +148,10 @@ func UpFilter(site, gateway meter.ID) string {
 	return below(site, gateway) + "/up/#"
 }
 
+// ConfigFilter matches what gateways say of their configurations. An empty site
+// stands for all of them.
+func ConfigFilter(site meter.ID) string { return below(site, "") + "/up/config" }
+
 func below(site, gateway meter.ID) string {
 	if site == "" {
 		site = "+"
@@ -121,6 +171,9 @@ func ClientID(site, gateway meter.ID) string {
 // String gives the topic as it stands in a packet.
 func (t Topic) String() string {
 	head := fmt.Sprintf("%s/%s/%s/", prefix, t.Site, t.Gateway)
+	if t.Group != "" {
+		head = fmt.Sprintf("%s/%s/%s/%s/", prefix, t.Site, groupLevel, t.Group)
+	}
 	switch t.Kind {
 	case Readings:
 		return head + "up/readings/" + t.Lane.String()
@@ -134,9 +187,20 @@ func (t Topic) String() string {
 		return head + "down/resend/" + t.Lane.String()
 	case CatalogueRequest:
 		return head + "down/catalog"
+	case Order:
+		return head + "down/" + t.Order
+	case ConfigReport:
+		return head + "up/config"
+	case Result:
+		return head + "up/result/" + string(t.ID)
+	case Audit:
+		return head + "up/audit"
 	}
 	return head + t.Kind.String()
 }
+
+// groupLevel stands in a topic where a gateway would, before a group. It is no id.
+const groupLevel = "_group"
 
 // ErrForeignTopic says that a topic is none of the contract's, or one of a
 // kind that this version does not know. A subscriber skips it.
@@ -150,6 +214,9 @@ func ParseTopic(s string) (Topic, error) {
 	if !ours || len(parts) < 4 {
 		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
 	}
+	if parts[1] == groupLevel {
+		return parseGroup(s, parts)
+	}
 	site, serr := meter.ParseID(parts[0])
 	gateway, gerr := meter.ParseID(parts[1])
 	if err := errors.Join(serr, gerr); err != nil {
@@ -159,6 +226,8 @@ func ParseTopic(s string) (Topic, error) {
 	kind := map[string]Kind{
 		"up/readings": Readings, "up/catalog": Catalogue, "up/state": State,
 		"down/ack": Acknowledgement, "down/resend": ResendRequest, "down/catalog": CatalogueRequest,
+		"down/trust": Order, "down/config": Order, "down/command": Order, "down/firmware": Order,
+		"up/config": ConfigReport, "up/result": Result, "up/audit": Audit,
 	}[parts[2]+"/"+parts[3]]
 	switch {
 	case (kind == Readings || kind == Acknowledgement || kind == ResendRequest) && len(parts) == 5:
@@ -173,10 +242,31 @@ func ParseTopic(s string) (Topic, error) {
 			return Topic{}, fmt.Errorf("topic %q: want 16 lower-case hexadecimal digits after catalog/", s)
 		}
 		t.Kind = Catalogue
-	case (kind == State || kind == CatalogueRequest) && len(parts) == 4:
+	case (kind == State || kind == CatalogueRequest || kind == ConfigReport || kind == Audit) && len(parts) == 4:
 		t.Kind = kind
+	case kind == Order && len(parts) == 4:
+		t.Kind, t.Order = kind, parts[3]
+	case kind == Result && len(parts) == 5:
+		id, err := meter.ParseID(parts[4])
+		if err != nil {
+			return Topic{}, fmt.Errorf("topic %q: %w", s, err)
+		}
+		t.Kind, t.ID = kind, id
 	default:
 		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
 	}
 	return t, nil
+}
+
+// parseGroup takes a topic of a group apart.
+func parseGroup(s string, parts []string) (Topic, error) {
+	if len(parts) != 5 || parts[3] != "down" || !slices.Contains(Orders(), parts[4]) {
+		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
+	}
+	site, serr := meter.ParseID(parts[0])
+	group, gerr := meter.ParseID(parts[2])
+	if err := errors.Join(serr, gerr); err != nil {
+		return Topic{}, fmt.Errorf("topic %q: %w", s, err)
+	}
+	return Topic{Site: site, Group: group, Kind: Order, Order: parts[4]}, nil
 }

@@ -37,14 +37,38 @@ func TestTopicsOfTheContract(t *testing.T) {
 	}
 }
 
+func TestTopicsOfOrders(t *testing.T) {
+	t.Parallel()
+	for want, got := range map[string]string{
+		"gridgate/1/north/gw-1/down/config":          mqtt.OrderTopic("north", "gw-1", "", "config"),
+		"gridgate/1/north/_group/west/down/firmware": mqtt.OrderTopic("north", "", "west", "firmware"),
+		"gridgate/1/north/gw-1/up/config":            mqtt.ConfigTopic("north", "gw-1"),
+		"gridgate/1/north/gw-1/up/result/cmd-17":     mqtt.ResultTopic("north", "gw-1", "cmd-17"),
+		"gridgate/1/north/gw-1/up/audit":             mqtt.AuditTopic("north", "gw-1"),
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if parsed, err := mqtt.ParseTopic(want); err != nil || parsed.String() != want {
+			t.Errorf("%s reads back as %+v, %v", want, parsed, err)
+		}
+	}
+}
+
 func TestForeignTopicsAreToldFromBadOnes(t *testing.T) {
 	t.Parallel()
 	for topic, foreign := range map[string]bool{
 		"":                                            true,
 		"gridgate/1":                                  true,
 		"gridgate/2/a/b/up/state":                     true,
-		"gridgate/1/a/b/down/command":                 true,
-		"gridgate/1/a/b/up/audit":                     true,
+		"gridgate/1/a/b/down/recipe":                  true,
+		"gridgate/1/a/b/down/config/x":                true,
+		"gridgate/1/a/b/up/result":                    true,
+		"gridgate/1/a/b/up/result/A":                  false,
+		"gridgate/1/a/_group/b/up/config":             true,
+		"gridgate/1/a/_group/b/down/ack":              true,
+		"gridgate/1/a/_group/B/down/config":           false,
+		"gridgate/1/a/_groups/b/down/config":          false,
 		"gridgate/1/a/b/up/ack/alarm":                 true,
 		"gridgate/1/a/b/down/state":                   true,
 		"gridgate/1/a/b/down/ack/urgent":              false,

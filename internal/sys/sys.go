@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,30 @@ func Uptime() time.Duration {
 		return 0 // Linux has had this clock since 2.6.39
 	}
 	return time.Duration(ts.Nano())
+}
+
+// Resident gives the anonymous memory of this process that is in RAM, and the
+// machine's RAM, in octets; 0 where the kernel does not tell (proc(5)).
+func Resident() (anonymous, ram int64) {
+	return kilobytes("/proc/self/status", "RssAnon:"), kilobytes("/proc/meminfo", "MemTotal:")
+}
+
+// kilobytes gives, in octets, what stands behind name in a file of proc(5).
+func kilobytes(path, name string) int64 {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 53)
+			if err != nil {
+				return 0
+			}
+			return n << 10
+		}
+	}
+	return 0
 }
 
 // ClockError gives the largest error of the wall clock as the kernel knows it

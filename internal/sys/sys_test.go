@@ -30,3 +30,10 @@ func TestClockErrorIsBounded(t *testing.T) {
 		t.Fatalf("%v, %v", bound, ok)
 	}
 }
+
+func TestResidentIsLessThanTheMachineHas(t *testing.T) {
+	t.Parallel()
+	if anonymous, ram := Resident(); anonymous < 100<<10 || ram < 16<<20 || anonymous >= ram {
+		t.Errorf("%d of %d octets", anonymous, ram)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"gridgate/agent/batch"
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
 
@@ -19,7 +20,10 @@ const (
 // their hash, and lets batches wait whose catalogue has not come yet. Make one
 // with NewReceiver. It is not safe for concurrent use.
 type Receiver struct {
-	Tracker    *Tracker
+	Tracker *Tracker
+	// Each, when not nil, is called with each batch that could be decoded, also
+	// one that came twice. The span is valid until it returns.
+	Each       func(batch.Header, batch.Span)
 	decoders   batch.Decoders
 	catalogues map[batch.Hash]*batch.Catalogue
 	asks       map[Stream]set // numbers that came in deltas against rows that are not known here
@@ -29,6 +33,7 @@ type Receiver struct {
 }
 
 type waiting struct {
+	topic   mqtt.Topic
 	hash    batch.Hash
 	payload []byte
 }
@@ -58,7 +63,7 @@ func (r *Receiver) Take(name string, payload []byte) ([]Reading, error) {
 	case mqtt.Catalogue:
 		fresh, err = r.catalogue(topic.Hash, payload)
 	case mqtt.Readings:
-		fresh, err = r.batch(payload)
+		fresh, err = r.batch(topic, payload)
 	case mqtt.State:
 		r.state(string(topic.Site), string(topic.Gateway), payload)
 	case mqtt.Acknowledgement:
@@ -90,17 +95,22 @@ func (r *Receiver) catalogue(hash batch.Hash, payload []byte) ([]Reading, error)
 			r.wait(w)
 			continue
 		}
-		f, err := r.batch(w.payload)
+		f, err := r.batch(w.topic, w.payload)
 		fresh, errs = append(fresh, f...), append(errs, err)
 	}
 	return fresh, errors.Join(errs...)
 }
 
-func (r *Receiver) batch(payload []byte) ([]Reading, error) {
+func (r *Receiver) batch(topic mqtt.Topic, payload []byte) ([]Reading, error) {
+	// Before it is decoded: it must not disturb the stream whose name it has.
+	if h, err := batch.ParseHeader(payload); err == nil && (h.Site != string(topic.Site) || h.Gateway != string(topic.Gateway) || h.Lane != topic.Lane) {
+		r.Tracker.Undecoded()
+		return nil, fmt.Errorf("a batch of %s/%s, lane %s, under another name", h.Site, h.Gateway, h.Lane)
+	}
 	h, span, err := r.decoders.Parse(payload, func(h batch.Hash) *batch.Catalogue { return r.catalogues[h] })
 	var unknown *batch.UnknownCatalogueError
 	if errors.As(err, &unknown) {
-		r.wait(waiting{unknown.Hash, append([]byte(nil), payload...)})
+		r.wait(waiting{topic, unknown.Hash, append([]byte(nil), payload...)})
 		return nil, nil
 	}
 	var base *batch.UnknownBaseError
@@ -111,6 +121,9 @@ func (r *Receiver) batch(payload []byte) ([]Reading, error) {
 		r.Tracker.Undecoded()
 		return nil, err
 	}
+	if r.Each != nil {
+		r.Each(h, span)
+	}
 	fresh, conflicts := r.Tracker.Add(h, span)
 	var errs []error
 	for _, c := range conflicts {
@@ -118,6 +131,9 @@ func (r *Receiver) batch(payload []byte) ([]Reading, error) {
 	}
 	return fresh, errors.Join(errs...)
 }
+
+// Know takes a catalogue that came from elsewhere.
+func (r *Receiver) Know(c *batch.Catalogue) { r.catalogues[c.Hash()] = c }
 
 func (r *Receiver) wait(w waiting) {
 	for len(r.waiting) > 0 && (len(r.waiting) >= maxWaiting || r.bytes+len(w.payload) > maxWaitingBytes) {
@@ -160,5 +176,7 @@ func epochText(epoch uint64) string { return fmt.Sprintf("%016x", epoch) }
 // "lane", "sequence", "site" and "gateway".
 func (r Reading) AppendJSON(b []byte) []byte {
 	b = r.Row.AppendJSONFields(append(b, '{'))
-	return fmt.Appendf(b, `,"lane":%q,"sequence":%d,"site":%q,"gateway":%q}`, r.Lane, r.Sequence, r.Site, r.Gateway)
+	b = fmt.Appendf(b, `,"lane":"%s","sequence":%d,"site":`, r.Lane, r.Sequence)
+	b = append(meter.AppendJSONString(b, r.Site), `,"gateway":`...)
+	return append(meter.AppendJSONString(b, r.Gateway), '}')
 }

@@ -236,3 +236,15 @@ func (t *Tracker) Summary() Summary {
 	})
 	return sum
 }
+
+// MissingBy gives what is missing of each gateway, by site and gateway, where
+// it is not nothing.
+func (t *Tracker) MissingBy() map[[2]string]uint64 {
+	all := map[[2]string]uint64{}
+	for name, s := range t.streams {
+		if n := s.missing(t.fromStart); n > 0 {
+			all[[2]string{name.Site, name.Gateway}] += n
+		}
+	}
+	return all
+}

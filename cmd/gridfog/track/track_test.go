@@ -180,6 +180,8 @@ func TestReceiverWaitsForTheCatalogue(t *testing.T) {
 	if r.Waiting() != 1 || r.Summary().Undecoded != 1 || r.Online() != 1 {
 		t.Errorf("%d wait, %d online, %+v", r.Waiting(), r.Online(), r.Summary())
 	}
+	take("gridgate/1/north/gw-2/up/readings/instant", payload, 0, "a batch of north/gw-1, lane instant, under another name")
+	take(up+"readings/alarm", payload, 0, "under another name")
 	clear(payload[len(payload)-1:]) // the receiver keeps a copy
 	take(up+"catalog/0123456789abcdef", raw, 0, "catalogue is "+c.Hash().String())
 	take(catalogue, raw, 3, "")
@@ -192,7 +194,7 @@ func TestReceiverWaitsForTheCatalogue(t *testing.T) {
 	c.Add(bad.Rows)
 	payload, _ = batch.Append(nil, header(), bad, c)
 	take(up+"readings/instant", payload, 0, "number 2 came before with another row")
-	if got := r.Summary(); r.Waiting() != 0 || got.Delivered != 3 || got.Undecoded != 3 || got.Conflicts != 1 {
+	if got := r.Summary(); r.Waiting() != 0 || got.Delivered != 3 || got.Undecoded != 5 || got.Conflicts != 1 {
 		t.Errorf("%+v", got)
 	}
 }

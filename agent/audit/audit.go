@@ -1,0 +1,382 @@
+// Package audit keeps the log of what was done to a gateway and by whose order:
+// append-only, each entry with the hash of the one before it.
+//
+// The log is a directory of files named audit-N.log, N the number of their first
+// entry with ten digits; a line an entry:
+//
+//	{"n":17,"time":"2026-11-22T10:00:00Z","clock":"trusted","what":"config.kept","by":"C559F7D82C2DAB52","detail":"site-1/gw-1 version 7","prev":"<64 hex digits>"} <64 hex digits>
+//
+// The last word is the SHA-256 of what stands before the space; prev is that of
+// the entry before, zeros in the first one. The number and hash of the last
+// entry are kept in another place (Head): who cuts the log off is found out.
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Entry is one thing that was done.
+type Entry struct {
+	Number uint64    `json:"n"` // from 1 on
+	Time   time.Time `json:"time"`
+	Clock  string    `json:"clock"`            // what the clock was worth: "trusted" or "untrusted"
+	What   string    `json:"what"`             // such as config.kept
+	By     string    `json:"by,omitempty"`     // ids of the keys that signed, or "local"
+	Detail string    `json:"detail,omitempty"` // for people; never a secret
+	Prev   string    `json:"prev"`             // hash of the entry before, in hexadecimal digits
+
+	Hash string `json:"-"`
+}
+
+// Head keeps the end of the chain apart from the log. Its numbers only rise.
+type Head interface {
+	AuditHead() (number uint64, hash [32]byte, ok bool)
+	SetAuditHead(number uint64, hash [32]byte) error
+}
+
+const (
+	fileMost  = 256 << 10 // octets, after which another file begins
+	filesKeep = 16
+	lineMost  = 16 << 10
+	textMost  = 4 << 10 // of a detail
+	hashSize  = 2 * sha256.Size
+)
+
+// JSON gives the entry as it stands in the log, with its hash: what the fog gets.
+func (e Entry) JSON() []byte {
+	type plain Entry
+	b, err := json.Marshal(struct {
+		plain
+		Hash string `json:"hash"`
+	}{plain(e), e.Hash})
+	if err != nil {
+		return nil // strings, a number and a time: cannot be
+	}
+	return b
+}
+
+// Problem is what is wrong with a log, and where.
+type Problem struct {
+	File string
+	Line int // 0: the file as a whole
+	Text string
+}
+
+func (p *Problem) Error() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+}
+
+// Log is a log that is open. Its methods may be called at once.
+type Log struct {
+	mu   sync.Mutex
+	dir  string
+	head Head
+	file *os.File
+	size int64
+	last uint64
+	hash [32]byte
+	// err is why nothing can be added any more.
+	err error
+}
+
+// Open opens the log in a directory, which is made when it is not there. What a
+// power cut left of the last entry is taken away. A log that does not fit its
+// head is set aside, and broken says what was found: the caller adds an entry
+// that says so.
+func Open(dir string, head Head) (l *Log, broken, err error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, nil, fmt.Errorf("audit: %w", err)
+	}
+	l = &Log{dir: dir, head: head}
+	if err := l.tail(); err != nil {
+		return nil, nil, fmt.Errorf("audit: %w", err)
+	}
+	number, hash, ok := head.AuditHead()
+	switch end, found := Verify(dir, nil); {
+	case found != nil:
+		broken = found
+	case !ok && end.Number == 0, ok && end.Number == number && end.sum() == hash:
+	case ok && end.Number == number+1 && end.Prev == hex.EncodeToString(hash[:]), !ok && end.Number == 1:
+		// The entry is there and its number was cut off: it counts.
+		if err := head.SetAuditHead(end.Number, end.sum()); err != nil {
+			return nil, nil, fmt.Errorf("audit: %w", err)
+		}
+	default:
+		broken = &Problem{File: dir, Text: fmt.Sprintf("it ends with entry %d, and the last one was %d: it was cut off or exchanged", end.Number, number)}
+	}
+	l.last, l.hash, _ = head.AuditHead()
+	if broken != nil {
+		if err := l.setAside(); err != nil {
+			return nil, broken, fmt.Errorf("audit: %w", err)
+		}
+	}
+	return l, broken, nil
+}
+
+// aside is what the names of files begin with that did not fit.
+const aside = "broken-"
+
+// setAside keeps what does not fit under other names, and begins anew.
+func (l *Log) setAside() error {
+	if l.file != nil {
+		if err := l.file.Close(); err != nil {
+			return err
+		}
+		l.file = nil
+	}
+	names, err := files(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.Rename(filepath.Join(l.dir, name), filepath.Join(l.dir, fmt.Sprintf("%s%d-%s", aside, l.last, name))); err != nil {
+			return err
+		}
+	}
+	return syncDir(l.dir)
+}
+
+// SetAside gives the names of files that did not fit when the log was opened.
+func SetAside(dir string) ([]string, error) { return filepath.Glob(filepath.Join(dir, aside+"*")) }
+
+// sum gives an entry's hash.
+func (e Entry) sum() (h [32]byte) {
+	_, _ = hex.Decode(h[:], []byte(e.Hash)) // zeros where there is none
+	return h
+}
+
+// tail opens the newest file for writing and takes a torn entry off its end.
+func (l *Log) tail() error {
+	names, err := files(l.dir)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(l.dir, names[len(names)-1]), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, 2*fileMost))
+	if err == nil {
+		l.size = int64(bytes.LastIndexByte(data, '\n') + 1)
+		err = f.Truncate(l.size)
+	}
+	if err == nil {
+		_, err = f.Seek(l.size, io.SeekStart)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.file = f
+	return nil
+}
+
+// begin begins another file.
+func (l *Log) begin() error {
+	if l.file != nil {
+		if err := l.file.Close(); err != nil {
+			return err
+		}
+		l.file = nil
+	}
+	name := fmt.Sprintf("audit-%010d.log", l.last+1)
+	f, err := os.OpenFile(filepath.Join(l.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return err
+	}
+	l.file, l.size = f, 0
+	names, err := files(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, old := range names[:max(0, len(names)-filesKeep)] {
+		if err := os.Remove(filepath.Join(l.dir, old)); err != nil {
+			return err
+		}
+	}
+	return syncDir(l.dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Add adds an entry; its number, prev and hash are given to it. It is durable
+// on return.
+func (l *Log) Add(e Entry) (Entry, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return Entry{}, fmt.Errorf("audit: an entry before was not written: %w", l.err)
+	}
+	if l.file == nil || l.size >= fileMost {
+		if err := l.begin(); err != nil {
+			return Entry{}, fmt.Errorf("audit: %w", err)
+		}
+	}
+	if len(e.Detail) > textMost {
+		e.Detail = strings.ToValidUTF8(e.Detail[:textMost], "") + "…"
+	}
+	e.Number, e.Prev, e.Time = l.last+1, hex.EncodeToString(l.hash[:]), e.Time.UTC().Round(0)
+	line, err := json.Marshal(e)
+	if err != nil {
+		return Entry{}, fmt.Errorf("audit: %w", err)
+	}
+	sum := sha256.Sum256(line)
+	e.Hash = hex.EncodeToString(sum[:])
+	line = append(append(append(line, ' '), e.Hash...), '\n')
+	if _, err := l.file.Write(line); err != nil {
+		return Entry{}, l.undo(err)
+	}
+	if err := l.file.Sync(); err != nil {
+		return Entry{}, l.undo(err)
+	}
+	if err := l.head.SetAuditHead(e.Number, sum); err != nil {
+		return Entry{}, l.undo(err)
+	}
+	l.size += int64(len(line))
+	l.last, l.hash = e.Number, sum
+	return e, nil
+}
+
+// undo takes what was written of an entry away again, so that the next one can
+// be tried: a full disk has room again some day.
+func (l *Log) undo(why error) error {
+	end, err := l.file.Seek(0, io.SeekEnd)
+	if err == nil && end > l.size {
+		err = l.file.Truncate(l.size)
+	}
+	if err == nil {
+		_, err = l.file.Seek(l.size, io.SeekStart)
+	}
+	if err != nil {
+		l.err = errors.Join(why, err)
+	}
+	return fmt.Errorf("audit: %w", why)
+}
+
+// Close closes the log.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	l.err = fs.ErrClosed
+	return l.file.Close()
+}
+
+func files(dir string) ([]string, error) {
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, f := range all {
+		if strings.HasPrefix(f.Name(), "audit-") && strings.HasSuffix(f.Name(), ".log") {
+			names = append(names, f.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Verify checks the chain of the log in a directory and gives its last entry;
+// each is called with every entry that is good, when it is not nil. The error is
+// a *Problem: the first that was found. That the end is missing only the head
+// can tell.
+func Verify(dir string, each func(Entry)) (last Entry, err error) {
+	names, err := files(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return last, nil
+	}
+	if err != nil {
+		return last, &Problem{File: dir, Text: err.Error()}
+	}
+	for i, name := range names {
+		if last, err = verifyFile(filepath.Join(dir, name), last, i == 0, each); err != nil {
+			return last, err
+		}
+	}
+	return last, nil
+}
+
+func verifyFile(path string, before Entry, first bool, each func(Entry)) (last Entry, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return before, &Problem{File: path, Text: err.Error()}
+	}
+	defer func() { _ = f.Close() }()
+	last = before
+	s := bufio.NewScanner(f)
+	s.Buffer(make([]byte, 4096), lineMost)
+	line := 0
+	for s.Scan() {
+		line++
+		e, why := parse(s.Bytes())
+		switch {
+		case why != "":
+		case first && line == 1: // what was before may be given up long since
+			if want := fmt.Sprintf("audit-%010d.log", e.Number); want != filepath.Base(path) {
+				why = fmt.Sprintf("entry %d stands first: entries before it are missing", e.Number)
+			}
+		case e.Number != last.Number+1:
+			why = fmt.Sprintf("entry %d follows entry %d", e.Number, last.Number)
+		case e.Prev != last.Hash:
+			why = fmt.Sprintf("entry %d does not follow from the one before it: one of them was changed", e.Number)
+		}
+		if why == "" && e.Number == 1 && strings.Trim(e.Prev, "0") != "" {
+			why = "the first entry has one before it"
+		}
+		if why != "" {
+			return last, &Problem{path, line, why}
+		}
+		if last = e; each != nil {
+			each(e)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return last, &Problem{path, line + 1, err.Error()}
+	}
+	return last, nil
+}
+
+// parse reads a line; why says what is wrong with it.
+func parse(line []byte) (e Entry, why string) {
+	at := len(line) - hashSize - 1
+	if at < 0 || line[at] != ' ' {
+		return e, "not an entry"
+	}
+	sum := sha256.Sum256(line[:at])
+	if e.Hash = hex.EncodeToString(sum[:]); e.Hash != string(line[at+1:]) {
+		return e, "the entry was changed: its hash is another"
+	}
+	hash := e.Hash
+	d := json.NewDecoder(bytes.NewReader(line[:at]))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return e, "not an entry: " + err.Error()
+	}
+	e.Hash = hash
+	return e, ""
+}

@@ -1,0 +1,359 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gridgate/agent/order"
+	"gridgate/agent/poll"
+	"gridgate/agent/trial"
+	"gridgate/configs"
+	"gridgate/internal/meter"
+	"gridgate/internal/sys"
+)
+
+// base is the configuration of the file that the agent was started with.
+func (a *Agent) base() (configs.Layer, error) {
+	if a.opts.ConfigPath == "" {
+		return configs.Layer{}, errors.New("the agent was started without a configuration file, so none can be laid on it")
+	}
+	return configs.Read(a.opts.ConfigPath)
+}
+
+// layered gives the configuration that base and documents make.
+func layered(base configs.Layer, documents []trial.Entry) (*configs.Config, error) {
+	text, err := layeredText(base, documents)
+	if err != nil {
+		return nil, err
+	}
+	if len(documents) == 0 {
+		return configs.Parse(base.Name, text)
+	}
+	return configs.Parse("effective configuration", text)
+}
+
+// layeredText gives it as a document. Layers of groups come first, in the order
+// in which base names the groups, then the gateway's.
+func layeredText(base configs.Layer, documents []trial.Entry) ([]byte, error) {
+	below, err := configs.Parse(base.Name, base.Data)
+	if err != nil || len(documents) == 0 {
+		return base.Data, err
+	}
+	var targets []order.Target
+	for _, g := range below.Trust.Groups {
+		targets = append(targets, order.Target{Site: string(below.Site), Group: string(g)})
+	}
+	targets = append(targets, order.Target{Site: string(below.Site), Gateway: string(below.Gateway)})
+	layers := []configs.Layer{base}
+	for _, t := range targets {
+		for _, e := range documents {
+			if e.Target != t.String() {
+				continue
+			}
+			d, err := order.Read(e.Data)
+			if err != nil {
+				return nil, fmt.Errorf("configuration %s version %d: %w", e.Target, e.Version, err)
+			}
+			layers = append(layers, configs.Layer{Name: fmt.Sprintf("%s version %d", e.Target, e.Version), Data: d.Payload})
+		}
+	}
+	return configs.Merge(layers...)
+}
+
+// Effective gives the configuration that an agent started with this file runs:
+// what was pushed since lies on it.
+func Effective(base configs.Layer) (*configs.Config, []trial.Entry, error) {
+	kept, err := keptOn(base)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg, err := layered(base, kept)
+	return cfg, kept, err
+}
+
+// EffectiveText gives the same as a document.
+func EffectiveText(base configs.Layer) ([]byte, []trial.Entry, error) {
+	kept, err := keptOn(base)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := layeredText(base, kept)
+	return text, kept, err
+}
+
+// With gives the configuration that one more layer on what is in effect makes.
+func With(base, layer configs.Layer) (*configs.Config, error) {
+	text, _, err := EffectiveText(base)
+	if err != nil {
+		return nil, err
+	}
+	if text, err = configs.Merge(configs.Layer{Name: base.Name, Data: text}, layer); err != nil {
+		return nil, err
+	}
+	return configs.Parse("effective configuration", text)
+}
+
+func keptOn(base configs.Layer) ([]trial.Entry, error) {
+	below, err := configs.Parse(base.Name, base.Data)
+	if err != nil {
+		return nil, err
+	}
+	return trial.OpenShelf(shelfDir(below)).Kept()
+}
+
+// restore makes the agent begin with what was kept. What cannot be laid on the
+// file any more is left out, and told.
+func (a *Agent) restore() {
+	base, err := a.base()
+	if err != nil {
+		return
+	}
+	cfg, kept, err := Effective(base)
+	if err == nil {
+		if d := configs.Compare(a.cfg, cfg); len(d.Restart) > 0 {
+			err = fmt.Errorf("it changes %s", strings.Join(d.Restart, ", "))
+		}
+	}
+	if err != nil {
+		a.log.Error("what was pushed cannot be laid on the configuration file, which goes alone", "error", err)
+		a.note("configuration: what was pushed is not in effect: " + err.Error())
+		return
+	}
+	a.cfg = cfg
+	a.orders.running(cfg, kept)
+}
+
+// Reload reads the configuration file again and applies what changed. It is
+// refused while a pushed configuration is on trial.
+func (a *Agent) Reload(ctx context.Context) error {
+	if _, _, busy, _ := a.orders.shelf.OnTrial(); busy {
+		return errors.New("a configuration is on trial; wait for its end (gridgate status)")
+	}
+	base, err := a.base()
+	if err != nil {
+		return err
+	}
+	cfg, kept, err := Effective(base)
+	if err != nil {
+		return err
+	}
+	if err := a.Apply(ctx, cfg); err != nil {
+		return err
+	}
+	a.orders.running(cfg, kept)
+	a.orders.note("config.reloaded", "local", a.opts.ConfigPath)
+	a.orders.publish()
+	return nil
+}
+
+// config gives the running configuration.
+func (a *Agent) config() *configs.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
+// configuration checks a pushed configuration; carry tries it.
+func (o *orders) configuration(d *order.Document, data []byte) (carry func(context.Context), err error) {
+	next, err := o.with(d, data)
+	if err != nil {
+		return nil, err
+	}
+	diff := configs.Compare(o.a.config(), next)
+	if len(diff.Restart) > 0 {
+		return nil, fmt.Errorf("%s can only change in the gateway's own file, and with a restart", strings.Join(diff.Restart, ", "))
+	}
+	// First what is to be tried, then that it was seen: a cut between makes the
+	// document come again, the other way round it would be lost.
+	if err := o.shelf.Put(d.Target.String(), d.Version, data); err != nil {
+		return nil, fmt.Errorf("it cannot be stored: %w", err)
+	}
+	if err := o.seen(d); err != nil {
+		return nil, errors.Join(err, o.shelf.End())
+	}
+	return func(ctx context.Context) { o.try(ctx, d, next, diff) }, nil
+}
+
+// with gives the configuration that runs when d takes effect too.
+func (o *orders) with(d *order.Document, data []byte) (*configs.Config, error) {
+	base, err := o.a.base()
+	if err != nil {
+		return nil, err
+	}
+	kept, err := o.shelf.Kept()
+	if err != nil {
+		return nil, err
+	}
+	documents := []trial.Entry{{Target: d.Target.String(), Version: d.Version, Data: data}}
+	for _, e := range kept {
+		if e.Target != d.Target.String() {
+			documents = append(documents, e)
+		}
+	}
+	return layered(base, documents)
+}
+
+// try puts a configuration on trial and tells how it went.
+func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Config, diff configs.Diff) {
+	a := o.a
+	before := a.config()
+	o.note("config.trial", signers(d), fmt.Sprintf("%s version %d", d.Target, d.Version))
+	_, ram := sys.Resident()
+	s := &pushed{o: o, next: next, before: before, changed: append(diff.LinesAdded, diff.LinesChanged...)}
+	end := trial.Run(ctx, trial.Config{
+		Measure: a.health, Deadline: before.Trust.Prove, MaxMemory: ram / 4 * 3,
+		Step: func(step trial.Step) { o.step(d, step) },
+	}, o.shelf, s)
+	s.stop()
+	if end.Step == trial.Suspended {
+		return
+	}
+	if end.Step == trial.Kept {
+		kept, err := o.shelf.Kept()
+		if err != nil {
+			a.log.Error("what was kept cannot be read again", "error", err)
+		}
+		o.running(next, kept)
+	}
+	o.note("config."+string(end.Step), signers(d), fmt.Sprintf("%s version %d: %s", d.Target, d.Version, end.Reason))
+	a.log.Info("configuration tried", "target", d.Target.String(), "version", d.Version, "outcome", string(end.Step), "reason", end.Reason)
+	o.ended(d, string(end.Step), end.Reason, diff.Changes())
+}
+
+// resume goes on with a trial that a cut or a crash ended. What was before is in
+// effect then.
+func (o *orders) resume(ctx context.Context) {
+	e, _, ok, err := o.shelf.OnTrial()
+	if err != nil || !ok {
+		if err != nil {
+			o.a.log.Error("what was on trial cannot be read and is given up", "error", err)
+			if err := o.shelf.End(); err != nil {
+				o.a.log.Error("the end of a trial cannot be noted", "error", err)
+			}
+		}
+		return
+	}
+	d, err := o.resumed(ctx, e)
+	if err == nil {
+		return
+	}
+	if err := o.shelf.End(); err != nil {
+		o.a.log.Error("the end of a trial cannot be noted", "error", err)
+	}
+	o.refused(d, err)
+}
+
+func (o *orders) resumed(ctx context.Context, e trial.Entry) (*order.Document, error) {
+	if o.trust == nil {
+		return nil, errNoTrust
+	}
+	d, err := o.trust.Verify(e.Data)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := o.shelf.Kept()
+	if err != nil {
+		return d, err
+	}
+	for _, k := range kept {
+		if k.Sum == e.Sum { // the cut came right after
+			o.note("config.kept", signers(d), fmt.Sprintf("%s version %d, before a restart", d.Target, d.Version))
+			o.ended(d, string(trial.Kept), "", nil)
+			return d, o.shelf.End()
+		}
+	}
+	if err := o.seen(d); err != nil {
+		return d, err
+	}
+	next, err := o.with(d, e.Data)
+	if err != nil {
+		return d, err
+	}
+	o.try(ctx, d, next, configs.Compare(o.a.config(), next))
+	return d, nil
+}
+
+// pushed is a configuration on trial.
+type pushed struct {
+	o            *orders
+	next, before *configs.Config
+	changed      []string // keys of the lines that begin anew
+	probes       *task
+}
+
+// Apply makes the configuration take effect, and visits the meters of lines that
+// begin anew: their schedules may be far apart.
+func (p *pushed) Apply(ctx context.Context) error {
+	if err := p.o.a.Apply(ctx, p.next); err != nil {
+		return err
+	}
+	p.probes = p.o.a.start(ctx, "trial", p.probe)
+	return nil
+}
+
+// probe asks each meter that was not visited yet who it is.
+func (p *pushed) probe(ctx context.Context) error {
+	for _, key := range p.changed {
+		poller := p.o.a.poller(key)
+		if poller == nil {
+			continue
+		}
+		for _, s := range poller.Status() {
+			if s.State == poll.Waiting {
+				_, _ = poller.Do(ctx, s.Meter, meter.Ask{}) // its status says what came of it
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pushed) stop() { p.probes.stop() }
+
+// Keep makes starts come back to the configuration.
+func (p *pushed) Keep() error { return p.o.shelf.Keep() }
+
+// Revert makes the configuration before take effect again; when that does not
+// go either, one without meters: the fog can be reached, and send another.
+func (p *pushed) Revert(ctx context.Context) error {
+	p.stop()
+	err := p.o.a.Apply(ctx, p.before)
+	if err == nil {
+		return nil
+	}
+	safe := p.before.WithoutMeters()
+	p.o.a.mu.Lock()
+	p.o.a.note("configuration: neither the pushed one nor the one before can be applied; the gateway only listens to the fog: " + err.Error())
+	p.o.a.mu.Unlock()
+	return errors.Join(err, p.o.a.Apply(ctx, safe))
+}
+
+// poller gives the poller of a line, nil where there is none.
+func (a *Agent) poller(key string) *poll.Poller {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lines[key]; l != nil {
+		return l.poller
+	}
+	return nil
+}
+
+// health says how well the gateway does. Meters of a line that began anew have
+// to have been visited since: at first they wait.
+func (a *Agent) health(time.Time) trial.Health {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := trial.Health{Meters: len(a.cfg.Meters)}
+	h.Memory, _ = sys.Resident()
+	h.Reached = a.uplink != nil && a.uplink.uplink != nil && a.uplink.uplink.Stats().Connected
+	for _, l := range a.lines {
+		for _, s := range l.poller.Status() {
+			if s.State == poll.OK {
+				h.Reading++
+			}
+		}
+	}
+	return h
+}

@@ -1,0 +1,154 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"gridgate/internal/meter"
+	"gridgate/internal/mqtt"
+)
+
+// Order is a signed document as it came from the fog. Nobody has verified it.
+type Order struct {
+	Name     string   // trust, config, command or firmware, as its topic says
+	Group    meter.ID // whose members it was sent to; empty: it was sent to us
+	Payload  []byte
+	Retained bool
+}
+
+// Outbox holds what is to be said to the fog beside readings, until the broker
+// has it; it outlives uplinks. The zero value cannot be used: see NewOutbox.
+type Outbox struct {
+	kick chan struct{}
+
+	mu      sync.Mutex
+	letters []*letter
+}
+
+// letter is one thing to say.
+type letter struct {
+	topic    string
+	payload  []byte
+	retained bool
+}
+
+// maxLetters wait; the oldest gives way.
+const maxLetters = 256
+
+// NewOutbox gives an empty one.
+func NewOutbox() *Outbox { return &Outbox{kick: make(chan struct{}, 1)} }
+
+// Say has payload published. What is retained takes the place of what waits for
+// the same topic.
+func (o *Outbox) Say(topic string, retained bool, payload []byte) {
+	o.mu.Lock()
+	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool {
+		return l.topic == topic && (retained || bytes.Equal(l.payload, payload))
+	})
+	o.letters = append(o.letters, &letter{topic, payload, retained})
+	if len(o.letters) > maxLetters {
+		o.letters = o.letters[1:]
+	}
+	o.mu.Unlock()
+	select {
+	case o.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Waiting says how many have not reached the broker.
+func (o *Outbox) Waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.letters)
+}
+
+// next gives the oldest that is not among those that are under way.
+func (o *Outbox) next(underWay func(*letter) bool) *letter {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := slices.IndexFunc(o.letters, func(l *letter) bool { return !underWay(l) })
+	if i < 0 {
+		return nil
+	}
+	return o.letters[i]
+}
+
+// arrived takes out what the broker has.
+func (o *Outbox) arrived(gone *letter) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool { return l == gone })
+}
+
+func (o *Outbox) kicks() <-chan struct{} {
+	if o == nil {
+		return nil
+	}
+	return o.kick
+}
+
+// maxLetter is how long a letter may be that need not wait for room.
+const maxLetter = minMessage
+
+// say publishes what waits in the outbox, as far as there is room; an alarm goes
+// first.
+func (s *session) say(ctx context.Context) error {
+	for {
+		l := s.u.cfg.Outbox.next(func(l *letter) bool {
+			return slices.ContainsFunc(s.flight, func(f sent) bool { return f.letter == l })
+		})
+		if l == nil || s.pace.flight > 0 && s.pace.flight+len(l.payload) > s.pace.window()+maxLetter {
+			return nil
+		}
+		if err := s.publish(ctx, &message{kind: mqtt.Result, topic: l.topic, payload: l.payload, retained: l.retained, letter: l}); err != nil {
+			return err
+		}
+	}
+}
+
+// orderFilters are the topics that orders come on.
+func (u *Uplink) orderFilters() (all []string) {
+	if u.cfg.Orders == nil || u.overlong {
+		return nil
+	}
+	for _, name := range mqtt.Orders() {
+		all = append(all, mqtt.OrderTopic(u.cfg.Site, u.cfg.Gateway, "", name))
+		for _, g := range u.cfg.Groups {
+			all = append(all, mqtt.OrderTopic(u.cfg.Site, "", g, name))
+		}
+	}
+	return all
+}
+
+// order hands on an order; known is false when it is not for us.
+func (u *Uplink) order(t mqtt.Topic, m mqtt.Message) (known bool) {
+	if u.cfg.Orders == nil || t.Site != u.cfg.Site {
+		return false
+	}
+	if t.Gateway != u.cfg.Gateway && (t.Group == "" || !slices.Contains(u.cfg.Groups, t.Group)) {
+		return false
+	}
+	u.cfg.Orders(Order{Name: t.Order, Group: t.Group, Payload: m.Payload, Retained: m.Retained})
+	return true
+}
+
+// errOverlong is why orders are not listened to.
+var errOverlong = errors.New("an order is longer than this gateway takes, so orders are not listened to until it starts anew: remove the retained message")
+
+// longOrders keeps a retained order that is too long from ending one connection
+// after another.
+func (u *Uplink) longOrders(err error) {
+	if errors.Is(err, mqtt.ErrTooLong) && !u.overlong {
+		u.overlong = true
+		u.cfg.MQTT.Persistent = false // the broker would keep it for us
+		u.cfg.Log.Error("orders are not listened to any more", "error", err)
+		u.troubles()
+	}
+}

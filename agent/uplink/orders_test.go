@@ -1,0 +1,105 @@
+package uplink_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"gridgate/agent/uplink"
+	"gridgate/internal/linktest"
+	"gridgate/internal/meter"
+	"gridgate/internal/mqtt"
+)
+
+// taken are the orders that came.
+type taken struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (o *taken) take(d uplink.Order) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all = append(o.all, fmt.Sprintf("%s %s %d %v", d.Name, d.Group, len(d.Payload), d.Retained))
+}
+
+func (o *taken) got() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.all)
+}
+
+func TestOrdersComeDown(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		o := &taken{}
+		s.config.Orders, s.config.Groups = o.take, []meter.ID{"north"}
+		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "config"), true, make([]byte, 3000))
+		s.start()
+		time.Sleep(30 * time.Second)
+		s.broker.Send(mqtt.OrderTopic("site", "", "north", "firmware"), false, []byte("to us"))
+		s.broker.Send(mqtt.OrderTopic("site", "", "south", "config"), false, []byte("to others"))
+		s.broker.Send(mqtt.OrderTopic("site", "gw-2", "", "config"), false, []byte("to another"))
+		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "command"), false, []byte("do"))
+		time.Sleep(30 * time.Second)
+		want := []string{"config  3000 true", "firmware north 5 false", "command  2 false"}
+		if got := o.got(); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// TestWhatIsSaidArrives: over outages, the latest of what is retained, and once
+// what the broker has acknowledged.
+func TestWhatIsSaidArrives(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		box := uplink.NewOutbox()
+		s.config.Outbox = box
+		s.link.Set(linktest.Cut)
+		s.start()
+		state, result := mqtt.ConfigTopic("site", "gw"), mqtt.ResultTopic("site", "gw", "cmd-1")
+		box.Say(state, true, []byte("applying"))
+		box.Say(result, false, []byte("begun"))
+		box.Say(state, true, []byte("kept"))
+		box.Say(result, false, []byte("done"))
+		time.Sleep(time.Hour)
+		if box.Waiting() != 3 {
+			t.Errorf("%d wait without a link", box.Waiting())
+		}
+		s.link.Set(linktest.Up)
+		time.Sleep(10 * time.Minute)
+		box.Say(result, false, []byte("again"))
+		time.Sleep(time.Minute)
+		var got []string
+		for _, r := range s.broker.Received() {
+			if r.Topic == state || r.Topic == result {
+				got = append(got, string(r.Payload))
+			}
+		}
+		if want := []string{"begun", "kept", "done", "again"}; !slices.Equal(got, want) || box.Waiting() != 0 {
+			t.Errorf("got %q, want %q; %d wait", got, want, box.Waiting())
+		}
+	})
+}
+
+// TestAnOrderThatIsTooLong does not end one connection after another.
+func TestAnOrderThatIsTooLong(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		o := &taken{}
+		s.config.Orders = o.take
+		s.store.add(meter.Interval, readings(10)...)
+		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "config"), true, make([]byte, 1<<20+1))
+		s.start()
+		time.Sleep(10 * time.Minute)
+		if len(o.got()) != 0 || s.store.left() != 0 || s.up.Stats().Reconnects > 1 {
+			t.Errorf("orders %q, rows left %d, connections %d", o.got(), s.store.left(), s.up.Stats().Reconnects)
+		}
+		if err := s.up.Stats().Err; err == nil {
+			t.Error("nobody is told")
+		}
+	})
+}

@@ -1,0 +1,135 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"gridgate/internal/backoff"
+	"gridgate/internal/meter"
+	"gridgate/internal/mqtt"
+)
+
+// Gate says whether messages are wanted. While it is shut the broker keeps them
+// in the bridge's session. Make one with NewGate. It is safe for concurrent use.
+type Gate struct {
+	mu      sync.Mutex
+	open    bool
+	changed chan struct{} // closed and replaced when open changes
+}
+
+// NewGate gives a gate.
+func NewGate(open bool) *Gate { return &Gate{open: open, changed: make(chan struct{})} }
+
+// Set opens or shuts it.
+func (g *Gate) Set(open bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if open != g.open {
+		g.open = open
+		close(g.changed)
+		g.changed = make(chan struct{})
+	}
+}
+
+// Look says whether it is open, and what is closed when that changes.
+func (g *Gate) Look() (open bool, changed <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open, g.changed
+}
+
+// Source takes what gateways send from a broker.
+type Source struct {
+	// MQTT says where to connect. With Persistent the broker keeps what comes
+	// while the bridge is away or Gate is shut.
+	MQTT          mqtt.Options
+	Site, Gateway string // only these; empty for all
+	Gate          *Gate
+	// Take takes a message. It must not block for long.
+	Take func(mqtt.Message)
+	// Note takes what a person may want to know.
+	Note func(text string)
+}
+
+// Run takes messages until ctx ends.
+func (s *Source) Run(ctx context.Context) {
+	s.MQTT.Handler = s.Take
+	retry := retrier{note: s.Note, what: "broker " + s.MQTT.Address}
+	known := false // the broker has our session
+	for ctx.Err() == nil {
+		open, changed := s.Gate.Look()
+		if !open && known {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		err := s.connect(ctx, func() {
+			known = true
+			retry.worked()
+		})
+		if err != nil {
+			retry.failed(ctx, err)
+		}
+	}
+}
+
+// connect is one connection. It gives nil when ctx ends or the gate shuts.
+func (s *Source) connect(ctx context.Context, connected func()) error {
+	conn, err := mqtt.Dial(ctx, s.MQTT)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.Subscribe(ctx, mqtt.UpFilter(meter.ID(s.Site), meter.ID(s.Gateway)), s.Take); err != nil {
+		return err
+	}
+	connected()
+	for {
+		open, changed := s.Gate.Look()
+		if !open {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-conn.Done():
+			return conn.Err()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// retrier says what goes wrong with a connection once, and waits longer and
+// longer before the next attempt.
+type retrier struct {
+	note func(string)
+	what string
+	wait backoff.Backoff
+	said string
+}
+
+// worked says that the connection stands.
+func (r *retrier) worked() {
+	r.wait.Reset()
+	if r.said != "connected" {
+		r.note(r.what + ": connected")
+	}
+	r.said = "connected"
+}
+
+// failed says why it does not, and waits.
+func (r *retrier) failed(ctx context.Context, err error) {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	if err.Error() != r.said {
+		r.said = err.Error()
+		r.note(r.said + "; trying again")
+	}
+	r.wait.Min, r.wait.Max = 200*time.Millisecond, 5*time.Second
+	_ = r.wait.Wait(ctx) // the caller looks at ctx
+}
