@@ -40,6 +40,7 @@ func bridgeVerb() cli.Verb {
 			fs.StringVar(&b.site, "site", "", "this `SITE` only")
 			fs.StringVar(&b.gateway, "gateway", "", "this `GATEWAY` only")
 			fs.StringVar(&b.session, "session", "1", "the `NAME` of the session that the broker keeps while the bridge is away; two bridges need two")
+			fs.BoolVar(&b.ask, "ask", true, "ask gateways in delta mode for what the bridge cannot decode after a start; nothing else is said to gateways")
 			fs.DurationVar(&b.limit, "for", 0, "end by itself after this `TIME`, as 90s or 2h")
 			fs.StringVar(&b.out, "out", "", "senml: a pack a line into this `FILE`, - for the standard output, instead of publishing")
 			fs.StringVar(&b.prefix, "prefix", "senml", "senml: publish at `TOPIC`/<site>/<gateway>/<lane>")
@@ -60,7 +61,7 @@ type bridging struct {
 	out, prefix, base, primary, state                      string
 	limit, historical                                      time.Duration
 	rate                                                   int
-	strict                                                 bool
+	strict, ask                                            bool
 	tls                                                    mqtt.TLS
 }
 
@@ -100,7 +101,7 @@ func (b *bridging) run(ctx context.Context, env cli.Env, args []string) error {
 		return b.runSenML(ctx, env, from, to, note)
 	}
 	s := bridge.Sparkplug{
-		Source: from, To: to, PrimaryHost: b.primary, Store: bridge.Store{Dir: b.state}, Rate: b.rate, Note: note, Now: time.Now,
+		Source: from, Ask: b.ask, To: to, PrimaryHost: b.primary, Store: bridge.Store{Dir: b.state}, Rate: b.rate, Note: note, Now: time.Now,
 		Node: bridge.NodeOptions{HistoricalAfter: b.historical, Strict: b.strict},
 	}
 	if err := s.CheckIDs(); err != nil {
@@ -112,7 +113,7 @@ func (b *bridging) run(ctx context.Context, env cli.Env, args []string) error {
 }
 
 func (b *bridging) runSenML(ctx context.Context, env cli.Env, from bridge.Source, to mqtt.Options, note func(string)) error {
-	s := bridge.SenMLRun{Source: from, SenML: bridge.SenML{Base: b.base}, To: to, Prefix: b.prefix, Note: note}
+	s := bridge.SenMLRun{Source: from, Ask: b.ask, SenML: bridge.SenML{Base: b.base}, To: to, Prefix: b.prefix, Note: note}
 	summary := env.Stdout
 	var file *os.File
 	switch b.out {

@@ -38,8 +38,12 @@ func TestTypes(t *testing.T) {
 		t.Error("no value has a type")
 	}
 	for _, c := range [][3]DataType{
-		{TypeInt64, TypeInt64, TypeInt64}, {TypeInt64, TypeUInt64, TypeDouble}, {TypeFloat, TypeUInt64, TypeDouble},
-		{TypeDouble, TypeString, TypeString}, {TypeBoolean, TypeDouble, TypeString}, {TypeBytes, TypeBoolean, TypeString},
+		{TypeInt64, TypeInt64, TypeInt64},
+		{TypeInt64, TypeUInt64, TypeDouble},
+		{TypeFloat, TypeUInt64, TypeDouble},
+		{TypeDouble, TypeString, TypeString},
+		{TypeBoolean, TypeDouble, TypeString},
+		{TypeBytes, TypeBoolean, TypeString},
 	} {
 		if join(c[0], c[1]) != c[2] || join(c[1], c[0]) != c[2] {
 			t.Errorf("%d and %d: %d, want %d", c[0], c[1], join(c[0], c[1]), c[2])

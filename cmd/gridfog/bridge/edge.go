@@ -207,7 +207,7 @@ func after(ctx context.Context, while time.Duration, f func()) {
 // quiet takes the error away that comes of ctx's end.
 func quiet(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it ended because it was to end
 	}
 	return err
 }

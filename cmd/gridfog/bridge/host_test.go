@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"gridgate/agent/batch"
 	"gridgate/internal/mqtt"
 	"gridgate/internal/mqtt/mqtttest"
 	"gridgate/internal/proctest"
@@ -22,7 +23,7 @@ func TestHosts(t *testing.T) {
 	gridfog := filepath.Join(proctest.Build(t, "gridfog"), "gridfog")
 	for name, test := range map[string]func(*testing.T, string){
 		"births and rows": birthsAndRows, "rebirth": rebirth, "primary host": primaryHost, "deaths": deaths, "six hundred messages": sixHundred,
-		"offline gateway": offlineGateway, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
+		"offline gateway": offlineGateway, "delta mode": deltaMode, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -265,6 +266,32 @@ func offlineGateway(t *testing.T, gridfog string) {
 	}
 	if code := bridge.Stop(); code != 0 || h.await("NDEATH", 2)[1].metric("bdSeq").Value != births[1].metric("bdSeq").Value || h.gaps() != nil {
 		t.Errorf("exit code %d, %v", code, h.gaps())
+	}
+}
+
+// What a gateway in delta mode refers to, and the bridge did not hear, is asked
+// for again.
+func deltaMode(t *testing.T, gridfog string) {
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	down := listen(t, broker, "gridgate/1/+/+/down/#")
+	h := newHost(t, broker)
+	g := newGateway(t, broker)
+	e := batch.NewEncoder(1000)
+	start := time.Now().Add(time.Minute)
+	g.sendBy(e.Append, "house-1", start, 1, 2, 3)
+	e.Confirmed(5, 3)
+	startBridge(t, gridfog, broker, "sparkplug")
+	h.await("NBIRTH", 1)
+	g.sendBy(e.Append, "house-1", start.Add(3*time.Second), 4, 5, 6)
+	m := <-down
+	if m.Topic != "gridgate/1/north/gw-7/down/resend/instant" || string(m.Payload) != `{"epoch":"0000000000000005","first":4,"last":6}` {
+		t.Errorf("asked %s %s", m.Topic, m.Payload)
+	}
+	g.next = 4
+	g.sendBy(e.AppendAlone, "house-1", start.Add(3*time.Second), 4, 5, 6)
+	h.await("DDATA", 1)
+	if got := h.rows("house-1"); !slices.Equal(got, []string{"40h", "50h", "60h"}) {
+		t.Errorf("rows %v", got)
 	}
 }
 

@@ -141,7 +141,8 @@ func TestAResolverReadsWhatWeWrite(t *testing.T) {
 	for i := range 300 {
 		id := batch.ID(fmt.Sprintf("house-%d", i/7))
 		time := at + int64(i%5)*123
-		v, value := uintOf(uint64(i)*987654321012345, -3), ""
+		v := uintOf(uint64(i)*987654321012345, -3)
+		value := "v " + v.String()
 		switch i % 4 {
 		case 1:
 			v = batch.Value{Kind: batch.Bool, Bits: uint64(i) & 1}
@@ -152,8 +153,6 @@ func TestAResolverReadsWhatWeWrite(t *testing.T) {
 		case 3:
 			v = batch.Value{Kind: batch.Text, Data: fmt.Sprintf("häuschen \\ %d", i)}
 			value = "vs " + v.Data
-		default:
-			value = "v " + v.String()
 		}
 		rows = append(rows, reading("thing", time, v, 30, of(id)))
 		want = append(want, fmt.Sprintf("gridgate/north/gw-7/%s/instant/thing %d Wh %s", id, time, value))
