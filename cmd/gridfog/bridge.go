@@ -45,6 +45,7 @@ func bridgeVerb() cli.Verb {
 			fs.StringVar(&b.out, "out", "", "senml: a pack a line into this `FILE`, - for the standard output, instead of publishing")
 			fs.StringVar(&b.prefix, "prefix", "senml", "senml: publish at `TOPIC`/<site>/<gateway>/<lane>")
 			fs.StringVar(&b.base, "base", bridge.DefaultBase, "senml: what `NAME`s begin with, before <site>/<gateway>/<meter>/")
+			fs.BoolVar(&b.resolved, "resolved", false, "senml: whole name and time in each record, no base fields")
 			fs.StringVar(&b.primary, "primary", "", "sparkplug: tell nothing while this `HOST` application is offline")
 			fs.StringVar(&b.state, "state", "", "sparkplug: keep bdSeq, metrics and aliases over a restart in this `DIR`")
 			fs.DurationVar(&b.historical, "historical-after", bridge.DefaultHistoricalAfter, "sparkplug: rows older than this `AGE` are historical")
@@ -61,7 +62,7 @@ type bridging struct {
 	out, prefix, base, primary, state                      string
 	limit, historical                                      time.Duration
 	rate                                                   int
-	strict, ask                                            bool
+	strict, ask, resolved                                  bool
 	tls                                                    mqtt.TLS
 }
 
@@ -113,7 +114,7 @@ func (b *bridging) run(ctx context.Context, env cli.Env, args []string) error {
 }
 
 func (b *bridging) runSenML(ctx context.Context, env cli.Env, from bridge.Source, to mqtt.Options, note func(string)) error {
-	s := bridge.SenMLRun{Source: from, Ask: b.ask, SenML: bridge.SenML{Base: b.base}, To: to, Prefix: b.prefix, Note: note}
+	s := bridge.SenMLRun{Source: from, Ask: b.ask, SenML: bridge.SenML{Base: b.base, Resolved: b.resolved}, To: to, Prefix: b.prefix, Note: note}
 	summary := env.Stdout
 	var file *os.File
 	switch b.out {
@@ -154,7 +155,7 @@ func (b *bridging) check(kind string) error {
 		"-primary": b.primary != "", "-state": b.state != "", "-strict": b.strict,
 	}
 	if kind == "sparkplug" {
-		foreign = map[string]bool{"-out": b.out != "", "-prefix": b.prefix != "senml", "-base": b.base != bridge.DefaultBase}
+		foreign = map[string]bool{"-out": b.out != "", "-prefix": b.prefix != "senml", "-base": b.base != bridge.DefaultBase, "-resolved": b.resolved}
 	}
 	for name, set := range foreign {
 		if set {

@@ -157,7 +157,17 @@ func TestAResolverReadsWhatWeWrite(t *testing.T) {
 		rows = append(rows, reading("thing", time, v, 30, of(id)))
 		want = append(want, fmt.Sprintf("gridgate/north/gw-7/%s/instant/thing %d Wh %s", id, time, value))
 	}
-	pack, n := SenML{Base: DefaultBase}.Append(nil, rows)
+	for _, resolved := range []bool{false, true} {
+		resolve(t, SenML{Base: DefaultBase, Resolved: resolved}, rows, want)
+	}
+}
+
+func resolve(t *testing.T, s SenML, rows []track.Reading, want []string) {
+	t.Helper()
+	pack, n := s.Append(nil, rows)
+	if strings.Contains(string(pack), `"b`) == s.Resolved {
+		t.Errorf("base fields in %s", pack)
+	}
 	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "testdata/resolve.py")
 	cmd.Stdin = bytes.NewReader(append(pack, '\n'))
 	out, err := cmd.CombinedOutput()
