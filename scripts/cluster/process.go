@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds what must happen; it says nothing about how long that takes.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 // stage owns all that a run starts: a folder and processes. Close ends them,
 // the last one first, and removes the folder.
@@ -62,7 +62,6 @@ type process struct {
 	cmd   *exec.Cmd
 	log   string // a file
 	ended chan struct{}
-	err   error          // of Wait, valid when ended is closed
 	end   syscall.Signal // what asks it to end
 	group bool           // a script whose children do the work
 }
@@ -93,7 +92,7 @@ func (s *stage) start(name string, what func(*exec.Cmd), path string, args ...st
 		return nil, fmt.Errorf("%s: %w (scripts/setup.sh installs what is needed)", name, err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // its state tells
 		close(p.ended)
 	}()
 	s.mu.Lock()
@@ -179,7 +178,7 @@ func (p *process) until(ctx context.Context, what string, done func() bool) erro
 		}
 		select {
 		case <-p.ended:
-			died = fmt.Errorf("%s ended (%v):\n%s", p.name, p.err, p.tail())
+			died = fmt.Errorf("%s ended: %s:\n%s", p.name, p.cmd.ProcessState, p.tail())
 		default:
 		}
 		return died != nil
