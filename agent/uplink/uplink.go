@@ -92,8 +92,9 @@ type Config struct {
 	StartJitter time.Duration
 	FogPatience time.Duration
 	// State, when not nil, gives more members of the state, as JSON without the
-	// braces around them. They are told with each connection and at its end, every
-	// StateEvery, and after Restate. It is called from several goroutines.
+	// braces around them. They are told with each connection and at its end, a
+	// while into it (a twelfth of StateEvery), then every StateEvery, and after
+	// Restate. It is called from several goroutines.
 	State      func() []byte
 	StateEvery time.Duration
 	Log        *slog.Logger
@@ -149,7 +150,7 @@ type Uplink struct {
 	returnAfter time.Duration // grown, while better paths turn out not to last
 
 	members   []byte // of State, as told last
-	membersAt time.Time
+	retell    time.Time // when they are to be told anew
 	connected time.Time   // when the present connection began
 	restated  atomic.Bool // they are to be told anew
 
