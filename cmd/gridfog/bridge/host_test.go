@@ -23,7 +23,7 @@ func TestHosts(t *testing.T) {
 	gridfog := filepath.Join(proctest.Build(t, "gridfog"), "gridfog")
 	for name, test := range map[string]func(*testing.T, string){
 		"births and rows": birthsAndRows, "rebirth": rebirth, "primary host": primaryHost, "deaths": deaths, "six hundred messages": sixHundred,
-		"offline gateway": offlineGateway, "delta mode": deltaMode, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
+		"offline gateway": offlineGateway, "documented host": documentedHost, "delta mode": deltaMode, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -38,10 +38,12 @@ func rowName(r *batch.Row) string {
 	return name + ChannelName(r.Channel)
 }
 
-// doubtful are the bits of a quality that put the value or its time in doubt.
-// The others tell circumstances of a value that is right. A bit that this
-// version does not know is a doubt.
-const doubtful = ^(batch.TimeCorrected | batch.MeterClockAdjusted | batch.DaylightSaving | batch.PowerFailure | batch.RolledOver)
+// circumstances are the bits of a quality that tell of a value that is right how
+// it came about, or that its time has no guarantee. All others put the value, or
+// the interval that it is of, in doubt; so does a bit that this version does not
+// know.
+const circumstances = batch.ClockUnsynchronised | batch.TimeCorrected | batch.MeterClockAdjusted | batch.DaylightSaving |
+	batch.PowerFailure | batch.RolledOver
 
 // Doubtful says whether a value of this quality must not be taken for good.
-func Doubtful(q batch.Quality) bool { return q&doubtful != 0 }
+func Doubtful(q batch.Quality) bool { return q&^circumstances != 0 }

@@ -181,3 +181,17 @@ func resolve(t *testing.T, s SenML, rows []track.Reading, want []string) {
 		t.Error("base64 with padding")
 	}
 }
+
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	for q, want := range map[batch.Quality]bool{
+		0: false, batch.ClockUnsynchronised: false, batch.DaylightSaving | batch.RolledOver: false, batch.PowerFailure: false, batch.TimeCorrected: false,
+		batch.MeterClockAdjusted: false, batch.Estimated: true, batch.Substituted: true, batch.OutOfRange: true, batch.RanBackwards: true,
+		batch.MeterClockInvalid: true, batch.IntervalMissing: true, batch.Overflow: true, batch.IdentityNotProven: true, batch.Test: true,
+		batch.Inconsistent: true, batch.DaylightSaving | batch.Estimated: true, 1 << 31: true,
+	} {
+		if Doubtful(q) != want {
+			t.Errorf("%s: %v", q, !want)
+		}
+	}
+}
