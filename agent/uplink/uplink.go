@@ -149,8 +149,8 @@ type Uplink struct {
 	found       *link         // to a better path, dialed already
 	returnAfter time.Duration // grown, while better paths turn out not to last
 
-	members   []byte // of State, as told last
-	retell    time.Time // when they are to be told anew
+	members   []byte      // of State, as told last
+	retell    time.Time   // when they are to be told anew
 	connected time.Time   // when the present connection began
 	restated  atomic.Bool // they are to be told anew
 
