@@ -18,6 +18,8 @@ type plan struct {
 	Fleet   fleet
 	Faults  bool // kill a node and a member on the way
 	Log     io.Writer
+	// After is called when all was found as it should be, for a test of the finding.
+	After func(ctx context.Context, url string) error
 }
 
 func (p *plan) say(format string, args ...any) { fmt.Fprintf(p.Log, "  "+format+"\n", args...) }
@@ -56,7 +58,10 @@ func (p plan) run(ctx context.Context) (o outcome, err error) {
 	if o.verdict, err = check(ctx, r.url, p.Fleet); err != nil {
 		return o, err
 	}
-	return o, o.verdict.err()
+	if err := o.verdict.err(); err != nil || p.After == nil {
+		return o, err
+	}
+	return o, p.After(ctx, r.url)
 }
 
 // running is a run under way.
