@@ -86,6 +86,7 @@ func (b *bridging) run(ctx context.Context, env cli.Env, args []string) error {
 	}
 	source.ClientID, source.Persistent = "gridfog-"+args[0]+"-in-"+b.session, true
 	to.ClientID, to.KeepAlive = "gridfog-"+args[0]+"-"+b.session, 30*time.Second
+	to.MaxInbound = 0 // hosts say little
 	if b.limit > 0 {
 		var release context.CancelFunc
 		ctx, release = context.WithTimeout(ctx, b.limit)

@@ -21,8 +21,19 @@ import (
 //	1-0:1.8.0*255/3:2   1-0:1.8.0       class and attribute are the customary ones
 //	1-0:1.8.0*1/3:2     1-0:1.8.0.1
 //	1-0:1.8.0*255/5:3   1-0:1.8.0_5:3
+//
+// What no channel has in it comes as '_'.
 func ChannelName(c batch.Channel) string {
-	return strings.NewReplacer("*", ".", "/", "_").Replace(c.Short())
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '*':
+			return '.'
+		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == ':' || r == '.':
+			return r
+		default:
+			return '_'
+		}
+	}, c.Short())
 }
 
 // rowName is the name of a row's quantity within its meter: a value read now is

@@ -54,7 +54,7 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	for channel, want := range map[batch.Channel]string{
 		energy: "1-0:1.8.0", "1-0:1.8.0*1/3:2": "1-0:1.8.0.1", "1-0:1.8.0*255/5:3": "1-0:1.8.0_5:3", "thd.current.l1": "thd.current.l1",
-		"0-0:96.1.0*255/1:2": "0-0:96.1.0",
+		"0-0:96.1.0*255/1:2": "0-0:96.1.0", "no \xff channel\n": "no___channel_",
 	} {
 		if got := ChannelName(channel); got != want {
 			t.Errorf("%s: %s, want %s", channel, got, want)

@@ -88,6 +88,7 @@ func (s *SenMLRun) take(m mqtt.Message) {
 	if err != nil {
 		s.Note(err.Error())
 	}
+	fresh = named(fresh, s.Note)
 	for len(fresh) > 0 {
 		n := alike(fresh)
 		s.pack(fresh[:n])

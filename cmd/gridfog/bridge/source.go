@@ -131,6 +131,21 @@ func (s *Source) ask(ctx context.Context, conn *mqtt.Conn) error {
 	return nil
 }
 
+// named leaves out rows of meters whose names are none: they must not get into
+// topics.
+func named(rows []track.Reading, note func(string)) []track.Reading {
+	good := rows[:0]
+	for _, r := range rows {
+		if _, err := meter.ParseID(string(r.Row.Meter)); err == nil {
+			good = append(good, r)
+		}
+	}
+	if n := len(rows) - len(good); n > 0 {
+		note(fmt.Sprintf("gateway %s/%s: %d rows of meters whose names are no ids: left out", rows[0].Site, rows[0].Gateway, n))
+	}
+	return good
+}
+
 // retrier says what goes wrong with a connection once, and waits longer and
 // longer before the next attempt.
 type retrier struct {

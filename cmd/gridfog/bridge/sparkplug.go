@@ -96,6 +96,7 @@ func (s *Sparkplug) takeMessage(ctx context.Context) func(mqtt.Message) {
 	return func(m mqtt.Message) {
 		s.mu.Lock()
 		fresh, err := s.receiver.Take(m.Topic, m.Payload)
+		fresh = named(fresh, s.Note)
 		for _, r := range fresh {
 			e := s.edge(ctx, r.Site, r.Gateway)
 			e.rows = append(e.rows, r)
