@@ -87,6 +87,9 @@ func (e *edge) session(ctx context.Context, connected func()) error {
 	}
 	options.Will = &mqtt.Message{Topic: will.Topic, Payload: will.Payload}
 	conn, err := mqtt.Dial(ctx, options)
+	if errors.Is(err, mqtt.ErrUnreachable) {
+		e.node.Unsent()
+	}
 	if err != nil {
 		return err
 	}

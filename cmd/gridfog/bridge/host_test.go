@@ -23,7 +23,7 @@ func TestHosts(t *testing.T) {
 	gridfog := filepath.Join(proctest.Build(t, "gridfog"), "gridfog")
 	for name, test := range map[string]func(*testing.T, string){
 		"births and rows": birthsAndRows, "rebirth": rebirth, "primary host": primaryHost, "deaths": deaths, "six hundred messages": sixHundred,
-		"offline gateway": offlineGateway, "documented host": documentedHost, "delta mode": deltaMode, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
+		"offline gateway": offlineGateway, "documented host": documentedHost, "delta mode": deltaMode, "a lost connection": lostConnection, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -242,6 +242,41 @@ func sixHundred(t *testing.T, gridfog string) {
 	for i, got := range h.rows("house-1") {
 		if strings.TrimSuffix(got, "h") != fmt.Sprint(i*10) {
 			t.Fatalf("row %d is %s", i, got)
+		}
+	}
+}
+
+// A node whose connection is lost is dead by its will, and born again with the
+// next bdSeq; what came in between is told.
+func lostConnection(t *testing.T, gridfog string) {
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	h := newHost(t, broker)
+	g := newGateway(t, broker)
+	startBridge(t, gridfog, broker, "sparkplug", "-state", t.TempDir())
+	h.await("NBIRTH", 1)
+	start := time.Now().Add(time.Minute)
+	for i := range 3 {
+		g.send("house-1", start.Add(time.Duration(2*i)*time.Second), uint64(2*i))
+		proctest.Until(t, "a row has come", func() bool { return len(h.rows("house-1")) == 2*i+1 })
+		taker, err := mqtt.Dial(t.Context(), mqtt.Options{Address: broker.Address, ClientID: "gridfog-sparkplug-1-north-gw-7"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		death, birth := h.await("NDEATH", i+1)[i], h.await("NBIRTH", i+1)[i]
+		if death.metric("bdSeq").Value != fmt.Sprint(i) || birth.metric("bdSeq").Value != fmt.Sprint(i) {
+			t.Errorf("death %+v of birth %+v", death, birth)
+		}
+		g.send("house-1", start.Add(time.Duration(2*i+1)*time.Second), uint64(2*i+1))
+		taker.Close()
+		h.await("NBIRTH", i+2)
+		proctest.Until(t, "the row in between has come", func() bool { return len(h.rows("house-1")) == 2*i+2 })
+	}
+	if gaps := h.gaps(); gaps != nil {
+		t.Error(gaps)
+	}
+	for i, got := range h.rows("house-1") {
+		if strings.TrimSuffix(got, "h") != fmt.Sprint(i*10) {
+			t.Errorf("rows %v", h.rows("house-1"))
 		}
 	}
 }

@@ -246,6 +246,8 @@ func TestBdSeqGoesRound(t *testing.T) {
 	r, h := &reader{t: t}, newHost(t)
 	n := NewNode("north", "gw-7", NodeOptions{})
 	for i := range 600 {
+		n.Connect(now)
+		n.Unsent()
 		will := r.read(n.Connect(now))
 		h.hear(r.all(n.Birth(nil, now))...)
 		h.hear(will)
