@@ -1,5 +1,5 @@
 # Each target is one line over a script; `make help` lists them.
-.PHONY: help build build-arm test lint demo bench soak fuzz vuln clean
+.PHONY: help build build-arm test lint demo cluster bench soak fuzz vuln clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,9 @@ lint: ## every check that does not run the code
 
 demo: build ## meters, a broker, a gateway and a fog watcher; DEMO_SECONDS=20 ends by itself, DEMO_OUTAGE=1 cuts the broker off
 	@scripts/demo.sh
+
+cluster: ## a fleet on NATS, ingest and PostgreSQL, with nodes killed on the way; GATEWAYS=250 METERS=100
+	@scripts/setup.sh && scripts/cluster.sh
 
 bench: ## benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem ./...

@@ -19,12 +19,15 @@ quiet() { # quiet COMMAND…: fails when the command prints something
 	return 1
 }
 
-mapfile -t scripts < <(find scripts .ci -type f \( -name '*.sh' -o -path '.ci/run' \) | sort)
+mapfile -t scripts < <(find scripts configs/fog .ci -type f \( -name '*.sh' -o -path '.ci/run' \) | sort)
 check "shell scripts" shellcheck "${scripts[@]}"
 check "go.mod" quiet go mod tidy -diff
-check "gofmt" quiet gofmt -l agent buffer cmd configs dlms drivers internal
+check "go.mod of scripts/cluster" quiet go -C scripts/cluster mod tidy -diff
+check "gofmt" quiet gofmt -l agent buffer cmd configs dlms drivers internal scripts
 check "go vet" go vet ./...
 check "golangci-lint" scripts/tool.sh golangci-lint run ./...
+cluster() { (cd scripts/cluster && go vet ./... && ../tool.sh golangci-lint run -c ../../.golangci.yml ./...); }
+check "golangci-lint of scripts/cluster" cluster
 check "deadcode" quiet scripts/tool.sh deadcode -test ./...
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # The packages of the JavaScript in tests, in the versions of the lock files.
 javascript() {
 	local dir
-	for dir in agent/batch/testdata/js cmd/gridfog/bridge/testdata/js; do
+	for dir in agent/batch/testdata/js cmd/gridfog/bridge/testdata/js docs/examples/fog; do
 		cmp -s $dir/package-lock.json $dir/node_modules/.locked && continue
 		echo "installing the packages of $dir" >&2
 		if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
@@ -32,8 +32,11 @@ packages=(
 	procps            # pgrep
 	prometheus        # its promtool checks our metrics
 	protobuf-compiler # checks batch.proto
+	python3-paho-mqtt # a fog in Python
+	python3-protobuf  # likewise
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
 	qemu-user-static  # runs ARMv7 tests
+	rabbitmq-server   # another broker for fleets
 	shellcheck        # for make lint
 	socat             # pairs of pseudo-terminals
 )
@@ -78,7 +81,7 @@ apt update
 apt install --no-install-recommends "${missing[@]}"
 
 # These packages start a service on the standard port; the tests start their own.
-for service in mosquitto postgresql prometheus; do
+for service in mosquitto postgresql prometheus rabbitmq-server; do
 	case " ${missing[*]} " in
 	*" $service "*)
 		if [ -d /run/systemd/system ]; then

@@ -15,6 +15,10 @@ scripts/size.sh
 step "tests"
 go test -timeout 15m ./...
 
+# A module of its own: it has nats-server, which the firmware's must not.
+step "fleets on mosquitto, RabbitMQ and a NATS cluster"
+(cd scripts/cluster && go vet ./... && go test -timeout 15m ./...)
+
 step "tests with the race detector, where goroutines meet"
 # Left out is what measures memory, and one process with one goroutine that fills a disk.
 go test -race -timeout 15m -skip '^(TestMemory|TestDiskFullLoop)$' ./agent/... ./buffer/... ./drivers/... ./internal/mqtt/... ./internal/linktest/...

@@ -120,8 +120,11 @@ func (s *session) loop(ctx context.Context) error {
 
 // tell publishes the state when it is another than the broker has.
 func (s *session) tell(ctx context.Context) error {
-	if u := s.u; u.restated.Swap(false) || s.told == nil || time.Since(u.membersAt) >= u.cfg.StateEvery {
-		u.members, u.membersAt = u.more(), time.Now()
+	if u, at := s.u, time.Now(); u.restated.Swap(false) || s.told == nil || !at.Before(u.retell) {
+		u.members, u.retell = u.more(), at.Add(u.cfg.StateEvery)
+		if s.told == nil { // what waited is on its way then
+			u.retell = at.Add(u.cfg.StateEvery / 12)
+		}
 	}
 	now := s.u.online()
 	if bytes.Equal(now, s.told) {
@@ -195,6 +198,9 @@ func (s *session) next() time.Time {
 	}
 	if s.retry.After(now) {
 		sooner(s.retry)
+	}
+	if s.u.cfg.State != nil {
+		sooner(s.u.retell)
 	}
 	if s.asked != nil {
 		sooner(s.askedAt.Add(catalogueEvery))

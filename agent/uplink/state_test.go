@@ -25,18 +25,22 @@ func TestTheAgentsPartOfTheState(t *testing.T) {
 		if got, want := state(), `{"state":"online","version":"1.2.3","epoch":"000000000000feed","connected":"2000-01-01T00:00:01Z","n":2}`; got != want {
 			t.Errorf("connected: %s, want %s", got, want)
 		}
+		time.Sleep(6 * time.Minute)
+		if got := state(); !strings.Contains(got, `"n":3}`) {
+			t.Errorf("a while into the connection: %s", got)
+		}
 		time.Sleep(50 * time.Minute)
-		if got := state(); !strings.Contains(got, `"n":2}`) {
+		if got := state(); !strings.Contains(got, `"n":3}`) {
 			t.Errorf("told anew within the hour: %s", got)
 		}
-		time.Sleep(30 * time.Minute)
-		if got := state(); !strings.Contains(got, `"n":3}`) {
+		time.Sleep(10 * time.Minute)
+		if got := state(); !strings.Contains(got, `"n":4}`) {
 			t.Errorf("after an hour: %s", got)
 		}
 		s.up.Restate()
 		s.store.kick()
 		time.Sleep(10 * time.Second)
-		if got := state(); !strings.Contains(got, `"n":4}`) {
+		if got := state(); !strings.Contains(got, `"n":5}`) {
 			t.Errorf("asked for: %s", got)
 		}
 		s.link.Set(linktest.Cut)

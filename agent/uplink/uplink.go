@@ -104,8 +104,9 @@ type Config struct {
 	// Outbox has what is to be said beside readings; may be nil.
 	Outbox *Outbox
 	// State, when not nil, gives more members of the state, as JSON without the
-	// braces around them. They are told with each connection and at its end, every
-	// StateEvery, and after Restate. It is called from several goroutines.
+	// braces around them. They are told with each connection and at its end, a
+	// while into it (a twelfth of StateEvery), then every StateEvery, and after
+	// Restate. It is called from several goroutines.
 	State      func() []byte
 	StateEvery time.Duration
 	Log        *slog.Logger
@@ -163,8 +164,8 @@ type Uplink struct {
 	found       *link         // to a better path, dialed already
 	returnAfter time.Duration // grown, while better paths turn out not to last
 
-	members   []byte // of State, as told last
-	membersAt time.Time
+	members   []byte      // of State, as told last
+	retell    time.Time   // when they are to be told anew
 	connected time.Time   // when the present connection began
 	restated  atomic.Bool // they are to be told anew
 

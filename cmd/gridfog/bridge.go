@@ -40,10 +40,12 @@ func bridgeVerb() cli.Verb {
 			fs.StringVar(&b.site, "site", "", "this `SITE` only")
 			fs.StringVar(&b.gateway, "gateway", "", "this `GATEWAY` only")
 			fs.StringVar(&b.session, "session", "1", "the `NAME` of the session that the broker keeps while the bridge is away; two bridges need two")
+			fs.BoolVar(&b.ask, "ask", true, "ask gateways in delta mode for what the bridge cannot decode after a start; nothing else is said to gateways")
 			fs.DurationVar(&b.limit, "for", 0, "end by itself after this `TIME`, as 90s or 2h")
 			fs.StringVar(&b.out, "out", "", "senml: a pack a line into this `FILE`, - for the standard output, instead of publishing")
 			fs.StringVar(&b.prefix, "prefix", "senml", "senml: publish at `TOPIC`/<site>/<gateway>/<lane>")
 			fs.StringVar(&b.base, "base", bridge.DefaultBase, "senml: what `NAME`s begin with, before <site>/<gateway>/<meter>/")
+			fs.BoolVar(&b.resolved, "resolved", false, "senml: whole name and time in each record, no base fields")
 			fs.StringVar(&b.primary, "primary", "", "sparkplug: tell nothing while this `HOST` application is offline")
 			fs.StringVar(&b.state, "state", "", "sparkplug: keep bdSeq, metrics and aliases over a restart in this `DIR`")
 			fs.DurationVar(&b.historical, "historical-after", bridge.DefaultHistoricalAfter, "sparkplug: rows older than this `AGE` are historical")
@@ -60,7 +62,7 @@ type bridging struct {
 	out, prefix, base, primary, state                      string
 	limit, historical                                      time.Duration
 	rate                                                   int
-	strict                                                 bool
+	strict, ask, resolved                                  bool
 	tls                                                    mqtt.TLS
 }
 
@@ -84,6 +86,7 @@ func (b *bridging) run(ctx context.Context, env cli.Env, args []string) error {
 	}
 	source.ClientID, source.Persistent = "gridfog-"+args[0]+"-in-"+b.session, true
 	to.ClientID, to.KeepAlive = "gridfog-"+args[0]+"-"+b.session, 30*time.Second
+	to.MaxInbound = 0 // hosts say little
 	if b.limit > 0 {
 		var release context.CancelFunc
 		ctx, release = context.WithTimeout(ctx, b.limit)
@@ -100,7 +103,7 @@ func (b *bridging) run(ctx context.Context, env cli.Env, args []string) error {
 		return b.runSenML(ctx, env, from, to, note)
 	}
 	s := bridge.Sparkplug{
-		Source: from, To: to, PrimaryHost: b.primary, Store: bridge.Store{Dir: b.state}, Rate: b.rate, Note: note, Now: time.Now,
+		Source: from, Ask: b.ask, To: to, PrimaryHost: b.primary, Store: bridge.Store{Dir: b.state}, Rate: b.rate, Note: note, Now: time.Now,
 		Node: bridge.NodeOptions{HistoricalAfter: b.historical, Strict: b.strict},
 	}
 	if err := s.CheckIDs(); err != nil {
@@ -112,7 +115,7 @@ func (b *bridging) run(ctx context.Context, env cli.Env, args []string) error {
 }
 
 func (b *bridging) runSenML(ctx context.Context, env cli.Env, from bridge.Source, to mqtt.Options, note func(string)) error {
-	s := bridge.SenMLRun{Source: from, SenML: bridge.SenML{Base: b.base}, To: to, Prefix: b.prefix, Note: note}
+	s := bridge.SenMLRun{Source: from, Ask: b.ask, SenML: bridge.SenML{Base: b.base, Resolved: b.resolved}, To: to, Prefix: b.prefix, Note: note}
 	summary := env.Stdout
 	var file *os.File
 	switch b.out {
@@ -153,7 +156,7 @@ func (b *bridging) check(kind string) error {
 		"-primary": b.primary != "", "-state": b.state != "", "-strict": b.strict,
 	}
 	if kind == "sparkplug" {
-		foreign = map[string]bool{"-out": b.out != "", "-prefix": b.prefix != "senml", "-base": b.base != bridge.DefaultBase}
+		foreign = map[string]bool{"-out": b.out != "", "-prefix": b.prefix != "senml", "-base": b.base != bridge.DefaultBase, "-resolved": b.resolved}
 	}
 	for name, set := range foreign {
 		if set {

@@ -87,8 +87,10 @@ func runBroker(ctx context.Context, env cli.Env, o brokerOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := server.AddHook(hook, nil); err != nil {
-		return fmt.Errorf("broker: %w", err)
+	for _, h := range []broker.Hook{hook, &packetIDs{}} {
+		if err := server.AddHook(h, nil); err != nil {
+			return fmt.Errorf("broker: %w", err)
+		}
 	}
 	gate, err := openGate(o.listen, secure, refused)
 	if err != nil {

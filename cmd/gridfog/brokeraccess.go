@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -211,12 +212,21 @@ type access struct {
 // maxTold bounds how much of what a client chose is told, in characters.
 const maxTold = 200
 
-// guest is a connection whose client has shown a certificate. who is set
-// before the broker knows the client, and stays for its session when the
-// connection is gone.
+// guest is the connection of a client. who is set before the broker knows the
+// client, and stays for its session when the connection is gone.
 type guest struct {
-	*tls.Conn
-	who *identity
+	net.Conn
+	exchanged exchange
+	who       *identity // where certificates say so
+}
+
+// shown is the certificate that the client has shown, nil for none.
+func (g *guest) shown() *x509.Certificate {
+	secure, ok := g.Conn.(*tls.Conn)
+	if !ok || len(secure.ConnectionState().PeerCertificates) == 0 {
+		return nil
+	}
+	return secure.ConnectionState().PeerCertificates[0]
 }
 
 func (*access) ID() string { return "access" }
@@ -282,7 +292,7 @@ func of(cl *broker.Client) *guest {
 
 func (a *access) identify(cl *broker.Client) (identity, error) {
 	g := of(cl)
-	if g == nil || len(g.ConnectionState().PeerCertificates) == 0 {
+	if g == nil || g.shown() == nil {
 		return identity{name: "client " + clip(cl.ID, maxTold)}, errors.New("no client certificate")
 	}
 	a.mu.Lock()
@@ -293,7 +303,7 @@ func (a *access) identify(cl *broker.Client) (identity, error) {
 			return identity{name: "client " + clip(cl.ID, maxTold)}, err
 		}
 	}
-	return identify(g.ConnectionState().PeerCertificates[0], a.list)
+	return identify(g.shown(), a.list)
 }
 
 func (*access) OnConnectAuthenticate(cl *broker.Client, _ packets.Packet) bool {

@@ -43,6 +43,9 @@ func cataloguesOf(filter string) string {
 	return fmt.Sprintf("gridgate/1/%s/%s/up/catalog/+", site, gateway)
 }
 
+// maxNote bounds what is shown of a message that is no batch, in characters.
+const maxNote = 4096
+
 // listener decodes what comes under topics, as it comes.
 type listener struct {
 	d     *decoder
@@ -100,7 +103,7 @@ func (l *listener) connect(ctx context.Context, conn *mqtt.Conn, connected func(
 func (l *listener) note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintln(l.notes, "gridfog decode:", clip(text, maxTold))
+	fmt.Fprintln(l.notes, "gridfog decode:", clip(text, maxNote))
 }
 
 // take takes a message of the broker. What is no batch and no catalogue is shown

@@ -28,7 +28,7 @@ func fleetVerb() cli.Verb {
 		Summary: "show which gateways are alive, what waits, how clocks are, and how much of yesterday came",
 		Example: []string{
 			"gridfog fleet -broker mqtt://127.0.0.1:1883",
-			"gridfog fleet -broker mqtts://broker.example:8883 -ca ca.pem -cert fog.pem -key fog.key -database postgres:///readings -json",
+			"gridfog fleet -broker mqtts://broker.example:8883 -ca ca.pem -cert fog.pem -key fog.key -db postgres:///readings -json",
 			"gridfog fleet -listen 127.0.0.1:9464 -session fleet     # metrics for Prometheus at /metrics",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
@@ -38,7 +38,8 @@ func fleetVerb() cli.Verb {
 			fs.BoolVar(&f.json, "json", false, "a JSON object a gateway, instead of a table")
 			fs.StringVar(&f.listen, "listen", "", "stay, and serve metrics at http://`HOST:PORT`/metrics, JSON at /fleet and the table at /")
 			fs.StringVar(&f.session, "session", "", "with -listen: keep a session of this `NAME` at the broker, so that nothing is missed while away")
-			fs.StringVar(&f.database, "database", "", "take the shares of yesterday's intervals from the database that ingest fills, a `URL` as postgres://user@host/name.\nWithout it they are counted from what arrives while this runs, and known after a whole day")
+			fs.StringVar(&f.database, "database", "", "the same as -db")
+			fs.StringVar(&f.database, "db", "", "take the shares of yesterday's intervals from the database that ingest fills, a `URL` as postgres://user@host/name.\nWithout it they are counted from what arrives while this runs, and known after a whole day")
 			fs.StringVar(&f.zoneName, "time-zone", "UTC", "`ZONE` of gateways that do not tell theirs")
 			fs.DurationVar(&f.wait, "wait", 10*time.Second, "without -listen: wait at most this `TIME` for what the broker has retained; it ends when nothing has come for a second")
 			return f.run

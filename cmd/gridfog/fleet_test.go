@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,9 +14,11 @@ import (
 	"time"
 
 	"gridgate/agent/batch"
+	"gridgate/cmd/gridfog/fleet"
 	"gridgate/cmd/gridfog/pgtest"
 	"gridgate/internal/cli"
 	"gridgate/internal/meter"
+	"gridgate/internal/mqtt"
 	"gridgate/internal/proctest"
 )
 
@@ -136,39 +137,87 @@ func TestFleetServesMetrics(t *testing.T) {
 	}
 }
 
-// With the database of ingest a single look has the shares of yesterday.
+// With the database that the built ingest has filled a single look has the
+// shares of yesterday.
 func TestFleetAsksTheDatabase(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
 	url := server.Database()
-	files, err := filepath.Glob("ingest/migrations/*.sql")
-	if err != nil || len(files) == 0 {
-		t.Fatal("the schema of ingest is gone")
-	}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		server.Exec(url, string(b))
-	}
-	server.Exec(url, `INSERT INTO sites (name, time_zone) VALUES ('north', 'Mars/Olympus')`,
-		`INSERT INTO meters (site, serial, gateway, name) VALUES ('north', 'S1', 'gw-1', 'a')`,
-		`INSERT INTO channels (name) VALUES ('1-0:1.29.0')`, `INSERT INTO series VALUES (1, 1)`,
-		// The last five days: all of it at once, but for one quarter hour of four.
-		`INSERT INTO readings (time, meter, channel, occurrence, revision, lane, kind, unit, source, stream, quality, period, sequence, received, value)
-			SELECT g, 1, 1, 0, 0, 2, 2, 30, 1, 1, 0, 900, 1, g, 7
-			FROM generate_series(date_trunc('day', now()) - interval '5 days', now(), interval '15 minutes') g WHERE extract(minute FROM g) <> 30`)
 	address, _, _ := startBroker(t)
-	states(newGateway(t, address), time.Now())
-	code, out, errOut := run(t, "fleet", "-broker", "mqtt://"+address, "-database", url)
-	if code != 0 || strings.Count(out, "75.0 %") != 4 {
-		t.Errorf("code %d\n%s%s", code, out, errOut)
+	g := newGateway(t, address)
+	states(g, time.Now())
+	bin := filepath.Join(proctest.Build(t, "gridfog"), "gridfog")
+	ingest := proctest.Start(t, nil, bin, "ingest", "-db", url, "-broker", "mqtt://"+address)
+	db := server.Connect(url)
+	rows := func() (n int) {
+		_ = db.QueryRow(t.Context(), "SELECT count(*) FROM readings").Scan(&n) // there is no table at first
+		return n
+	}
+	// Five days of quarter hours, but for one of each four: all came just now, and
+	// so after the deadlines of each day that is over.
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	var all []batch.Row
+	for at := today.AddDate(0, 0, -5); !at.After(today); at = at.Add(15 * time.Minute) {
+		if at.Minute() != 30 {
+			all = append(all, batch.Row{
+				Meter: "house-1", Serial: "4711", Channel: "1-0:1.29.0*255/3:2", Lane: batch.Interval, Period: 900, Unit: 30, Value: meter.UintValue(7, 0),
+				Stamp: batch.Stamp{Time: at.UnixMilli(), Source: meter.FromMeter},
+			})
+		}
+	}
+	s := batch.Span{Lane: batch.Interval, Rows: all, Runs: []batch.Run{{First: 1, Count: uint64(len(all))}}, Last: uint64(len(all))}
+	g.catalogue.Add(all)
+	payload, err := batch.Append(nil, batch.Header{Site: "north", Gateway: "gw-1", Epoch: 5, Lane: batch.Interval}, s, g.catalogue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := g.catalogue.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.publish(mqtt.CatalogueTopic("north", "gw-1", g.catalogue.Hash()), true, raw)
+	proctest.Until(t, "ingest has stored all", func() bool {
+		g.publish(mqtt.ReadingsTopic("north", "gw-1", meter.Interval), false, payload) // until it listens
+		return rows() == len(all)
+	})
+	if code := ingest.Stop(); code != 0 {
+		t.Errorf("ingest: exit code %d", code)
+	}
+	look := func() []fleet.Share {
+		t.Helper()
+		code, out, errOut := run(t, "fleet", "-broker", "mqtt://"+address, "-db", url, "-json")
+		first, _, _ := strings.Cut(out, "\n")
+		var one fleet.Gateway
+		if err := json.Unmarshal([]byte(first), &one); err != nil || code != 0 || one.Gateway != "gw-1" || len(one.Shares) != 2 {
+			t.Fatalf("code %d, %v\n%s%s", code, err, out, errOut)
+		}
+		return one.Shares
+	}
+	for _, s := range look() {
+		if s.Expected != 96 || s.Complete != 0 {
+			t.Errorf("too late: %+v", s)
+		}
+	}
+	if _, err := db.Exec(t.Context(), "UPDATE readings SET received = time + interval '1 minute'"); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range look() {
+		if s.Expected != 96 || s.Complete != 72 {
+			t.Errorf("in time: %+v", s)
+		}
+	}
+	if _, out, _ := run(t, "fleet", "-broker", "mqtt://"+address, "-database", url); strings.Count(out, "75.0 %") != 4 {
+		t.Error(out)
 	}
 	server.Stop()
-	code, _, errOut = run(t, "fleet", "-broker", "mqtt://"+address, "-database", url)
+	code, _, errOut := run(t, "fleet", "-broker", "mqtt://"+address, "-db", url)
 	if code != 1 || !strings.Contains(errOut, "database:") {
 		t.Errorf("without its database: code %d\n%s", code, errOut)
+	}
+	server.Start()
+	empty := server.Database()
+	if code, _, errOut = run(t, "fleet", "-broker", "mqtt://"+address, "-db", empty); code != 1 || !strings.Contains(errOut, "does ingest fill it?") {
+		t.Errorf("of an empty database: code %d\n%s", code, errOut)
 	}
 }
 

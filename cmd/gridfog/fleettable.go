@@ -39,8 +39,11 @@ func writeFleetTable(to io.Writer, all []fleet.Gateway, now time.Time) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	total := fleet.Total(all)
-	_, err := fmt.Fprintf(to, "%d gateways: %d online, %d offline, %d unknown%s\n", len(all), states["online"], states["offline"], states["unknown"], totalText(total))
+	total, count := fleet.Total(all), fmt.Sprintf("%d gateways", len(all))
+	if len(all) == 1 {
+		count = "1 gateway"
+	}
+	_, err := fmt.Fprintf(to, "%s: %d online, %d offline, %d unknown%s\n", count, states["online"], states["offline"], states["unknown"], totalText(total))
 	return err
 }
 

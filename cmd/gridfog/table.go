@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gridgate/cmd/gridfog/track"
+	"gridgate/internal/cli"
 	"gridgate/internal/meter"
 )
 
@@ -25,14 +26,19 @@ const (
 
 // cell is the place of a reading in the table: the latest of its channel.
 type cell struct {
+	site    string
 	gateway string
 	meter   meter.ID
 	channel meter.Channel
 }
 
+// maxCells bounds what a hostile sender makes the table remember.
+const maxCells = 100_000
+
 // table is a live table of the latest readings, drawn over itself.
 type table struct {
 	out    io.Writer
+	color  bool
 	latest map[cell]track.Reading
 	notice string
 	drawn  bool
@@ -43,8 +49,8 @@ type table struct {
 func newTable(out io.Writer) *table { return &table{out: out, latest: map[cell]track.Reading{}} }
 
 func (t *table) reading(r track.Reading) error {
-	at := cell{r.Gateway, r.Row.Meter, r.Row.Channel}
-	if was, ok := t.latest[at]; !ok || !r.Row.Stamp.Before(was.Row.Stamp) {
+	at := cell{r.Site, r.Gateway, r.Row.Meter, r.Row.Channel}
+	if was, ok := t.latest[at]; !ok && len(t.latest) < maxCells || ok && !r.Row.Stamp.Before(was.Row.Stamp) {
 		t.latest[at] = r
 	}
 	return nil
@@ -89,7 +95,7 @@ func (t *table) draw(r *track.Receiver, now time.Time, width, height int) []byte
 		cells = append(cells, c)
 	}
 	slices.SortFunc(cells, func(a, b cell) int {
-		return cmp.Or(cmp.Compare(a.gateway, b.gateway), cmp.Compare(a.meter, b.meter), cmp.Compare(a.channel, b.channel))
+		return cmp.Or(cmp.Compare(t.rank(a), t.rank(b)), cmp.Compare(a.site, b.site), cmp.Compare(a.gateway, b.gateway), cmp.Compare(a.meter, b.meter), cmp.Compare(a.channel, b.channel))
 	})
 	pages := 1
 	if room := height - 4; height > 0 && len(cells) > max(room, 1) {
@@ -108,13 +114,19 @@ func (t *table) draw(r *track.Receiver, now time.Time, width, height int) []byte
 	b.WriteString("\x1b[?25l\x1b[H") // no cursor, and home
 	line := func(style, format string, args ...any) {
 		text := clip(fmt.Sprintf(format, args...), width)
-		b.WriteString(style + text + "\x1b[0m\x1b[K\n")
+		if t.color && style != "" {
+			text = style + text + "\x1b[0m"
+		}
+		b.WriteString(text + "\x1b[K\n")
 	}
 	line("\x1b[1m", "%-16s %-20s %18s %-5s %-22s %8s", "METER", "CHANNEL", "VALUE", "UNIT", "QUALITY", "AGE")
 	for _, c := range cells {
 		row := t.latest[c].Row
 		style := ""
-		if row.Quality != 0 {
+		switch {
+		case row.Lane == meter.Alarm:
+			style = "\x1b[31m"
+		case row.Quality != 0:
 			style = "\x1b[33m"
 		}
 		line(style, "%-16s %-20s %18s %-5s %-22s %8s", c.meter, c.channel.Short(), clip(row.Value.String(), 18), row.Unit, row.Quality, age(now.Sub(row.Stamp.UTC())))
@@ -128,6 +140,19 @@ func (t *table) draw(r *track.Receiver, now time.Time, width, height int) []byte
 		return append([]byte("\x1b[2J"), b.Bytes()...)
 	}
 	return b.Bytes()
+}
+
+// rank puts alarms first.
+func (t *table) rank(c cell) int {
+	if t.latest[c].Row.Lane == meter.Alarm {
+		return 0
+	}
+	return 1
+}
+
+// noColor says whether the user wants none (no-color.org).
+func noColor(env cli.Env) bool {
+	return env.Getenv != nil && (env.Getenv("NO_COLOR") != "" || env.Getenv("TERM") == "dumb")
 }
 
 // more is what stands in the status line only when there is something to say.

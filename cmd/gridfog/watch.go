@@ -26,6 +26,7 @@ func watchVerb() cli.Verb {
 		Summary: "show readings as they arrive at a broker, and count what is missing",
 		Example: []string{
 			"gridfog watch -broker mqtt://127.0.0.1:1883",
+			"gridfog watch -site north -lane alarm -lane billing -channel 'event.*'",
 			"gridfog watch -broker mqtts://broker.example:8883 -ca ca.pem -cert fog.pem -key fog.key -site north -json",
 			"gridfog watch -broker mqtt://127.0.0.1:1883 -session count -from-start -quiet -for 1h -summary summary.json",
 		},
@@ -34,8 +35,9 @@ func watchVerb() cli.Verb {
 			w.flags(fs, "mqtt://127.0.0.1:1883")
 			fs.StringVar(&w.site, "site", "", "this `SITE` only")
 			fs.StringVar(&w.gateway, "gateway", "", "this `GATEWAY` only")
+			w.filter.flags(fs)
 			fs.StringVar(&w.session, "session", "", "keep a session of this `NAME` at the broker, so that nothing is missed while away")
-			fs.BoolVar(&w.table, "table", false, "a live table, also when the output is no terminal")
+			fs.BoolVar(&w.table, "table", false, "a live table, also when the output is no terminal; alarms are red where it is one, unless NO_COLOR is set")
 			fs.BoolVar(&w.json, "json", false, "a JSON object a row")
 			fs.BoolVar(&w.quiet, "quiet", false, "no rows, only the line at the end")
 			fs.BoolVar(&w.fromStart, "from-start", false, "count numbers below the first that comes as missing too: the gateway's store was new")
@@ -51,6 +53,7 @@ func watchVerb() cli.Verb {
 // watch is one run of the verb.
 type watch struct {
 	client
+	filter                                 rowFilter
 	site, gateway, summary, record         string
 	table, json, quiet, fromStart, confirm bool
 	limit                                  time.Duration
@@ -96,6 +99,7 @@ func (w *watch) run(ctx context.Context, env cli.Env, args []string) error {
 		w.show = &lines{out: bufio.NewWriter(env.Stdout), notes: env.Stderr, json: true}
 	case w.table || isTerminal(env.Stdout):
 		t := newTable(env.Stdout)
+		t.color = isTerminal(env.Stdout) && !noColor(env)
 		w.show = t
 		redraw.Go(func() { w.redraw(ctx, t) })
 	default:
@@ -116,6 +120,9 @@ func (w *watch) prepare() error {
 		if err := checkID("watch", name, id); err != nil {
 			return err
 		}
+	}
+	if err := w.filter.prepare("watch"); err != nil {
+		return err
 	}
 	if err := w.client.prepare(w.take); err != nil {
 		return err
@@ -242,7 +249,7 @@ func (w *watch) take(m mqtt.Message) {
 		w.show.note(err.Error())
 	}
 	for _, r := range fresh {
-		if w.problem == nil {
+		if w.problem == nil && w.filter.fits(&r) {
 			w.problem = w.show.reading(r)
 		}
 	}
@@ -308,7 +315,7 @@ func (l *lines) reading(r track.Reading) error {
 	} else {
 		row := &r.Row
 		fmt.Fprintf(l.out, "%s  %-8s %8d  %-16s %-14s %16s %-4s %s\n", row.Stamp.UTC().Format("2006-01-02T15:04:05Z"),
-			r.Lane, r.Sequence, row.Meter, row.Channel.Short(), row.Value, row.Unit, row.Quality)
+			r.Lane, r.Sequence, clip(string(row.Meter), 0), clip(row.Channel.Short(), 0), clip(row.Value.String(), 0), row.Unit, row.Quality)
 	}
 	if err := l.out.Flush(); err != nil {
 		return fmt.Errorf("output: %w", err)
@@ -316,6 +323,6 @@ func (l *lines) reading(r track.Reading) error {
 	return nil
 }
 
-func (l *lines) note(text string) { fmt.Fprintln(l.notes, "gridfog watch:", text) }
+func (l *lines) note(text string) { fmt.Fprintln(l.notes, "gridfog watch:", clip(text, 1000)) }
 
 func (l *lines) end() error { return nil }

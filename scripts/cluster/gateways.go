@@ -29,7 +29,7 @@ type progress struct {
 // serveGateways runs all gateways in one process: options come as JSON on
 // standard input, then numbers of quarter hours to be read; progress goes to
 // standard output, and the end of standard input ends it.
-func serveGateways(ctx context.Context, in io.Reader, out io.Writer, errs io.Writer) error {
+func serveGateways(ctx context.Context, in io.Reader, out, errs io.Writer) error {
 	var o gatewayOptions
 	dec := json.NewDecoder(in)
 	if err := dec.Decode(&o); err != nil {

@@ -20,7 +20,7 @@ func newNATS(ctx context.Context, s *stage, configs, certs string, f fleet) (*br
 	if err != nil {
 		return nil, err
 	}
-	server, err := natsServer(ctx, dir)
+	server, err := natsServer(ctx, filepath.Join(configs, "..", "..", "..", "scripts", "cluster"), dir)
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +65,9 @@ func newNATS(ctx context.Context, s *stage, configs, certs string, f fleet) (*br
 }
 
 // natsServer builds the server, from the build cache when it is there.
-func natsServer(ctx context.Context, dir string) (string, error) {
+func natsServer(ctx context.Context, module, dir string) (string, error) {
 	path := filepath.Join(dir, "nats-server")
-	_, err := output(ctx, func(c *exec.Cmd) { c.Env = append(os.Environ(), "CGO_ENABLED=0") },
+	_, err := output(ctx, func(c *exec.Cmd) { c.Dir = module; c.Env = append(os.Environ(), "CGO_ENABLED=0") },
 		"go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "github.com/nats-io/nats-server/v2")
 	return path, err
 }

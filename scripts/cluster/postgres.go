@@ -53,7 +53,7 @@ func startPostgres(ctx context.Context, s *stage, configs string) (string, error
 	if err != nil {
 		return "", err
 	}
-	p.end = syscall.SIGINT
+	p.last = syscall.SIGQUIT // its children end with it
 	url := func(database string) string {
 		return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", ports[0], database)
 	}

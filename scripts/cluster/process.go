@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds what must happen; it says nothing about how long that takes.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 // stage owns all that a run starts: a folder and processes. Close ends them,
 // the last one first, and removes the folder.
@@ -45,15 +45,15 @@ func (s *stage) folder(name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755) //nolint:gosec // as in newStage
 }
 
-// Close ends the processes and removes the folder.
+// Close ends the processes, none of which has anything left to do, and removes
+// the folder.
 func (s *stage) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
 	for i := len(s.processes) - 1; i >= 0; i-- {
-		errs = append(errs, s.processes[i].stop())
+		s.processes[i].kill()
 	}
-	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+	return os.RemoveAll(s.dir)
 }
 
 // process is a program that runs, its output in a file.
@@ -62,8 +62,7 @@ type process struct {
 	cmd   *exec.Cmd
 	log   string // a file
 	ended chan struct{}
-	err   error          // of Wait, valid when ended is closed
-	end   syscall.Signal // what asks it to end
+	last  syscall.Signal // what ends it at once
 	group bool           // a script whose children do the work
 }
 
@@ -76,7 +75,7 @@ func (s *stage) start(name string, what func(*exec.Cmd), path string, args ...st
 	s.mu.Lock()
 	file := fmt.Sprintf("%d-%s", len(s.processes), name)
 	s.mu.Unlock()
-	p := &process{name: name, log: filepath.Join(logs, file), ended: make(chan struct{}), end: syscall.SIGTERM}
+	p := &process{name: name, log: filepath.Join(logs, file), ended: make(chan struct{}), last: syscall.SIGKILL}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
@@ -93,7 +92,7 @@ func (s *stage) start(name string, what func(*exec.Cmd), path string, args ...st
 		return nil, fmt.Errorf("%s: %w (scripts/setup.sh installs what is needed)", name, err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // its state tells
 		close(p.ended)
 	}()
 	s.mu.Lock()
@@ -121,7 +120,7 @@ func output(ctx context.Context, what func(*exec.Cmd), path string, args ...stri
 
 // kill ends the process as a power cut does.
 func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
+	p.signal(p.last)
 	<-p.ended
 }
 
@@ -140,7 +139,7 @@ func (p *process) stop() error {
 		return nil
 	default:
 	}
-	p.signal(p.end)
+	p.signal(syscall.SIGTERM)
 	late := time.NewTimer(20 * time.Second)
 	defer late.Stop()
 	select {
@@ -179,7 +178,7 @@ func (p *process) until(ctx context.Context, what string, done func() bool) erro
 		}
 		select {
 		case <-p.ended:
-			died = fmt.Errorf("%s ended (%v):\n%s", p.name, p.err, p.tail())
+			died = fmt.Errorf("%s ended: %s:\n%s", p.name, p.cmd.ProcessState, p.tail())
 		default:
 		}
 		return died != nil

@@ -18,6 +18,8 @@ type plan struct {
 	Fleet   fleet
 	Faults  bool // kill a node and a member on the way
 	Log     io.Writer
+	// After is called when all was found as it should be, for a test of the finding.
+	After func(ctx context.Context, url string) error
 }
 
 func (p *plan) say(format string, args ...any) { fmt.Fprintf(p.Log, "  "+format+"\n", args...) }
@@ -56,7 +58,10 @@ func (p plan) run(ctx context.Context) (o outcome, err error) {
 	if o.verdict, err = check(ctx, r.url, p.Fleet); err != nil {
 		return o, err
 	}
-	return o, o.verdict.err()
+	if err := o.verdict.err(); err != nil || p.After == nil {
+		return o, err
+	}
+	return o, p.After(ctx, r.url)
 }
 
 // running is a run under way.
@@ -85,18 +90,27 @@ func (r *running) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range r.Members {
-		if err := r.startMember(ctx, i); err != nil {
+		if err := r.startMember(i); err != nil {
 			return err
 		}
 	}
+	if err := r.membersReady(ctx, 0); err != nil {
+		return err
+	}
 	r.crowd, err = startGateways(r.stage, gatewayOptions{
 		Fleet: r.Fleet, Dir: filepath.Join(r.stage.dir, "stores"), Brokers: r.broker.addresses,
-		CA: r.file("ca.pem"), Certs: filepath.Dir(r.file("")), Confirm: r.Confirm,
+		CA: r.file("ca.pem"), Certs: r.file(""), Confirm: r.Confirm,
 	})
 	if err != nil {
 		return err
 	}
+	if err != nil {
+		return err
+	}
 	err = r.crowd.until(ctx, "all gateways are connected", func() bool { return r.crowd.progress().Connected == r.Fleet.Gateways })
+	if err == nil {
+		err = r.membersReady(ctx, min(r.Fleet.Sites, r.Fleet.Gateways))
+	}
 	if err == nil {
 		r.say("%s, PostgreSQL, %d members of gridfog ingest, %d gateways with %d meters each: up in %.1f s",
 			r.Broker, r.Members, r.Fleet.Gateways, r.Fleet.Meters, time.Since(begun).Seconds())

@@ -87,6 +87,9 @@ func (e *edge) session(ctx context.Context, connected func()) error {
 	}
 	options.Will = &mqtt.Message{Topic: will.Topic, Payload: will.Payload}
 	conn, err := mqtt.Dial(ctx, options)
+	if errors.Is(err, mqtt.ErrUnreachable) {
+		e.node.Unsent()
+	}
 	if err != nil {
 		return err
 	}
@@ -207,7 +210,7 @@ func after(ctx context.Context, while time.Duration, f func()) {
 // quiet takes the error away that comes of ctx's end.
 func quiet(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it ended because it was to end
 	}
 	return err
 }

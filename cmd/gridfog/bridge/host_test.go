@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"gridgate/agent/batch"
 	"gridgate/internal/mqtt"
 	"gridgate/internal/mqtt/mqtttest"
 	"gridgate/internal/proctest"
@@ -22,7 +23,7 @@ func TestHosts(t *testing.T) {
 	gridfog := filepath.Join(proctest.Build(t, "gridfog"), "gridfog")
 	for name, test := range map[string]func(*testing.T, string){
 		"births and rows": birthsAndRows, "rebirth": rebirth, "primary host": primaryHost, "deaths": deaths, "six hundred messages": sixHundred,
-		"offline gateway": offlineGateway, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
+		"offline gateway": offlineGateway, "documented host": documentedHost, "delta mode": deltaMode, "a lost connection": lostConnection, "lines of SenML": senmlLines, "SenML topics": senmlTopics,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -245,6 +246,41 @@ func sixHundred(t *testing.T, gridfog string) {
 	}
 }
 
+// A node whose connection is lost is dead by its will, and born again with the
+// next bdSeq; what came in between is told.
+func lostConnection(t *testing.T, gridfog string) {
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	h := newHost(t, broker)
+	g := newGateway(t, broker)
+	startBridge(t, gridfog, broker, "sparkplug", "-state", t.TempDir())
+	h.await("NBIRTH", 1)
+	start := time.Now().Add(time.Minute)
+	for i := range 3 {
+		g.send("house-1", start.Add(time.Duration(2*i)*time.Second), uint64(2*i))
+		proctest.Until(t, "a row has come", func() bool { return len(h.rows("house-1")) == 2*i+1 })
+		taker, err := mqtt.Dial(t.Context(), mqtt.Options{Address: broker.Address, ClientID: "gridfog-sparkplug-1-north-gw-7"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		death, birth := h.await("NDEATH", i+1)[i], h.await("NBIRTH", i+1)[i]
+		if death.metric("bdSeq").Value != fmt.Sprint(i) || birth.metric("bdSeq").Value != fmt.Sprint(i) {
+			t.Errorf("death %+v of birth %+v", death, birth)
+		}
+		g.send("house-1", start.Add(time.Duration(2*i+1)*time.Second), uint64(2*i+1))
+		taker.Close()
+		h.await("NBIRTH", i+2)
+		proctest.Until(t, "the row in between has come", func() bool { return len(h.rows("house-1")) == 2*i+2 })
+	}
+	if gaps := h.gaps(); gaps != nil {
+		t.Error(gaps)
+	}
+	for i, got := range h.rows("house-1") {
+		if strings.TrimSuffix(got, "h") != fmt.Sprint(i*10) {
+			t.Errorf("rows %v", h.rows("house-1"))
+		}
+	}
+}
+
 // A gateway that is offline is a dead node, after what it sent before is told.
 func offlineGateway(t *testing.T, gridfog string) {
 	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
@@ -265,6 +301,32 @@ func offlineGateway(t *testing.T, gridfog string) {
 	}
 	if code := bridge.Stop(); code != 0 || h.await("NDEATH", 2)[1].metric("bdSeq").Value != births[1].metric("bdSeq").Value || h.gaps() != nil {
 		t.Errorf("exit code %d, %v", code, h.gaps())
+	}
+}
+
+// What a gateway in delta mode refers to, and the bridge did not hear, is asked
+// for again.
+func deltaMode(t *testing.T, gridfog string) {
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	down := listen(t, broker, "gridgate/1/+/+/down/#")
+	h := newHost(t, broker)
+	g := newGateway(t, broker)
+	e := batch.NewEncoder(1000)
+	start := time.Now().Add(time.Minute)
+	g.sendBy(e.Append, "house-1", start, 1, 2, 3)
+	e.Confirmed(5, 3)
+	startBridge(t, gridfog, broker, "sparkplug")
+	h.await("NBIRTH", 1)
+	g.sendBy(e.Append, "house-1", start.Add(3*time.Second), 4, 5, 6)
+	m := <-down
+	if m.Topic != "gridgate/1/north/gw-7/down/resend/instant" || string(m.Payload) != `{"epoch":"0000000000000005","first":4,"last":6}` {
+		t.Errorf("asked %s %s", m.Topic, m.Payload)
+	}
+	g.next = 4
+	g.sendBy(e.AppendAlone, "house-1", start.Add(3*time.Second), 4, 5, 6)
+	h.await("DDATA", 1)
+	if got := h.rows("house-1"); !slices.Equal(got, []string{"40h", "50h", "60h"}) {
+		t.Errorf("rows %v", got)
 	}
 }
 

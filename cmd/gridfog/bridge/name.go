@@ -21,8 +21,19 @@ import (
 //	1-0:1.8.0*255/3:2   1-0:1.8.0       class and attribute are the customary ones
 //	1-0:1.8.0*1/3:2     1-0:1.8.0.1
 //	1-0:1.8.0*255/5:3   1-0:1.8.0_5:3
+//
+// What no channel has in it comes as '_'.
 func ChannelName(c batch.Channel) string {
-	return strings.NewReplacer("*", ".", "/", "_").Replace(c.Short())
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '*':
+			return '.'
+		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == ':' || r == '.':
+			return r
+		default:
+			return '_'
+		}
+	}, c.Short())
 }
 
 // rowName is the name of a row's quantity within its meter: a value read now is
@@ -38,10 +49,12 @@ func rowName(r *batch.Row) string {
 	return name + ChannelName(r.Channel)
 }
 
-// doubtful are the bits of a quality that put the value or its time in doubt.
-// The others tell circumstances of a value that is right. A bit that this
-// version does not know is a doubt.
-const doubtful = ^(batch.TimeCorrected | batch.MeterClockAdjusted | batch.DaylightSaving | batch.PowerFailure | batch.RolledOver)
+// circumstances are the bits of a quality that tell of a value that is right how
+// it came about, or that its time has no guarantee. All others put the value, or
+// the interval that it is of, in doubt; so does a bit that this version does not
+// know.
+const circumstances = batch.ClockUnsynchronised | batch.TimeCorrected | batch.MeterClockAdjusted | batch.DaylightSaving |
+	batch.PowerFailure | batch.RolledOver
 
 // Doubtful says whether a value of this quality must not be taken for good.
-func Doubtful(q batch.Quality) bool { return q&doubtful != 0 }
+func Doubtful(q batch.Quality) bool { return q&^circumstances != 0 }

@@ -47,12 +47,13 @@ type Node struct {
 	Site, Gateway string
 	options       NodeOptions
 	bdSeq, seq    uint8
-	connected     bool  // bdSeq was used
+	connected     bool  // bdSeq was used in a CONNECT
 	began         int64 // when the session did: its first NBIRTH; 0 before
 	alias         uint64
 	devices       map[batch.ID]*device
 	software      string // the gateway's version, "" unknown
 	dirty         bool   // what is worth keeping over a restart changed
+	kept          int    // 1 + the bdSeq that was kept, 0 for none
 }
 
 // device is a meter.
@@ -112,9 +113,13 @@ func (n *Node) Connect(now int64) Message {
 	if n.connected {
 		n.bdSeq++
 	}
-	n.connected, n.dirty, n.began = true, true, 0
+	n.connected, n.began = true, 0
+	n.dirty = n.dirty || n.kept != 1+int(n.bdSeq)
 	return n.Death(now)
 }
+
+// Unsent says that the CONNECT of the last Connect never left.
+func (n *Node) Unsent() { n.connected = false }
 
 // Death gives the NDEATH of the connection. It has no sequence number.
 func (n *Node) Death(now int64) Message {

@@ -15,7 +15,7 @@ import (
 const now = at + 60_000
 
 // text gives messages in short: a line each, and one a metric.
-func text(messages []told) string {
+func short(messages []told) string {
 	var b strings.Builder
 	for _, m := range messages {
 		fmt.Fprintf(&b, "%s %s %d\n", m.kind, m.device, m.seq)
@@ -35,7 +35,7 @@ func text(messages []told) string {
 
 func compare(t *testing.T, what string, messages []told, want string) {
 	t.Helper()
-	if diff := cmp.Diff(strings.TrimLeft(want, "\n"), text(messages)); diff != "" {
+	if diff := cmp.Diff(strings.TrimLeft(want, "\n"), short(messages)); diff != "" {
 		t.Errorf("%s: want -, got +\n%s", what, diff)
 	}
 }
@@ -106,7 +106,7 @@ DBIRTH house-2 7
   Properties/Serial#4 type 12 at 60000 string of-house-2 []
 `)
 	if more := n.Refresh(now); more != nil {
-		t.Error(text(r.all(more)))
+		t.Error(short(r.all(more)))
 	}
 	again := r.all(n.Birth(nil, now))
 	h.hear(again...)
@@ -182,12 +182,12 @@ func TestWhatATypeDoesNotHold(t *testing.T) {
 		{reading(energy, at-7, uintOf(9, -3), 30, func(r *batch.Row) { r.Occurrence = 1 }), "  #3 type -1 at -7 double 0.009 historical [Quality=192,Serial=-,Occurrence=1]\n"},
 		{reading(energy, at+3, uintOf(9, -3), 30), "  #3 type -1 at 3 double 0.009 [Quality=192,Occurrence=0]\n"},
 	} {
-		got := text(r.all(n.Data([]track.Reading{c.row}, now)))
+		got := short(r.all(n.Data([]track.Reading{c.row}, now)))
 		if _, metrics, _ := strings.Cut(got, "\n"); metrics != c.want || !strings.HasPrefix(got, "DDATA") {
 			t.Errorf("%s, want\n%s", got, c.want)
 		}
 	}
-	births := text(r.all(n.Data([]track.Reading{reading(energy, at+9, uintOf(9, -3), 30, func(r *batch.Row) { r.Serial = "4712" })}, now)))
+	births := short(r.all(n.Data([]track.Reading{reading(energy, at+9, uintOf(9, -3), 30, func(r *batch.Row) { r.Serial = "4712" })}, now)))
 	if !strings.HasPrefix(births, "DBIRTH") || !strings.Contains(births, "string 4712") {
 		t.Errorf("another meter: %s", births)
 	}
@@ -209,11 +209,11 @@ func TestTimesToComeAreNotCurrent(t *testing.T) {
 		h.hear(got...)
 		last := got[len(got)-1]
 		if last.kind != "DDATA" || last.metrics[0].historical != c.historical {
-			t.Errorf("row %d: %s", i, text(got))
+			t.Errorf("row %d: %s", i, short(got))
 		}
 	}
-	if got := r.all(n.Birth(nil, now)); !strings.Contains(text(got), "at 60003 long 5 ") {
-		t.Errorf("born with %s", text(got))
+	if got := r.all(n.Birth(nil, now)); !strings.Contains(short(got), "at 60003 long 5 ") {
+		t.Errorf("born with %s", short(got))
 	}
 }
 
@@ -246,6 +246,8 @@ func TestBdSeqGoesRound(t *testing.T) {
 	r, h := &reader{t: t}, newHost(t)
 	n := NewNode("north", "gw-7", NodeOptions{})
 	for i := range 600 {
+		n.Connect(now)
+		n.Unsent()
 		will := r.read(n.Connect(now))
 		h.hear(r.all(n.Birth(nil, now))...)
 		h.hear(will)

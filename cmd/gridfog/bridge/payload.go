@@ -3,6 +3,7 @@ package bridge
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"gridgate/internal/wire"
 )
@@ -67,7 +68,7 @@ func appendPayload(b []byte, timestamp int64, seq int, metrics []Metric) []byte 
 }
 
 func (m *Metric) append(b []byte) []byte {
-	b = wire.AppendBytes(b, 1, m.Name)
+	b = wire.AppendBytes(b, 1, text(m.Name))
 	b = wire.AppendUint(b, 2, m.Alias)
 	b = appendVarint(b, 3, uint64(m.Timestamp))
 	if !m.HideType {
@@ -98,7 +99,7 @@ func (m *Metric) append(b []byte) []byte {
 	case TypeBoolean:
 		return appendVarint(b, 14, m.Bits)
 	case TypeString:
-		return wire.AppendMessage(b, 15, m.Data)
+		return wire.AppendMessage(b, 15, text(m.Data))
 	case TypeBytes:
 		return wire.AppendMessage(b, 16, m.Data)
 	}
@@ -113,7 +114,7 @@ func appendProperties(b []byte, properties []Property) []byte {
 		var v []byte
 		if p.Text != "" {
 			v = appendVarint(v, 1, uint64(TypeString))
-			v = wire.AppendMessage(v, 8, p.Text)
+			v = wire.AppendMessage(v, 8, text(p.Text))
 		} else {
 			v = appendVarint(v, 1, uint64(TypeInt32))
 			v = appendVarint(v, 3, uint64(uint32(p.Number)))
@@ -122,6 +123,9 @@ func appendProperties(b []byte, properties []Property) []byte {
 	}
 	return b
 }
+
+// text gives s as protobuf's strings must be: what is not UTF-8 becomes U+FFFD.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // appendVarint appends a field also when it is 0: the fields of Sparkplug's
 // messages are optional, and one that is not there is not 0.

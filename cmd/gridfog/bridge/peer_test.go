@@ -59,6 +59,14 @@ func (g *gateway) publish(topic string, retained bool, payload []byte) {
 // send sends rows of a meter, one a second from start on, and gives the batch.
 func (g *gateway) send(id batch.ID, start time.Time, values ...uint64) []byte {
 	g.t.Helper()
+	return g.sendBy(batch.Append, id, start, values...)
+}
+
+// encode is batch.Append, or does as it.
+type encode func(dst []byte, h batch.Header, s batch.Span, c *batch.Catalogue) ([]byte, error)
+
+func (g *gateway) sendBy(how encode, id batch.ID, start time.Time, values ...uint64) []byte {
+	g.t.Helper()
 	n := uint64(len(values))
 	s := batch.Span{Lane: batch.Instant, Runs: []batch.Run{{First: g.next, Count: n}}, Last: g.next + n - 1}
 	g.next += n
@@ -72,7 +80,7 @@ func (g *gateway) send(id batch.ID, start time.Time, values ...uint64) []byte {
 		raw, _ := g.catalogue.AppendBinary(nil)
 		g.publish(mqtt.CatalogueTopic("north", "gw-7", g.catalogue.Hash()), true, raw)
 	}
-	payload, err := batch.Append(nil, batch.Header{Site: "north", Gateway: "gw-7", Epoch: 5, Lane: batch.Instant}, s, g.catalogue)
+	payload, err := how(nil, batch.Header{Site: "north", Gateway: "gw-7", Epoch: 5, Lane: batch.Instant}, s, g.catalogue)
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -33,6 +33,9 @@ func CheckBase(base string) error {
 type SenML struct {
 	// Base stands before site, gateway and meter in every name; see CheckBase.
 	Base string
+	// Resolved makes each record speak for itself, with its whole name and time
+	// (RFC 8428, 4.6), for consumers who know JSON but no base fields.
+	Resolved bool
 }
 
 // Append appends the pack of rows, a JSON array on one line, and says how many
@@ -44,7 +47,7 @@ type SenML struct {
 // /doubtful behind its name, so that nobody takes it for a good one, and what is
 // known against a value is a record of its own with /quality behind its name.
 func (s SenML) Append(b []byte, rows []track.Reading) (pack []byte, n int) {
-	p := &packer{b: b, base: s.Base}
+	p := &packer{b: b, base: s.Base, resolved: s.Resolved}
 	for i := range rows {
 		if rows[i].Row.Stamp.Time < earliest {
 			continue
@@ -60,11 +63,12 @@ func (s SenML) Append(b []byte, rows []track.Reading) (pack []byte, n int) {
 
 // packer is a pack that is being made.
 type packer struct {
-	b       []byte
-	base    string
-	records int
-	time    int64  // the base time
-	meter   string // the last base name
+	b        []byte
+	base     string
+	resolved bool
+	records  int
+	time     int64  // the base time
+	meter    string // the last base name
 }
 
 func (p *packer) row(r *track.Reading) {
@@ -123,6 +127,12 @@ func (p *packer) record(r *track.Reading, name string) {
 	}
 	p.b = append(p.b, '{')
 	meterName := p.base + r.Site + "/" + r.Gateway + "/" + string(r.Row.Meter) + "/"
+	if p.resolved {
+		p.records++
+		p.b = meter.AppendJSONString(append(p.b, `"n":`...), meterName+name)
+		p.b = appendSeconds(append(p.b, `,"t":`...), r.Row.Stamp.Time)
+		return
+	}
 	if meterName != p.meter {
 		p.meter = meterName
 		p.b = append(meter.AppendJSONString(append(p.b, `"bn":`...), meterName), ',')

@@ -54,7 +54,7 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	for channel, want := range map[batch.Channel]string{
 		energy: "1-0:1.8.0", "1-0:1.8.0*1/3:2": "1-0:1.8.0.1", "1-0:1.8.0*255/5:3": "1-0:1.8.0_5:3", "thd.current.l1": "thd.current.l1",
-		"0-0:96.1.0*255/1:2": "0-0:96.1.0",
+		"0-0:96.1.0*255/1:2": "0-0:96.1.0", "no \xff channel\n": "no___channel_",
 	} {
 		if got := ChannelName(channel); got != want {
 			t.Errorf("%s: %s, want %s", channel, got, want)
@@ -141,7 +141,8 @@ func TestAResolverReadsWhatWeWrite(t *testing.T) {
 	for i := range 300 {
 		id := batch.ID(fmt.Sprintf("house-%d", i/7))
 		time := at + int64(i%5)*123
-		v, value := uintOf(uint64(i)*987654321012345, -3), ""
+		v := uintOf(uint64(i)*987654321012345, -3)
+		value := "v " + v.String()
 		switch i % 4 {
 		case 1:
 			v = batch.Value{Kind: batch.Bool, Bits: uint64(i) & 1}
@@ -152,13 +153,21 @@ func TestAResolverReadsWhatWeWrite(t *testing.T) {
 		case 3:
 			v = batch.Value{Kind: batch.Text, Data: fmt.Sprintf("häuschen \\ %d", i)}
 			value = "vs " + v.Data
-		default:
-			value = "v " + v.String()
 		}
 		rows = append(rows, reading("thing", time, v, 30, of(id)))
 		want = append(want, fmt.Sprintf("gridgate/north/gw-7/%s/instant/thing %d Wh %s", id, time, value))
 	}
-	pack, n := SenML{Base: DefaultBase}.Append(nil, rows)
+	for _, resolved := range []bool{false, true} {
+		resolve(t, SenML{Base: DefaultBase, Resolved: resolved}, rows, want)
+	}
+}
+
+func resolve(t *testing.T, s SenML, rows []track.Reading, want []string) {
+	t.Helper()
+	pack, n := s.Append(nil, rows)
+	if strings.Contains(string(pack), `"b`) == s.Resolved {
+		t.Errorf("base fields in %s", pack)
+	}
 	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "testdata/resolve.py")
 	cmd.Stdin = bytes.NewReader(append(pack, '\n'))
 	out, err := cmd.CombinedOutput()
@@ -170,5 +179,19 @@ func TestAResolverReadsWhatWeWrite(t *testing.T) {
 	}
 	if strings.Contains(string(pack), base64.StdEncoding.EncodeToString([]byte("\xfe"))) {
 		t.Error("base64 with padding")
+	}
+}
+
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	for q, want := range map[batch.Quality]bool{
+		0: false, batch.ClockUnsynchronised: false, batch.DaylightSaving | batch.RolledOver: false, batch.PowerFailure: false, batch.TimeCorrected: false,
+		batch.MeterClockAdjusted: false, batch.Estimated: true, batch.Substituted: true, batch.OutOfRange: true, batch.RanBackwards: true,
+		batch.MeterClockInvalid: true, batch.IntervalMissing: true, batch.Overflow: true, batch.IdentityNotProven: true, batch.Test: true,
+		batch.Inconsistent: true, batch.DaylightSaving | batch.Estimated: true, 1 << 31: true,
+	} {
+		if Doubtful(q) != want {
+			t.Errorf("%s: %v", q, !want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"gridgate/cmd/gridfog/track"
 	"gridgate/internal/mqtt"
@@ -19,8 +20,10 @@ const (
 // SenMLRun is a run of the bridge to SenML. Packs go to Out, one a line, or to
 // <Prefix>/<site>/<gateway>/<lane> with QoS 1.
 type SenMLRun struct {
-	// Source is where gateways are heard; its Take, Gate and Note are set here.
+	// Source is where gateways are heard; its Take, Gate, Note and Asks are set
+	// here.
 	Source Source
+	Ask    bool // for what is missing; see Source.Asks
 	SenML  SenML
 	Out    io.Writer    // nil publishes
 	To     mqtt.Options // where to publish
@@ -58,6 +61,13 @@ func (s *SenMLRun) Run(ctx context.Context) (SenMLCounts, error) {
 	s.receiver = track.NewReceiver(track.New(track.Options{Remember: 1000}))
 	s.signal = make(chan struct{}, 1)
 	s.Source.Take, s.Source.Note, s.Source.Gate = s.take, s.Note, NewGate(true)
+	if s.Ask {
+		s.Source.Asks = func() []track.Ask {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.receiver.Asks(time.Now())
+		}
+	}
 	var publisher sync.WaitGroup
 	if s.Out == nil {
 		publisher.Go(func() { s.publish(ctx) })
@@ -79,6 +89,7 @@ func (s *SenMLRun) take(m mqtt.Message) {
 	if err != nil {
 		s.Note(err.Error())
 	}
+	fresh = named(fresh, s.Note)
 	for len(fresh) > 0 {
 		n := alike(fresh)
 		s.pack(fresh[:n])

@@ -3,9 +3,11 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"gridgate/cmd/gridfog/track"
 	"gridgate/internal/backoff"
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
@@ -49,6 +51,9 @@ type Source struct {
 	Gate          *Gate
 	// Take takes a message. It must not block for long.
 	Take func(mqtt.Message)
+	// Asks gives what gateways are to send again: after a start the bridge does
+	// not know what a gateway in delta mode refers to. nil asks for nothing.
+	Asks func() []track.Ask
 	// Note takes what a person may want to know.
 	Note func(text string)
 }
@@ -88,12 +93,18 @@ func (s *Source) connect(ctx context.Context, connected func()) error {
 		return err
 	}
 	connected()
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
 	for {
 		open, changed := s.Gate.Look()
 		if !open {
 			return nil
 		}
 		select {
+		case <-tick.C:
+			if err := s.ask(ctx, conn); err != nil {
+				return err
+			}
 		case <-changed:
 		case <-conn.Done():
 			return conn.Err()
@@ -101,6 +112,38 @@ func (s *Source) connect(ctx context.Context, connected func()) error {
 			return nil
 		}
 	}
+}
+
+// askEvery is how often gateways are asked for what is missing.
+const askEvery = time.Second
+
+func (s *Source) ask(ctx context.Context, conn *mqtt.Conn) error {
+	if s.Asks == nil {
+		return nil
+	}
+	for _, a := range s.Asks() {
+		topic := mqtt.ResendTopic(meter.ID(a.Site), meter.ID(a.Gateway), a.Lane)
+		s.Note(fmt.Sprintf("gateway %s/%s: asking for numbers %d to %d of lane %s again", a.Site, a.Gateway, a.First, a.Last, a.Lane))
+		if _, err := conn.Publish(ctx, topic, false, mqtt.Range{Epoch: a.Epoch, First: a.First, Last: a.Last}.AppendJSON(nil)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named leaves out rows of meters whose names are none: they must not get into
+// topics.
+func named(rows []track.Reading, note func(string)) []track.Reading {
+	good := rows[:0]
+	for _, r := range rows {
+		if _, err := meter.ParseID(string(r.Row.Meter)); err == nil {
+			good = append(good, r)
+		}
+	}
+	if n := len(rows) - len(good); n > 0 {
+		note(fmt.Sprintf("gateway %s/%s: %d rows of meters whose names are no ids: left out", rows[0].Site, rows[0].Gateway, n))
+	}
+	return good
 }
 
 // retrier says what goes wrong with a connection once, and waits longer and

@@ -29,8 +29,10 @@ const stopTime = 3 * time.Second
 // With a primary host nothing is told while that is offline, and nothing is
 // taken from the broker of the gateways: it keeps all in the bridge's session.
 type Sparkplug struct {
-	// Source is where gateways are heard; its Take, Gate and Note are set here.
+	// Source is where gateways are heard; its Take, Gate, Note and Asks are set
+	// here.
 	Source Source
+	Ask    bool // for what is missing; see Source.Asks
 	// To is the broker of the hosts. ClientID is set for each connection.
 	To mqtt.Options
 	// PrimaryHost is the host application that must be online; "" is none.
@@ -69,6 +71,13 @@ func (s *Sparkplug) Run(ctx context.Context) Counts {
 	s.nodes = map[[2]string]*edge{}
 	s.pace = pacer{interval: time.Second / time.Duration(s.Rate), burst: 100 * time.Second / time.Duration(s.Rate)}
 	s.Source.Take, s.Source.Note = s.takeMessage(ctx), s.Note
+	if s.Ask {
+		s.Source.Asks = func() []track.Ask {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.receiver.Asks(time.Now())
+		}
+	}
 	s.ready = s.PrimaryHost == ""
 	s.Source.Gate = NewGate(s.ready)
 	if s.PrimaryHost != "" {
@@ -87,6 +96,7 @@ func (s *Sparkplug) takeMessage(ctx context.Context) func(mqtt.Message) {
 	return func(m mqtt.Message) {
 		s.mu.Lock()
 		fresh, err := s.receiver.Take(m.Topic, m.Payload)
+		fresh = named(fresh, s.Note)
 		for _, r := range fresh {
 			e := s.edge(ctx, r.Site, r.Gateway)
 			e.rows = append(e.rows, r)

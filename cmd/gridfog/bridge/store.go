@@ -139,7 +139,7 @@ func (s Store) Save(n *Node) error {
 	if err := replace(s.path(n), append(b, '\n')); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	n.dirty = false
+	n.dirty, n.kept = false, 1+int(n.bdSeq)
 	return nil
 }
 

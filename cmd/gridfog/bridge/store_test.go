@@ -85,6 +85,11 @@ func TestStoreIsWrittenWhenSomethingChanged(t *testing.T) {
 	save(true)
 	n.Data([]track.Reading{reading(energy, at+1, uintOf(7, 0), 30)}, now)
 	save(false)
+	n.Connect(now)
+	save(true)
+	n.Unsent()
+	n.Connect(now)
+	save(false)
 	if err := (Store{}).Save(n); err != nil {
 		t.Error(err)
 	}

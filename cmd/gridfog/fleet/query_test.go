@@ -1,43 +1,36 @@
 package fleet
 
 import (
-	"os"
-	"path/filepath"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"gridgate/cmd/gridfog/ingest"
 	"gridgate/cmd/gridfog/pgtest"
 	"gridgate/internal/meter"
 )
 
-// schema is what ingest makes of an empty database.
-func schema(t *testing.T, db *pgx.Conn) {
+// database is an empty one, as ingest makes it.
+func database(t *testing.T) *pgx.Conn {
 	t.Helper()
-	files, err := filepath.Glob("../ingest/migrations/*.sql")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("the schema of ingest: %d files, %v", len(files), err)
+	server := pgtest.Start(t)
+	url := server.Database()
+	if err := ingest.Migrate(t.Context(), url, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
 	}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err == nil {
-			_, err = db.Exec(t.Context(), string(b))
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", f, err)
-		}
-	}
+	// Ingest makes a partition a week as rows come.
+	server.Exec(url, "CREATE TABLE readings_of_tests PARTITION OF readings DEFAULT")
+	return server.Connect(url)
 }
 
 // The shares by what a real database holds, in the schema of ingest, at a time
 // of our choosing.
 func TestStoredShares(t *testing.T) {
 	t.Parallel()
-	server := pgtest.Start(t)
-	db := server.Connect(server.Database())
-	schema(t, db)
+	db := database(t)
 	run := func(q string, args ...any) {
 		t.Helper()
 		if _, err := db.Exec(t.Context(), q, args...); err != nil {
@@ -94,9 +87,7 @@ func TestStoredShares(t *testing.T) {
 // database, for each minute of a day in which they come late and twice.
 func TestStoredAndCountedAgree(t *testing.T) {
 	t.Parallel()
-	server := pgtest.Start(t)
-	db := server.Connect(server.Database())
-	schema(t, db)
+	db := database(t)
 	z := zone(t, "America/New_York")
 	if _, err := db.Exec(t.Context(), `INSERT INTO sites (name) VALUES ('north');
 		INSERT INTO meters (site, serial, gateway, name) SELECT 'north', 'S' || n, 'gw-1', 'm' || n FROM generate_series(0, 9) n;

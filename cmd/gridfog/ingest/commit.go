@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // stageTable is where rows wait, within a transaction, for the look whether
@@ -208,7 +209,12 @@ func (o *outcome) lose(s *stream, first, last int64, reason string, count int64)
 	}
 }
 
-// rows stores tuples of the stage.
+// stagedPacks is for how many packs rows pass through the stage after one had
+// rows that were there already.
+const stagedPacks = 20
+
+// rows stores tuples. Straight into the table is half the work; when some are
+// there already that fails, and they pass through the stage.
 func (w *writer) rows(ctx context.Context, tx pgx.Tx, tuples []byte, o *outcome) error {
 	candidates := o.stored
 	o.again -= candidates
@@ -216,12 +222,39 @@ func (w *writer) rows(ctx context.Context, tx pgx.Tx, tuples []byte, o *outcome)
 	if len(tuples) == len(copyHeader)+len(copyTrailer) {
 		return nil
 	}
-	tag, err := tx.Conn().PgConn().CopyFrom(ctx, io.Reader(bytes.NewReader(tuples)), "COPY stage ("+stageColumns+") FROM STDIN BINARY")
-	if err != nil {
-		return fmt.Errorf("copy: %w", err)
+	if w.staged > 0 {
+		w.staged--
+		return stageRows(ctx, tx, tuples, o)
 	}
-	staged := tag.RowsAffected()
-	if tag, err = tx.Exec(ctx, merge); err != nil {
+	err := pgx.BeginFunc(ctx, tx, func(within pgx.Tx) (err error) { // a savepoint
+		o.stored, err = copyRows(ctx, within, "readings", tuples)
+		return err
+	})
+	var known *pgconn.PgError
+	if errors.As(err, &known) && known.Code == "23505" {
+		w.staged = stagedPacks
+		return stageRows(ctx, tx, tuples, o)
+	}
+	return err
+}
+
+// copyRows copies tuples into a table and gives how many.
+func copyRows(ctx context.Context, tx pgx.Tx, table string, tuples []byte) (int64, error) {
+	tag, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(tuples), "COPY "+table+" ("+stageColumns+") FROM STDIN BINARY")
+	if err != nil {
+		return 0, fmt.Errorf("copy: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
+
+// stageRows stores what is not there yet.
+func stageRows(ctx context.Context, tx pgx.Tx, tuples []byte, o *outcome) error {
+	staged, err := copyRows(ctx, tx, "stage", tuples)
+	if err != nil {
+		return err
+	}
+	tag, err := tx.Exec(ctx, merge)
+	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	o.stored = tag.RowsAffected()

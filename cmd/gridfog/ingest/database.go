@@ -91,7 +91,7 @@ func partition(ctx context.Context, tx pgx.Tx, n int64) error {
 	if err != nil || there {
 		return err
 	}
-	_, err = tx.Exec(ctx, fmt.Sprintf(`CREATE TABLE %s (LIKE readings INCLUDING DEFAULTS INCLUDING INDEXES);
+	_, err = tx.Exec(ctx, fmt.Sprintf(`CREATE TABLE %s (LIKE readings INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);
 		ALTER TABLE readings ATTACH PARTITION %s FOR VALUES FROM ('%s+00') TO ('%s+00')`,
 		name, name, weekBegin(n).Format(time.DateTime), weekBegin(n+1).Format(time.DateTime)))
 	return err

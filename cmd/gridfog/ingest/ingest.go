@@ -57,6 +57,8 @@ type Config struct {
 	Asks               int
 	// LookEvery is how often a member looks at the group.
 	LookEvery time.Duration
+	// ListenEvery is how often it asks the broker what sites there are.
+	ListenEvery time.Duration
 	// Report is called every ReportEvery, and at the end; nil is never.
 	Report      func(Counts)
 	ReportEvery time.Duration
@@ -70,6 +72,7 @@ func (c *Config) setDefaults() {
 	def(&c.AskEvery, DefaultAskEvery)
 	def(&c.Asks, DefaultAsks)
 	def(&c.LookEvery, 2*time.Second)
+	def(&c.ListenEvery, 30*time.Second)
 	def(&c.ReportEvery, time.Minute)
 	// Whatever the broker lets through comes in: a message that ends the
 	// connection would come again with the next one.
@@ -340,15 +343,22 @@ func (m *member) listenOnce(ctx context.Context, connected func()) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.Subscribe(ctx, mqtt.StateTopic("+", "+"), m.hear); err != nil {
-		return err
-	}
-	connected()
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-conn.Done():
-		return conn.Err()
+	// Again and again: each time the broker gives what it retains. A cluster's node
+	// may not have had it yet when it was asked the first time.
+	tick := time.NewTicker(m.cfg.ListenEvery)
+	defer tick.Stop()
+	for {
+		if err := conn.Subscribe(ctx, mqtt.StateTopic("+", "+"), m.hear); err != nil {
+			return err
+		}
+		connected()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-conn.Done():
+			return conn.Err()
+		case <-tick.C:
+		}
 	}
 }
 

@@ -104,6 +104,7 @@ func (s *site) once(ctx context.Context, connected func()) error {
 	} else if err != nil {
 		return err
 	}
+	s.tellAgain()
 	connected()
 	tick := time.NewTicker(actEvery)
 	defer tick.Stop()

@@ -50,6 +50,7 @@ type writer struct {
 	catalogues map[batch.Hash]*batch.Catalogue
 	weeks      map[int64]bool // that have a partition; nil for a hypertable
 	waiting    waiting
+	staged     int // for how many packs rows pass through the stage
 
 	// commitAs is commit; a test puts a wrong one here, to see that it finds out.
 	commitAs func(ctx context.Context, p *pack, now time.Time) (*outcome, error)

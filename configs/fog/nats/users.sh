@@ -4,6 +4,9 @@
 #
 #   users.sh fog <gateways >users.conf && nats-server --signal reload
 #
+# The fog publishes below gridfog too what it refused, and what gridfog bridge
+# makes below senml and spBv1.0.
+#
 # A user is a certificate's alternative name. "/" of MQTT is "." of NATS. The
 # subjects of MQTT.sub are how the listener delivers with QoS 1; a filter that
 # ends in # is two of NATS.
@@ -12,7 +15,7 @@ set -eu
 
 echo 'users: ['
 for name; do
-	printf '  {user: "%s", permissions: {publish: ["gridgate.1.*.*.down.>", "gridgate.1.*._group.*.down.>"], subscribe: ["gridgate.1.>", "$MQTT.sub.>"]}}\n' "$name"
+	printf '  {user: "%s", permissions: {publish: ["gridgate.1.*.*.down.>", "gridgate.1.*._group.*.down.>", "gridfog.>", "senml.>", "spBv1//0.>"], subscribe: ["gridgate.1.>", "gridfog.>", "senml.>", "spBv1//0.>", "$MQTT.sub.>"]}}\n' "$name"
 done
 while IFS=/ read -r site gateway; do
 	[ -n "$gateway" ] || continue

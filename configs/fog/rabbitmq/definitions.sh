@@ -23,7 +23,7 @@ add() {
 }
 
 for fog; do
-	add "$fog" '.*' '^gridgate\\.1\\.[^.]+\\.([^.]+|_group\\.[^.]+)\\.down\\.' '^gridgate\\.1\\.'
+	add "$fog" '.*' '^(gridgate\\.1\\.[^.]+\\.([^.]+|_group\\.[^.]+)\\.down|gridfog|senml|spBv1\\.0)\\.' '^(gridgate\\.1|gridfog|senml|spBv1\\.0)\\.'
 done
 while IFS=/ read -r site gateway; do
 	[ -n "$gateway" ] || continue

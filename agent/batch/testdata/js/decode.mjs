@@ -3,17 +3,19 @@
 //
 // usage: decode.mjs CATALOGUE BATCH...      prints a JSON object a row
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { inflateRawSync } from "node:zlib";
 import protobuf from "protobufjs";
 
-const proto = protobuf.loadSync(new URL("../../batch.proto", import.meta.url).pathname);
+// Beside this file, where a fog keeps its copies, or in its place in the sources.
+const schema = ["batch.proto", "../../batch.proto"].map((p) => new URL(p, import.meta.url).pathname).find(existsSync);
+const proto = protobuf.loadSync(schema);
 const lookup = (name) => proto.lookupType("gridgate.v1." + name);
-const [Batch, Columns, Catalogue, Dict] = ["Batch", "Columns", "Catalogue", "Dict"].map(lookup);
+export const [Batch, Columns, Catalogue, Dict] = ["Batch", "Columns", "Catalogue", "Dict"].map(lookup);
 
 const big = (v) => BigInt(v.toString()); // of a number or a Long
 const signed = (v) => BigInt.asIntN(64, v);
-const content = (m) => (m.deflated.length ? inflateRawSync(m.deflated) : m.plain);
+export const content = (m) => (m.deflated.length ? inflateRawSync(m.deflated) : m.plain);
 const weights = Array.from({ length: 127 }, (_, i) => Math.floor(65536 / (i + 2)));
 
 // crc32 is that of IEEE 802.3, as in zlib.
@@ -166,7 +168,7 @@ function seed(base, group, other, meter) {
 }
 
 // decodeRows gives the rows of a body, and the check of what was taken from base.
-function decodeRows(body, dict, base = new Map()) {
+export function decodeRows(body, dict, base = new Map()) {
   const reader = new Numbers(body.coded, body.bits);
   const c = Columns.decode(content(body));
   const n = c.rows;
@@ -296,20 +298,23 @@ function decodeBatch(raw, hash, dict, print) {
   }
 }
 
-const [catalogueFile, ...batchFiles] = process.argv.slice(2);
-const raw = readFileSync(catalogueFile);
-const hash = createHash("sha256").update(raw).digest().subarray(0, 8);
-const dict = Dict.decode(content(Catalogue.decode(raw)));
+function main(catalogueFile, ...batchFiles) {
+  const raw = readFileSync(catalogueFile);
+  const hash = createHash("sha256").update(raw).digest().subarray(0, 8);
+  const dict = Dict.decode(content(Catalogue.decode(raw)));
 
-for (const file of batchFiles) {
-  decodeBatch(readFileSync(file), hash, dict, (sequence, r) => {
-    const meter = dict.meters[r.meter];
-    const channel = dict.channels[r.channel];
-    const quoted = (s) => JSON.stringify(s);
-    console.log(`{"sequence":${sequence},"meter":${quoted(meter.id)},"serial":${quoted(Buffer.from(meter.serial).toString("latin1"))}` +
-      `,"channel":${quoted(channel.name)},"kind":${channel.kind},"scale":${channel.scale},"unit":${channel.unit}` +
-      `,"bits":${r.bits},"data":"${Buffer.from(r.data).toString("hex")}","time":${r.stamp.time},"mono":${r.stamp.mono}` +
-      `,"boot":${r.stamp.boot},"bound":${r.stamp.bound},"source":${r.stamp.source}` +
-      `,"quality":${r.quality},"period":${r.period},"occurrence":${r.occurrence},"status":${r.status}}`);
-  });
+  for (const file of batchFiles) {
+    decodeBatch(readFileSync(file), hash, dict, (sequence, r) => {
+      const meter = dict.meters[r.meter];
+      const channel = dict.channels[r.channel];
+      const quoted = (s) => JSON.stringify(s);
+      console.log(`{"sequence":${sequence},"meter":${quoted(meter.id)},"serial":${quoted(Buffer.from(meter.serial).toString("latin1"))}` +
+        `,"channel":${quoted(channel.name)},"kind":${channel.kind},"scale":${channel.scale},"unit":${channel.unit}` +
+        `,"bits":${r.bits},"data":"${Buffer.from(r.data).toString("hex")}","time":${r.stamp.time},"mono":${r.stamp.mono}` +
+        `,"boot":${r.stamp.boot},"bound":${r.stamp.bound},"source":${r.stamp.source}` +
+        `,"quality":${r.quality},"period":${r.period},"occurrence":${r.occurrence},"status":${r.status}}`);
+    });
+  }
 }
+
+if (process.argv[1] === new URL(import.meta.url).pathname) main(...process.argv.slice(2));

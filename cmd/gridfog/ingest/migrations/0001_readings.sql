@@ -98,7 +98,7 @@ CREATE TABLE readings (
     meter      int NOT NULL,
     channel    int NOT NULL,
     occurrence smallint NOT NULL,      -- 1 for the second row of one time (clock set back), and so on
-    revision   smallint NOT NULL,
+    revision   smallint NOT NULL DEFAULT 0,
     lane       smallint NOT NULL,      -- 0 alarm, 1 billing, 2 interval, 3 instant
     kind       smallint NOT NULL,      -- of the value, as in batch.proto
     unit       smallint NOT NULL,      -- IEC 62056-6-2
