@@ -21,6 +21,8 @@ agent/validate:      internal/meter
 agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
+agent/timesync:      internal/meter internal/sys
+agent/timesync/timetest: agent/timesync internal/meter internal/sys
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
@@ -65,7 +67,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status",
+		"agent/batch", "agent/uplink", "agent/status", "agent/timesync",
 	}
 }
 
@@ -98,6 +100,8 @@ func owners() map[string][]string {
 		"github.com/goburrow/modbus":          {"drivers/modbus"},
 		"go.bug.st/serial":                    {"drivers/line"},
 		"go.yaml.in/yaml/v4":                  {"configs"},
+		"github.com/beevik/ntp":               {"agent/timesync"},
+		"github.com/beevik/nts":               {"agent/timesync"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim"},
 		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
