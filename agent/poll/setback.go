@@ -25,11 +25,17 @@ const (
 	mostOff = 2 * day
 )
 
-// comparison is what a meter's clock showed, and when by the gateway's.
+// comparison is what a meter's clock showed, and when.
 type comparison struct {
 	meter.ClockOffset
-	at time.Time
+	at moment
 }
+
+// shows is what the meter's clock showed then.
+func (c comparison) shows() time.Time { return c.at.wall.Add(c.Offset) }
+
+// The gateway's clock may be stepped between two comparisons. So what the meter's
+// should show is told by the time that passed.
 
 // clockSetBack puts into the cursors of got what a clock that was set back makes
 // unread. Before a start nothing is known of the clock: then a cursor ahead of
@@ -39,18 +45,19 @@ func (p *Poller) clockSetBack(m *meterState, got *meter.Got) {
 		return
 	}
 	before := m.compared
-	now := comparison{*got.Clock, time.Now()}
+	now := comparison{*got.Clock, p.now()}
 	m.compared = &now
 	if now.Offset.Abs() > mostOff {
 		return
 	}
-	shown, least := now.at.Add(now.Offset), now.Uncertainty+setBackLeast
+	shown, least := now.shows(), now.Uncertainty+setBackLeast
 	var from time.Time
 	if before != nil {
-		if before.Offset-now.Offset <= least+before.Uncertainty {
+		back := before.shows().Add(now.at.gone.Sub(before.at.gone)).Sub(shown)
+		if back <= least+before.Uncertainty {
 			return
 		}
-		from = before.at.Add(now.Offset) // what it would have shown then
+		from = before.shows().Add(-back) // what it would have shown then
 	}
 	for i := range m.jobs {
 		j := &m.jobs[i]
@@ -65,7 +72,7 @@ func (p *Poller) clockSetBack(m *meterState, got *meter.Got) {
 		if before == nil {
 			from = shown.Add(-mostAhead)
 		}
-		if oldest := now.at.Add(-j.Back); from.Before(oldest) {
+		if oldest := now.at.wall.Add(-j.Back); p.sure() && from.Before(oldest) {
 			from = oldest
 		}
 		unread := meter.Gap{From: from.UnixMilli(), To: cursor.Time}

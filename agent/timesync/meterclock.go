@@ -87,9 +87,10 @@ type MeterClock struct {
 	drifts  bool               // it was told since the last setting that it is off again
 
 	recalled bool         // what was stored of setAt is known
-	setAt    int64        // when it was set last, in ms since 1970; 0 for never
+	setAt    int64        // when it was set last, or about to be before a start; in ms since 1970, 0 for never
 	reserved *meter.Stamp // when the decision was made; nil for none
 	did      *meter.Stamp // when it was set last in this boot
+	cannot   bool         // there is no way to set it
 	why      error        // why it is not set now
 }
 
@@ -102,17 +103,18 @@ func NewMeterClock(p MeterPolicy) *MeterClock {
 	return &MeterClock{policy: p}
 }
 
-// Recall takes when the clock was set last, or about to be, as it was stored, in
-// milliseconds since 1970; ok is false where nothing was. Before it nothing is
-// set.
-func (c *MeterClock) Recall(at int64, ok bool) {
-	if c.recalled = true; ok && c.setAt == 0 {
+// Recall has when the clock was set last, or about to be, read from where it was
+// stored, in milliseconds since 1970, if that is not known yet; ok is false
+// where nothing was stored. Until it has been read nothing is set.
+func (c *MeterClock) Recall(read func() (at int64, ok bool, err error)) {
+	if c.recalled {
+		return
+	}
+	at, ok, err := read()
+	if c.recalled = err == nil; c.recalled && ok && c.setAt == 0 {
 		c.setAt = at
 	}
 }
-
-// Recalled says whether Recall was called since the meter is known.
-func (c *MeterClock) Recalled() bool { return c.recalled }
 
 // Forget forgets the meter: another one answers.
 func (c *MeterClock) Forget() { *c = MeterClock{policy: c.policy} }
@@ -192,7 +194,11 @@ func (c *MeterClock) tell(o meter.ClockOffset) []meter.Row {
 func (c *MeterClock) tried(s meter.ClockSet) (rows []meter.Row) {
 	c.reserved = nil
 	if c.why = s.Err; !s.Sent {
-		return nil // it was left alone, or cannot be done; or another visit will
+		if errors.Is(s.Err, meter.ErrClockMethod) && !c.cannot {
+			c.cannot = true
+			return []meter.Row{event(meter.ClockRefusedChannel, meter.Interval, s.At, "off by "+offsetText(s.Before)+", and not set: "+s.Err.Error())}
+		}
+		return nil // it was left alone: another visit will
 	}
 	c.setAt, c.drifts = s.At.Time, false
 	at := s.At
@@ -211,7 +217,14 @@ func (c *MeterClock) tried(s meter.ClockSet) (rows []meter.Row) {
 	if s.After != nil {
 		text += " and then " + stampText(*s.After)
 	}
-	return append(append(c.tell(s.Before), rows...), event(channel, meter.Interval, s.At, text))
+	if c.told == nil || c.told.At != s.Before.At {
+		last := c.told
+		rows = append(c.tell(s.Before), rows...)
+		if s.After != nil {
+			c.told = last
+		}
+	}
+	return append(rows, event(channel, meter.Interval, s.At, text))
 }
 
 // decide says whether the clock is to be set from now on.
@@ -219,7 +232,7 @@ func (c *MeterClock) decide(now meter.Stamp) bool {
 	if c.reserved != nil && (c.reserved.Boot != now.Boot || time.Duration(now.Mono-c.reserved.Mono)*time.Millisecond > lapse) {
 		c.reserved = nil
 	}
-	if !c.policy.Set || !c.recalled || c.last == nil || c.reserved != nil {
+	if !c.policy.Set || c.cannot || !c.recalled || c.last == nil || c.reserved != nil {
 		return false
 	}
 	c.why = c.may(now, *c.last)
@@ -329,8 +342,8 @@ func gcd(a, b time.Duration) time.Duration {
 func (c *MeterClock) flag(rows []meter.Row) {
 	for i := range rows {
 		r := &rows[i]
-		if r.Period != 0 && r.Stamp.Source == meter.FromMeter && c.setAt != 0 && c.reserved == nil &&
-			c.setAt <= r.Stamp.Time && c.setAt > r.Stamp.Time-int64(r.Period)*1000 {
+		if r.Period != 0 && r.Stamp.Source == meter.FromMeter && c.did != nil &&
+			c.did.Time <= r.Stamp.Time && c.did.Time > r.Stamp.Time-int64(r.Period)*1000 {
 			r.Quality |= meter.MeterClockAdjusted
 		}
 	}
