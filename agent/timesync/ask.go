@@ -11,7 +11,6 @@ import (
 // How a server is asked.
 const (
 	samples      = 4               // of each server at a poll; that with the shortest round trip counts
-	samplePause  = 2 * time.Second // between them: servers tell who is faster to go away
 	sampleMost   = 6 * time.Second // for an answer; GPRS takes seconds
 	maxDistance  = 16 * time.Second
 	readingError = 100 * time.Microsecond // of our own clock
@@ -75,7 +74,7 @@ func (c *Clock) ask(ctx context.Context, s Server, base time.Duration) *heard {
 	h := &heard{base: base}
 	now := func() time.Time { return time.Unix(0, int64(c.cfg.System.Now().Raw+base)) }
 	for i := range samples {
-		if i > 0 && !wait(ctx, samplePause) {
+		if i > 0 && !wait(ctx, c.cfg.SamplePause) {
 			break
 		}
 		one, cancel := context.WithTimeout(ctx, sampleMost)

@@ -84,8 +84,11 @@ type Config struct {
 	Discipline Discipline    // Observe unless told
 	MinPoll    time.Duration // the first interval, and that after trouble; 64 s unless told
 	MaxPoll    time.Duration // 4 h unless told
-	StepAbove  time.Duration // what is set at once, not slewed; 500 ms unless told
-	MaxError   time.Duration // a holdover that may be further off ends; 1 min unless told
+	// SamplePause is between the questions to one server at a poll: servers tell
+	// who is too fast to go away. 2 s unless told.
+	SamplePause time.Duration
+	StepAbove   time.Duration // what is set at once, not slewed; 500 ms unless told
+	MaxError    time.Duration // a holdover that may be further off ends; 1 min unless told
 
 	System   System
 	Hardware Hardware // nil: none
@@ -110,6 +113,7 @@ type Config struct {
 const (
 	DefaultMinPoll   = 64 * time.Second
 	DefaultMaxPoll   = 4 * time.Hour
+	defaultPause     = 2 * time.Second
 	DefaultStepAbove = 500 * time.Millisecond
 	DefaultMaxError  = time.Minute
 )
@@ -143,6 +147,7 @@ func New(cfg Config) *Clock {
 	cfg.Discipline = cmp.Or(cfg.Discipline, Observe)
 	cfg.MinPoll = cmp.Or(cfg.MinPoll, DefaultMinPoll)
 	cfg.MaxPoll = max(cmp.Or(cfg.MaxPoll, DefaultMaxPoll), cfg.MinPoll)
+	cfg.SamplePause = cmp.Or(cfg.SamplePause, defaultPause)
 	cfg.StepAbove = cmp.Or(cfg.StepAbove, DefaultStepAbove)
 	cfg.MaxError = cmp.Or(cfg.MaxError, DefaultMaxError)
 	at := cfg.System.Now()

@@ -62,7 +62,7 @@ type link struct {
 	ctx     context.Context
 	secured bool // replies without authentication are as if they had not come
 	origin  [8]byte
-	kiss    *Kiss
+	refusal error // a *Kiss, or ErrNotSynchronised
 	address string
 	free    func() bool
 }
@@ -113,9 +113,9 @@ func (l *link) Read(b []byte) (int, error) {
 		if !l.isReply(b[:n]) {
 			continue
 		}
-		if b[1] == 0 && (!l.secured || code(b[12:16]) == "NTSN") { // another one is first checked to be the server's
-			l.kiss = &Kiss{Code: code(b[12:16])}
-			return 0, l.kiss
+		if kiss := code(b[12:16]); b[1] == 0 && (!l.secured || kiss == "NTSN") { // another one is first checked to be the server's
+			l.refusal = refusal(kiss)
+			return 0, l.refusal
 		}
 		return n, nil
 	}
@@ -132,6 +132,16 @@ func (l *link) isReply(b []byte) bool {
 	return b[1] == 0 && code(b[12:16]) == "NTSN" || authenticated(b[header:])
 }
 
+// refusal is what an answer of stratum 0 means: most codes, and none, that the
+// server has no time itself.
+func refusal(code string) error {
+	switch code {
+	case "DENY", "RSTR", "RATE", "NTSN":
+		return &Kiss{Code: code}
+	}
+	return ErrNotSynchronised
+}
+
 // code gives a kiss code, what is no letter as '?'.
 func code(b []byte) string {
 	c := [4]byte(b)
@@ -145,8 +155,8 @@ func code(b []byte) string {
 
 // sample makes a sample of a response.
 func (l *link) sample(r *ntp.Response, err error) (Sample, error) {
-	if l.kiss != nil {
-		return Sample{}, l.kiss
+	if l.refusal != nil {
+		return Sample{}, l.refusal
 	}
 	if err != nil {
 		if l.ctx.Err() != nil {
@@ -159,7 +169,7 @@ func (l *link) sample(r *ntp.Response, err error) (Sample, error) {
 		return Sample{}, err
 	}
 	if r.IsKissOfDeath() {
-		return Sample{}, &Kiss{Code: r.KissCode}
+		return Sample{}, refusal(r.KissCode)
 	}
 	if r.Leap == ntp.LeapNotInSync || r.Stratum >= 16 {
 		return Sample{}, ErrNotSynchronised

@@ -203,6 +203,7 @@ func fate(t *testing.T, seed uint64) {
 			t.Errorf("seed %d: correction %+v gives %v, which is %v off", seed, c, got, got.Sub(w.True()))
 		}
 	}
+	t.Logf("seed %d: %s claimed %d of %d, steps %d, %+v", seed, cfg.Discipline, claimed, ticks, len(g.steps), g.clock.Status())
 	if claimed*2 < ticks && cfg.Discipline == timesync.Agent {
 		t.Errorf("seed %d: a bound was claimed %d of %d times", seed, claimed, ticks)
 	}

@@ -22,7 +22,7 @@ agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
 agent/timesync:      internal/meter internal/sys
-agent/timesync/timetest: agent/timesync internal/meter internal/sys
+agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
