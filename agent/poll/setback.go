@@ -18,6 +18,9 @@ const (
 	// setBackLeast is what a clock must be set back by, beyond what the
 	// comparison leaves open: less is the clock's drift being corrected.
 	setBackLeast = time.Minute
+	// mostDrift: a clock loses no more than this part of the time by itself, 43 s a
+	// day.
+	mostDrift = 2000
 	// mostAhead is how far ahead rows are taken from a clock.
 	mostAhead = day
 	// mostOff is how far off a clock may be whose times say when a row was
@@ -34,6 +37,17 @@ type comparison struct {
 // shows is what the meter's clock showed then.
 func (c comparison) shows() time.Time { return c.at.wall.Add(c.Offset) }
 
+// comparisonOf takes an offset as of the moment at which it was found: the
+// gateway's clock may have been stepped since.
+func (p *Poller) comparisonOf(o meter.ClockOffset) comparison {
+	at := p.now()
+	if o.At != (meter.Stamp{}) {
+		at.gone = at.gone.Add(-time.Duration(p.cfg.Now().Mono-o.At.Mono) * time.Millisecond)
+		at.wall = o.At.UTC()
+	}
+	return comparison{o, at}
+}
+
 // The gateway's clock may be stepped between two comparisons. So what the meter's
 // should show is told by the time that passed.
 
@@ -45,16 +59,22 @@ func (p *Poller) clockSetBack(m *meterState, got *meter.Got) {
 		return
 	}
 	before := m.compared
-	now := comparison{*got.Clock, p.now()}
+	now := p.comparisonOf(*got.Clock)
 	m.compared = &now
+	if set := got.ClockSet; set != nil && set.Sent && set.After != nil {
+		// It was us, between two captures: no time came twice.
+		*m.compared = p.comparisonOf(*set.After)
+		return
+	}
 	if now.Offset.Abs() > mostOff {
 		return
 	}
 	shown, least := now.shows(), now.Uncertainty+setBackLeast
 	var from time.Time
 	if before != nil {
-		back := before.shows().Add(now.at.gone.Sub(before.at.gone)).Sub(shown)
-		if back <= least+before.Uncertainty {
+		gone := now.at.gone.Sub(before.at.gone)
+		back := before.shows().Add(gone).Sub(shown)
+		if back <= least+before.Uncertainty+gone/mostDrift {
 			return
 		}
 		from = before.shows().Add(-back) // what it would have shown then
