@@ -55,6 +55,7 @@ type Agent struct {
 	state     *state.State
 	intake    *intake.Intake
 	control   *status.Control
+	clock     atomic.Pointer[runningClock]
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
 	limits    atomic.Pointer[map[meter.ID]validate.Limits]
@@ -112,6 +113,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err := a.openState(cfg.Buffer.Path); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
+	a.clock.Store(a.newClock(cfg))
 	a.control, err = status.Listen(status.Config{
 		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path,
 		Refusals: a.state, Log: o.Log,
@@ -165,6 +167,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	taker := a.start(ctx, "intake", a.intake.Run)
 	flusher := a.start(ctx, "flush", a.flushAcks)
 	keeper := a.start(ctx, "store", a.keepStore)
+	a.startClock(ctx, a.clock.Load())
 	a.mu.Lock()
 	a.running = true
 	cfg := a.cfg
@@ -192,6 +195,7 @@ func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	a.lines = nil // nothing is lent or changed from here on
 	a.mu.Unlock()
 	keeper.stop()
+	a.clock.Load().task.stop()
 	push.stop()
 	stopLines(lines)
 	taker.stop()
@@ -292,15 +296,6 @@ func (a *Agent) flushAcks(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// now gives the stamp of this moment.
-func (a *Agent) now() meter.Stamp {
-	s := meter.Stamp{Time: time.Now().UnixMilli(), Boot: a.store.Boot(), Mono: sys.Uptime().Milliseconds(), Bound: meter.UnknownBound}
-	if bound, ok := sys.ClockError(); ok {
-		s.Bound = uint32(bound.Milliseconds())
-	}
-	return s
 }
 
 // runningUplink is the uplink with its task.

@@ -38,6 +38,7 @@ type Config struct {
 	Intake   Intake
 	Poll     Poll
 	Mains    Mains
+	Time     Time
 	Push     Push
 	Uplink   Uplink
 	Control  Control
@@ -190,6 +191,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	d := newDocument()
 	has := mapping(r, "", top, documentFields(), d)
 	r.uplink(d, has["uplink"], slices.ContainsFunc(r.problems, func(p *Problem) bool { return strings.HasPrefix(p.Key, "uplink.broker") }))
+	r.time(d, has["time"])
 	r.modelsDir(d, has)
 	r.meters(d)
 	if err := r.err(); err != nil {

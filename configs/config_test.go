@@ -58,6 +58,7 @@ buffer: {path: /b, max_size: 8MiB, max_age: 10d, lanes: {instant: {max_size: 1Mi
 intake: {window: 1m30s, max_waiting: 1MB}
 poll: {parallel: 3}
 mains: {voltage: 120, frequency: 60}
+time: {servers: [a, "192.0.2.1:124", "nts://c", "2001:db8::1", "[2001:db8::2]:123"], discipline: agent, min_poll: 16s, max_poll: 1d, step: 1s, max_error: 10s, hardware_clock: /dev/rtc1, ca: /t}
 push: {listen: ["udp://"], title: "0102030405060708"}
 uplink:
   broker: ssl://fog.example
@@ -100,6 +101,11 @@ meters:
 		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},
 		Mains:  Mains{Voltage: 120, Frequency: 60},
+		Time: Time{
+			Servers:    []TimeServer{{"a", false}, {"192.0.2.1:124", false}, {"c", true}, {"2001:db8::1", false}, {"[2001:db8::2]:123", false}},
+			Discipline: DisciplineAgent, MinPoll: 16 * time.Second, MaxPoll: day, Step: time.Second, MaxError: 10 * time.Second,
+			Hardware: "/dev/rtc1", CA: "/t",
+		},
 		Push: Push{
 			Listen: []Listen{{Text: "udp://", Listen: address.Listen{Network: "udp", Host: ":4059"}}},
 			Title:  address.Title{1, 2, 3, 4, 5, 6, 7, 8},

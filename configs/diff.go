@@ -63,6 +63,12 @@ func (p Push) equal(q Push) bool {
 	return p.Title == q.Title && slices.EqualFunc(p.Listen, q.Listen, func(a, b Listen) bool { return a.Text == b.Text })
 }
 
+func (t Time) equal(u Time) bool {
+	servers := slices.Equal(t.Servers, u.Servers)
+	t.Servers, u.Servers = nil, nil
+	return servers && fmt.Sprint(t) == fmt.Sprint(u)
+}
+
 // Diff is what a running agent has to do to get from one configuration to
 // another. The zero value is nothing.
 type Diff struct {
@@ -73,6 +79,7 @@ type Diff struct {
 	Intake       bool
 	Push         bool // where is listened, and to whom
 	Limits       bool // that readings are judged by
+	Time         bool // how the clock is kept
 	// Restart has the keys of the document that changed and take effect only
 	// when the agent starts anew.
 	Restart []string
@@ -80,7 +87,7 @@ type Diff struct {
 
 // Empty says that there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits
+	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time
 }
 
 // Compare gives the way from one configuration to the other. A line is changed
@@ -113,6 +120,7 @@ func Compare(from, to *Config) Diff {
 	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
 		return a.identity()+from.modelSum(a) == b.identity()+to.modelSum(b)
 	})
+	d.Time = !from.Time.equal(to.Time)
 	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
 		old, ok := from.Meter(m.ID)
 		return ok && old.Fuse != m.Fuse

@@ -55,6 +55,7 @@ func newDocument() *document {
 		Buffer:   defaultBuffer(),
 		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
 		Poll:     Poll{Parallel: 16},
+		Time:     defaultTime(),
 		Uplink:   Uplink{KeepAlive: 5 * time.Minute, StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
 		Control:  Control{Socket: "/run/gridgate/control.sock"},
 	}}
@@ -85,6 +86,7 @@ func documentFields() []field[document] {
 		section("intake", false, intakeFields(), func(d *document) *Intake { return &d.Intake }),
 		section("poll", false, pollFields(), func(d *document) *Poll { return &d.Poll }),
 		section("mains", false, mainsFields(), func(d *document) *Mains { return &d.Mains }),
+		section("time", false, timeFields(), func(d *document) *Time { return &d.Time }),
 		section("push", false, pushFields(), func(d *document) *Push { return &d.Push }),
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),

@@ -57,6 +57,16 @@ func (c *Clock) Run(ctx context.Context) error {
 	}
 }
 
+// Once asks the servers once, and sets nothing but what the discipline says.
+// It is for tools; it is not called beside Run.
+func (c *Clock) Once(ctx context.Context) error {
+	c.keeper.last = c.cfg.System.Now()
+	if len(c.servers) > 0 {
+		c.poll(ctx)
+	}
+	return ctx.Err()
+}
+
 // begin looks at what the start found.
 func (c *Clock) begin(ctx context.Context) {
 	at := c.cfg.System.Now()
