@@ -10,8 +10,7 @@ import (
 
 // How a server is asked.
 const (
-	samples      = 4               // of each server at a poll; that with the shortest round trip counts
-	sampleMost   = 6 * time.Second // for an answer; GPRS takes seconds
+	samples      = 4 // of each server at a poll; that with the shortest round trip counts
 	maxDistance  = 16 * time.Second
 	readingError = 100 * time.Microsecond // of our own clock
 	rateHeld     = 24 * time.Hour         // the longest that a server is left alone which found us too fast
@@ -77,7 +76,7 @@ func (c *Clock) ask(ctx context.Context, s Server, base time.Duration) *heard {
 		if i > 0 && !wait(ctx, c.cfg.SamplePause) {
 			break
 		}
-		one, cancel := context.WithTimeout(ctx, sampleMost)
+		one, cancel := context.WithTimeout(ctx, c.cfg.AnswerWithin)
 		got, err := c.cfg.Exchange(one, Request{Server: s, At: h.best.Address, Now: now})
 		cancel()
 		var kiss *Kiss

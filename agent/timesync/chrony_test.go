@@ -316,7 +316,7 @@ func TestForgedAnswers(t *testing.T) {
 	t.Run("nothing but forged ones", func(t *testing.T) {
 		t.Parallel()
 		r := startRelay(t, server, func(reply []byte, send func([]byte)) { forgers["another origin"](reply, send) })
-		_, s := observe(t, timesync.Config{}, r.Address)
+		_, s := observe(t, timesync.Config{AnswerWithin: time.Second}, r.Address)
 		expect(t, s, timesync.Unsynchronised, timesync.Unreachable)
 	})
 }

@@ -114,6 +114,7 @@ const (
 	DefaultMinPoll   = 64 * time.Second
 	DefaultMaxPoll   = 4 * time.Hour
 	defaultPause     = 2 * time.Second
+	defaultAnswer    = 6 * time.Second
 	DefaultStepAbove = 500 * time.Millisecond
 	DefaultMaxError  = time.Minute
 )
@@ -148,6 +149,7 @@ func New(cfg Config) *Clock {
 	cfg.MinPoll = cmp.Or(cfg.MinPoll, DefaultMinPoll)
 	cfg.MaxPoll = max(cmp.Or(cfg.MaxPoll, DefaultMaxPoll), cfg.MinPoll)
 	cfg.SamplePause = cmp.Or(cfg.SamplePause, defaultPause)
+	cfg.AnswerWithin = cmp.Or(cfg.AnswerWithin, defaultAnswer)
 	cfg.StepAbove = cmp.Or(cfg.StepAbove, DefaultStepAbove)
 	cfg.MaxError = cmp.Or(cfg.MaxError, DefaultMaxError)
 	at := cfg.System.Now()

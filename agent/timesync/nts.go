@@ -95,14 +95,13 @@ func (n *network) newSession(ctx context.Context, server Server) (*session, erro
 	s.Session, err = nts.NewSessionWithOptions(address, &nts.SessionOptions{
 		TLSConfig: n.tls(host),
 		Dialer: func(network, addr string, cfg *tls.Config) (*tls.Conn, error) {
-			bounded, cancel := context.WithTimeout(s.ctx, sampleMost)
-			defer cancel()
-			conn, err := (&tls.Dialer{Config: cfg}).DialContext(bounded, network, addr)
+			conn, err := (&tls.Dialer{Config: cfg}).DialContext(s.ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			deadline, _ := bounded.Deadline()
-			_ = conn.SetDeadline(deadline)
+			if deadline, ok := s.ctx.Deadline(); ok {
+				_ = conn.SetDeadline(deadline)
+			}
 			return conn.(*tls.Conn), nil
 		},
 	})

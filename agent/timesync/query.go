@@ -68,7 +68,7 @@ type link struct {
 }
 
 func (l *link) options(r Request) ntp.QueryOptions {
-	left := sampleMost
+	left := defaultAnswer
 	if deadline, ok := l.ctx.Deadline(); ok {
 		left = time.Until(deadline)
 	}

@@ -108,6 +108,7 @@ func owners() map[string][]string {
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/hanwen/go-fuse/v2":        {},
+		"github.com/secure-io/siv-go":         {},
 		"github.com/rogpeppe/go-internal":     {},
 		"go.uber.org/goleak":                  {},
 		"pgregory.net/rapid":                  {},
