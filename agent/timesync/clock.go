@@ -87,8 +87,11 @@ type Config struct {
 	// SamplePause is between the questions to one server at a poll: servers tell
 	// who is too fast to go away. 2 s unless told.
 	SamplePause time.Duration
-	StepAbove   time.Duration // what is set at once, not slewed; 500 ms unless told
-	MaxError    time.Duration // a holdover that may be further off ends; 1 min unless told
+	// AnswerWithin is what a server has for an answer; GPRS takes seconds. 6 s
+	// unless told.
+	AnswerWithin time.Duration
+	StepAbove    time.Duration // what is set at once, not slewed; 500 ms unless told
+	MaxError     time.Duration // a holdover that may be further off ends; 1 min unless told
 
 	System   System
 	Hardware Hardware // nil: none
