@@ -39,11 +39,13 @@ type Config struct {
 	Poll     Poll
 	Mains    Mains
 	Time     Time
-	Push     Push
-	Uplink   Uplink
-	Control  Control
-	Groups   []Group // in the order of the document
-	Meters   []Meter // in the order of the document
+	// MeterClocks holds for meters that say nothing else.
+	MeterClocks MeterClocks
+	Push        Push
+	Uplink      Uplink
+	Control     Control
+	Groups      []Group // in the order of the document
+	Meters      []Meter // in the order of the document
 
 	hash   string
 	models map[string]loadedModel // of the meters, by name
@@ -151,6 +153,7 @@ type Meter struct {
 	ID      meter.ID
 	Serial  string // the serial number that the meter must show; empty for any
 	Fuse    Fuse
+	Clock   ClockPolicy // "" is MeterClocks, see Config.MeterClock
 	Address address.Address
 	Groups  []Group
 	// Auto says that the meter is read what its own list of objects has; then
@@ -192,6 +195,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	has := mapping(r, "", top, documentFields(), d)
 	r.uplink(d, has["uplink"], slices.ContainsFunc(r.problems, func(p *Problem) bool { return strings.HasPrefix(p.Key, "uplink.broker") }))
 	r.time(d, has["time"])
+	r.meterClocks(d, has["meter_clocks"])
 	r.modelsDir(d, has)
 	r.meters(d)
 	if err := r.err(); err != nil {

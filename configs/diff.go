@@ -32,7 +32,7 @@ func (m Meter) identity() string {
 // of meters and of their groups is no part of it.
 func (c *Config) fingerprint(l Line) Fingerprint {
 	h := sha256.New()
-	fmt.Fprintf(h, "line %q %q\n", l.Key, c.TimeZone)
+	fmt.Fprintf(h, "line %q %q %v\n", l.Key, c.TimeZone, c.MeterClocks)
 	meters := make([]string, len(l.Meters))
 	for i, m := range l.Meters {
 		groups := make([]string, len(m.Groups))
@@ -41,7 +41,7 @@ func (c *Config) fingerprint(l Line) Fingerprint {
 				g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile, g.Back, g.Clear)
 		}
 		slices.Sort(groups)
-		meters[i] = m.identity() + c.modelSum(m) + fmt.Sprintf("auto %v\n", m.Auto) + strings.Join(groups, "")
+		meters[i] = m.identity() + c.modelSum(m) + fmt.Sprintf("auto %v clock %q\n", m.Auto, m.Clock) + strings.Join(groups, "")
 	}
 	slices.Sort(meters)
 	_, _ = io.WriteString(h, strings.Join(meters, "")) // a hash takes everything
