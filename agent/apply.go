@@ -77,6 +77,14 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		a.intake.SetMaxWaiting(int(next.Intake.MaxWaiting))
 	}
 	a.judge(next)
+	if diff.Time {
+		a.clock.Load().task.stop()
+		clock := a.newClock(next)
+		a.clock.Store(clock)
+		if a.running {
+			a.startClock(ctx, clock)
+		}
+	}
 	if !a.running {
 		a.cfg = next // Run starts with it
 		return nil

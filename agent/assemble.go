@@ -59,6 +59,7 @@ type Agent struct {
 	intake    *intake.Intake
 	control   *status.Control
 	orders    *orders
+	clock     atomic.Pointer[runningClock]
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
 	limits    atomic.Pointer[map[meter.ID]validate.Limits]
@@ -122,6 +123,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	}
 	a.restore()
 	cfg = a.cfg
+	a.clock.Store(a.newClock(cfg))
 	a.control, err = status.Listen(status.Config{
 		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path,
 		Refusals: a.state, Submit: a.Submit, Log: o.Log,
@@ -175,6 +177,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	taker := a.start(ctx, "intake", a.intake.Run)
 	flusher := a.start(ctx, "flush", a.flushAcks)
 	keeper := a.start(ctx, "store", a.keepStore)
+	a.startClock(ctx, a.clock.Load())
 	a.mu.Lock()
 	a.running = true
 	cfg := a.cfg
@@ -204,6 +207,7 @@ func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	a.lines = nil // nothing is lent or changed from here on
 	a.mu.Unlock()
 	keeper.stop()
+	a.clock.Load().task.stop()
 	push.stop()
 	stopLines(lines)
 	taker.stop()
@@ -312,15 +316,6 @@ func (a *Agent) flushAcks(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// now gives the stamp of this moment.
-func (a *Agent) now() meter.Stamp {
-	s := meter.Stamp{Time: time.Now().UnixMilli(), Boot: a.store.Boot(), Mono: sys.Uptime().Milliseconds(), Bound: meter.UnknownBound}
-	if bound, ok := sys.ClockError(); ok {
-		s.Bound = uint32(bound.Milliseconds())
-	}
-	return s
 }
 
 // runningUplink is the uplink with its task.

@@ -21,6 +21,7 @@ func (a *Agent) Report() status.Report {
 		Version: a.opts.Version, Site: string(a.cfg.Site), Gateway: string(a.cfg.Gateway),
 		PID: os.Getpid(), Started: a.started, Epoch: fmt.Sprintf("%016x", a.store.Epoch()),
 		Notes: slices.Clone(a.notes), Meters: []status.Meter{},
+		Clock: reportClock(a.clock.Load().Status(), time.Now()),
 	}
 	in := a.intake.Stats()
 	r.Intake = status.Intake{

@@ -47,7 +47,12 @@ func (s *Store) append(ctx context.Context, a meter.Append) error {
 	if len(a.Rows)+len(a.Cursors)+len(a.Losses) == 0 {
 		return s.commit(commitAcks, nil)
 	}
-	do := func(w *writeTx) error { return w.append(a) }
+	do := func(w *writeTx) error {
+		if err := w.append(a); err != nil {
+			return err
+		}
+		return s.settle(w, a.Rows)
+	}
 	err := s.commit(commitAlways, do)
 	for errors.Is(err, ErrFull) {
 		did, rerr := s.relieve(mostImportant(a))
@@ -135,6 +140,7 @@ type writeTx struct {
 	handed   [laneCount]uint64     // numbers that Peek handed out
 	dropped  tally                 // rows given up, to be counted
 	written  [laneCount]meter.Hole // the last one that took the place of rows
+	done     []func()              // what follows once it is on the disk
 }
 
 // commit runs do in a write transaction, with waiting acknowledgements.
@@ -179,6 +185,9 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 	}
 	s.begun = true
 	s.publish(w.lanes, w.boot)
+	for _, do := range w.done {
+		do()
+	}
 	s.cachesKept(kept)
 	return nil
 }
@@ -406,6 +415,9 @@ func (w *writeTx) finish(acked [laneCount]uint64, expiry time.Time) error {
 // done lately. The caller holds s.write.
 func (s *Store) expiryDue() time.Time {
 	now := s.opts.Now()
+	if now.IsZero() {
+		return now
+	}
 	if since := now.Sub(s.expired); since >= 0 && since < expirePause {
 		return time.Time{}
 	}

@@ -85,6 +85,8 @@ type archiveWriter struct {
 	pack *flate.Writer
 	buf  bytes.Buffer
 	info ArchiveInfo
+
+	times *times // of the boots of the store
 }
 
 func newArchiveWriter(w io.Writer) (*archiveWriter, error) {

@@ -118,9 +118,9 @@ func (r *Report) problems() int { return len(r.Problems) }
 
 // cursors checks the sealed values of the small buckets.
 func (r *Report) cursors(tx *bolt.Tx) {
-	for _, name := range []string{bucketCursors, bucketBoots, bucketCatalogue, bucketCaches} {
+	for _, name := range []string{bucketCursors, bucketBoots, bucketCatalogue, bucketCaches, bucketTimes} {
 		b := tx.Bucket([]byte(name))
-		if b == nil && name == bucketCaches {
+		if b == nil && (name == bucketCaches || name == bucketTimes) {
 			continue // not needed yet
 		}
 		if b == nil {

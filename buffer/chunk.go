@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 
 	"gridgate/internal/column"
 	"gridgate/internal/meter"
@@ -18,10 +19,12 @@ import (
 //	 4   1  version    2; 1 has a body of the first form (column.ParseFirstRows)
 //	 5   1  lane       meter.Lane
 //	 6   1  level      how far the rows were thinned: 0 not, 1 to hours, 2 to days
-//	 7   1  flags      1: the dictionary is packed (column.Pack)
+//	 7   1  flags      1: the dictionary is packed (column.Pack); 2: the time of some
+//	                   rows is uncertain (Uncertain); 4: of all
 //	 8   8  first      sequence number of the first row
 //	16   8  commit     number of the commit that wrote the chunk, rising
-//	24   8  oldest     lowest stamp of the rows, ms since 1970 UTC, signed
+//	24   8  oldest     lowest stamp of the rows whose time is not uncertain, of all where
+//	                   there are none; ms since 1970 UTC, signed
 //	32   8  newest     highest stamp, likewise
 //	40   4  rows       how many, at least 1
 //	44   4  dict       length of the dictionary
@@ -33,7 +36,10 @@ const (
 	chunkVersion = 2
 	chunkFirst   = 1 // the oldest version that is read
 	chunkHeader  = 56
-	chunkPacked  = 1
+
+	chunkPacked    = 1
+	chunkUncertain = 2
+	chunkAgeless   = 4
 
 	// maxChunkRows bounds what reading one row costs: its whole chunk.
 	maxChunkRows = 2048
@@ -52,6 +58,8 @@ type chunkInfo struct {
 	rows           uint32
 	dict, body     uint32
 	level          uint8 // how far the rows were thinned
+	uncertain      bool  // some rows may have another time when they leave
+	ageless        bool  // all may
 }
 
 // last is the sequence number of the chunk's last row.
@@ -82,13 +90,10 @@ func appendChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter
 	dictLen := len(dst) - start - chunkHeader
 	dst = append(dst, body...)
 
-	oldest, newest := rows[0].Stamp.Time, rows[0].Stamp.Time
-	for i := range rows {
-		oldest, newest = min(oldest, rows[i].Stamp.Time), max(newest, rows[i].Stamp.Time)
-	}
+	oldest, newest, flags := span(rows)
 	b := dst[start:]
 	copy(b, chunkMagic)
-	b[4], b[5], b[7] = chunkVersion, byte(lane), chunkPacked
+	b[4], b[5], b[7] = chunkVersion, byte(lane), chunkPacked|flags
 	le := binary.LittleEndian
 	le.PutUint64(b[8:], first)
 	le.PutUint64(b[16:], commit)
@@ -99,6 +104,26 @@ func appendChunk(dst []byte, lane meter.Lane, first, commit uint64, rows []meter
 	le.PutUint32(b[48:], uint32(len(body)))
 	le.PutUint32(b[52:], chunkSum(b))
 	return dst, nil
+}
+
+// span gives the lowest and the highest stamp of rows whose time is known, else
+// those of all.
+func span(rows []meter.Row) (oldest, newest int64, flags byte) {
+	oldest, newest, flags = math.MaxInt64, math.MinInt64, chunkAgeless
+	for i := range rows {
+		if Uncertain(&rows[i]) {
+			flags |= chunkUncertain
+			continue
+		}
+		oldest, newest, flags = min(oldest, rows[i].Stamp.Time), max(newest, rows[i].Stamp.Time), flags&^chunkAgeless
+	}
+	if flags&chunkAgeless != 0 {
+		oldest, newest = rows[0].Stamp.Time, rows[0].Stamp.Time
+		for i := range rows {
+			oldest, newest = min(oldest, rows[i].Stamp.Time), max(newest, rows[i].Stamp.Time)
+		}
+	}
+	return oldest, newest, flags
 }
 
 var errChunk = errors.New("not a chunk")
@@ -117,6 +142,7 @@ func parseChunkInfo(b []byte) (chunkInfo, error) {
 		lane: meter.Lane(b[5]), first: le.Uint64(b[8:]), commit: le.Uint64(b[16:]),
 		oldest: int64(le.Uint64(b[24:])), newest: int64(le.Uint64(b[32:])),
 		rows: le.Uint32(b[40:]), dict: le.Uint32(b[44:]), body: le.Uint32(b[48:]), level: b[6],
+		uncertain: b[7]&chunkUncertain != 0, ageless: b[7]&chunkAgeless != 0,
 	}
 	switch {
 	case !c.lane.Valid():

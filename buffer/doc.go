@@ -36,6 +36,8 @@
 //	               or a value: a hole
 //	cursors    meter, serial, profile → capture time
 //	boots      4 octets number of the boot, big endian → kernel boot id
+//	times      number of the boot → what was known of its time afterwards (times.go);
+//	             made with the first
 //	catalogue  "c" → the uplink's catalogue, opaque here
 //	caches     meter → serial number and what its driver learnt of it, opaque here
 //	dropped    "c" → rows given up for the quota, by meter and channel; made

@@ -20,8 +20,8 @@ type ExportOptions struct {
 	Key           crypto.Signer // an Ed25519 key to sign with, nil for no signature
 }
 
-// Export writes what the store in dir keeps to an archive: chunks as they are
-// and holes, lane by lane in order of their numbers. Damaged chunks come as
+// Export writes what the store in dir keeps to an archive: chunks, with the times
+// that are known by now, and holes, lane by lane in order of their numbers. Damaged chunks come as
 // holes. Nothing is changed.
 func Export(dir string, w io.Writer, o ExportOptions) (ArchiveInfo, error) {
 	r, err := openReader(dir)
@@ -64,6 +64,7 @@ func (a *archiveWriter) store(tx *bolt.Tx, o ExportOptions) error {
 			return err
 		}
 	}
+	a.times = loadTimes(tx)
 	for _, lane := range meter.Lanes() {
 		queue := tx.Bucket([]byte(lane.String()))
 		if queue == nil {
@@ -89,7 +90,7 @@ func (a *archiveWriter) queue(w *walker, from uint64) error {
 		}
 		var err error
 		if e.err == nil && e.chunk != nil {
-			_, _, e.err = parseChunk(e.chunk)
+			e.chunk, e.err = a.times.chunk(e.chunk)
 		}
 		switch {
 		case e.err != nil:

@@ -105,6 +105,7 @@ func kindOf(m fs.FileMode) string {
 // open opens the file under the lock, and makes it when there is none. An error
 // that wraps ErrDamaged says that the file is to be moved aside.
 func (s *Store) open() error {
+	s.unsure = unsure{open: true} // rows of this boot may be there
 	s.broken, s.begun, s.lanes, s.acked = nil, false, [laneCount]laneState{}, [laneCount]uint64{}
 	fresh, err := s.inspect()
 	if err != nil {
@@ -282,6 +283,9 @@ func (s *Store) read(tx *bolt.Tx) (format uint64, err error) {
 		return format, err
 	}
 	s.publish(lanes, boot)
+	t := loadTimes(tx)
+	t.now = boot
+	s.setTimes(t)
 	return format, nil
 }
 

@@ -18,6 +18,10 @@ const maxSpanHoles = 256
 // A damaged chunk is no error: its numbers come as a hole of reason Damaged.
 // Numbers that are acknowledged and gone come as a hole of reason Quota.
 //
+// Rows that were stamped by a clock that nobody vouched for have their time put
+// right where it became known since, and are held back while Options.Waits says
+// that it may.
+//
 // The chunk that was decoded last is remembered, so that calls with a growing
 // after decode every chunk once.
 func (s *Store) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error) {
@@ -26,31 +30,44 @@ func (s *Store) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, er
 	}
 	s.peek.Lock()
 	defer s.peek.Unlock()
+	b, err := s.collect(lane, after, maxRows)
+	if err == nil && b.held && !s.waits(lane) {
+		s.letGo(lane)
+		b, err = s.collect(lane, after, maxRows)
+	}
+	if err != nil {
+		return meter.Span{}, err
+	}
+	s.handOut(lane, b.span.Last)
+	return b.span, nil
+}
+
+// collect gathers what Peek gives. The caller holds s.peek.
+func (s *Store) collect(lane meter.Lane, after uint64, maxRows int) (*spanBuilder, error) {
 	b := newSpan(lane, after, maxRows)
+	b.times = s.timesNow()
 	s.state.Lock()
 	last, err := s.lanes[lane].last, s.usable()
 	s.state.Unlock()
 	if err != nil {
-		return meter.Span{}, fmt.Errorf("buffer: peek: %w", err)
+		return b, fmt.Errorf("buffer: peek: %w", err)
 	}
 	if after >= last {
-		return b.span, nil
+		return b, nil
 	}
 	if c := &s.cache; c.lane == lane && c.has(b.next) {
 		b.addRows(c.first, c.rows)
 	}
 	if b.full() || b.next > last {
-		s.handOut(lane, b.span.Last)
-		return b.span, nil
+		return b, nil
 	}
 	err = s.view(func(tx *bolt.Tx) error {
 		return b.fill(tx, &s.cache, func(first, count uint64) { s.noteDamage(lane, first, count) })
 	})
 	if err != nil {
-		return meter.Span{}, fmt.Errorf("buffer: peek: lane %s: %w", lane, err)
+		return b, fmt.Errorf("buffer: peek: lane %s: %w", lane, err)
 	}
-	s.handOut(lane, b.span.Last)
-	return b.span, nil
+	return b, nil
 }
 
 // handOut notes that rows through that number may be on their way.
@@ -82,14 +99,17 @@ type spanBuilder struct {
 	span meter.Span
 	next uint64 // the first number that is not accounted for
 	max  int
+
+	times *times
+	held  bool // the next row must be let go first
 }
 
 func newSpan(lane meter.Lane, after uint64, maxRows int) *spanBuilder {
-	return &spanBuilder{span: meter.Span{Lane: lane}, next: after + 1, max: max(1, maxRows)}
+	return &spanBuilder{span: meter.Span{Lane: lane}, next: after + 1, max: max(1, maxRows), times: &times{}}
 }
 
 func (b *spanBuilder) full() bool {
-	return len(b.span.Rows) >= b.max || len(b.span.Holes) >= maxSpanHoles
+	return b.held || len(b.span.Rows) >= b.max || len(b.span.Holes) >= maxSpanHoles
 }
 
 // addRows takes of rows, numbered from first on, those that are due and fit.
@@ -98,11 +118,20 @@ func (b *spanBuilder) addRows(first uint64, rows []meter.Row) {
 		rows = rows[min(b.next-first, uint64(len(rows))):]
 	}
 	rows = rows[:min(len(rows), b.max-len(b.span.Rows))]
+	for i := range rows {
+		if b.times.holds(b.span.Lane, b.next+uint64(i), &rows[i]) {
+			rows, b.held = rows[:i], true
+			break
+		}
+	}
 	if len(rows) == 0 {
 		return
 	}
 	n := uint64(len(rows))
 	b.span.Rows = append(b.span.Rows, rows...)
+	for i := range rows {
+		b.times.correct(b.span.Lane, b.next+uint64(i), &b.span.Rows[len(b.span.Rows)-len(rows)+i])
+	}
 	if i := len(b.span.Runs) - 1; i >= 0 && b.span.Runs[i].First+b.span.Runs[i].Count == b.next {
 		b.span.Runs[i].Count += n
 	} else {

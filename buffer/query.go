@@ -98,6 +98,7 @@ func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64) (f foundRows
 	if err != nil {
 		return f, 0, false, err
 	}
+	times := loadTimes(tx)
 	w := walk(queue, lane, l.last)
 	w.seek(after + 1)
 	for n := 0; n < queryStep; {
@@ -110,7 +111,7 @@ func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64) (f foundRows
 		}
 		after = e.end
 		n++
-		if e.err != nil || e.chunk == nil || e.info.newest < q.From || e.info.oldest >= q.to() {
+		if e.err != nil || e.chunk == nil || !e.info.uncertain && (e.info.newest < q.From || e.info.oldest >= q.to()) {
 			continue
 		}
 		_, rows, err := parseChunk(e.chunk)
@@ -118,6 +119,7 @@ func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64) (f foundRows
 			continue
 		}
 		for i := range rows {
+			times.correct(lane, e.first+uint64(i), &rows[i])
 			if q.wants(&rows[i]) {
 				f.rows = append(f.rows, rows[i])
 				f.numbers = append(f.numbers, e.first+uint64(i))
@@ -160,6 +162,7 @@ func (s *Store) Resend(lane meter.Lane, after, through uint64, maxRows int) (met
 		return b.span, nil
 	}
 	b.max = int(min(uint64(b.max), through-after))
+	b.times = &times{boots: s.timesNow().boots} // what was acknowledged left before
 	err := s.view(func(tx *bolt.Tx) error {
 		var cache chunkCache
 		return b.fill(tx, &cache, func(first, count uint64) { s.noteDamage(lane, first, count) })

@@ -78,7 +78,11 @@ func (s *Store) resume() error {
 func (s *Store) renew(reason error, trust bool) error {
 	dropOld(s.path, keepAside-1)
 	r := Recovery{}
-	aside := asideName(s.path, s.opts.Now())
+	now := s.opts.Now()
+	if now.IsZero() {
+		now = time.Now() // a wrong date is better than none
+	}
+	aside := asideName(s.path, now)
 	fill := func(to *Store) (err error) {
 		if trust {
 			r, err = salvageTo(s.path, to)

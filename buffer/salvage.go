@@ -180,6 +180,17 @@ func (s *salvager) read(f *found) []byte {
 	return b
 }
 
+// whole gives a chunk with the times that were known of its rows: they get other
+// numbers here, by which nothing more is known of them.
+func (s *salvager) whole(f *found) []byte {
+	b := s.read(f)
+	t := times{boots: s.old.times}
+	if out, err := t.chunk(b); err == nil {
+		return out
+	}
+	return b
+}
+
 // take stores a chunk, and declares what is missing before it.
 func (s *salvager) take(f *found) error {
 	l := &s.old.lanes[f.lane]
@@ -362,7 +373,7 @@ func (s *salvager) store(w *writeTx, batch []step) error {
 		case st.rows == 0:
 			err = w.addHole(st.lane, st.reason, st.count)
 		case st.acked == 0 || st.acked == uint64(st.rows):
-			if err = w.addChunk(st.lane, s.read(&st.found)); err == nil && st.acked > 0 {
+			if err = w.addChunk(st.lane, s.whole(&st.found)); err == nil && st.acked > 0 {
 				err = w.acknowledge(st.lane, w.lanes[st.lane].last)
 			}
 		default:
@@ -380,7 +391,7 @@ func (s *salvager) store(w *writeTx, batch []step) error {
 
 // split stores a chunk whose first rows are acknowledged as two.
 func (s *salvager) split(w *writeTx, st *step) error {
-	whole := s.read(&st.found)
+	whole := s.whole(&st.found)
 	_, rows, err := parseChunk(whole)
 	if err != nil {
 		return w.addHole(st.lane, meter.Damaged, uint64(st.rows)-st.acked)

@@ -226,6 +226,7 @@ type remains struct {
 	clean   bool                 // the file says that it was closed
 	holes   [laneCount][]meter.Hole
 	boots   map[uint32]string
+	times   map[uint32]*BootTimes // as they hang in the tree
 	cursors map[string]oldCursor
 
 	// The bucket was found whole: older copies say nothing.
@@ -239,7 +240,7 @@ type oldCursor struct {
 }
 
 func newRemains() *remains {
-	return &remains{boots: map[uint32]string{}, cursors: map[string]oldCursor{}}
+	return &remains{boots: map[uint32]string{}, times: map[uint32]*BootTimes{}, cursors: map[string]oldCursor{}}
 }
 
 // add takes a value of a bucket in the tree when its seal is whole.
@@ -249,6 +250,14 @@ func (r *remains) add(top string, key, sealed []byte) {
 		h, err := parseHole(first, sealed)
 		if ok && err == nil && len(r.holes[lane]) < maxSmall {
 			r.holes[lane] = append(r.holes[lane], h)
+		}
+		return
+	}
+	if top == bucketTimes {
+		if v, ok := unseal(key, sealed); ok && len(key) == 4 && len(r.times) < maxSmall {
+			if b, err := parseBootTimes(v); err == nil {
+				r.times[binary.BigEndian.Uint32(key)] = b
+			}
 		}
 		return
 	}
@@ -265,7 +274,7 @@ func (r *remains) addLoose(key, sealed []byte, live bool) {
 		r.addLane(string(key[len(keyLane):]), v)
 	case string(key) == keyClean:
 		r.clean = r.clean || live && len(v) == 8 && v[0] == 1
-	case len(key) == 4 && !isCursor(v):
+	case len(key) == 4 && !isCursor(v) && !isTimes(v):
 		if len(r.boots) < maxSmall && (live || !r.wholeBoots) {
 			r.boots[binary.BigEndian.Uint32(key)] = string(v)
 		}

@@ -40,8 +40,13 @@ type Options struct {
 	// Timeout is how long Open waits for bbolt's own lock; default one second.
 	Timeout time.Duration
 	// Now gives the time that rows' ages are judged by and the date that a
-	// damaged file's new name carries; default time.Now.
+	// damaged file's new name carries; default time.Now. The zero time says that
+	// nobody knows: no row is then too old.
 	Now func() time.Time
+	// Waits says whether it is worth waiting to learn what time it is: while it
+	// does, rows of this boot that were stamped by a clock that nobody vouches
+	// for are not handed out by Peek, but for alarms. nil never waits.
+	Waits func() bool
 	// Child is the command line of a process that calls CheckChild with the
 	// store's path, which Open appends: after an unclean stop it looks at the
 	// file first, so that damage which kills a process kills that one. None
@@ -102,6 +107,7 @@ type Store struct {
 	write    sync.Mutex // one commit at a time; taken before the others
 	reserved int64      // what the file has of the disk, as far as is known; under write
 	begun    bool       // the commit that marks the store as open is done; under write
+	unsure   unsure     // under write
 	expired  time.Time  // when ages were looked at; under write
 
 	swap sync.RWMutex // held for writing while the file is changed for another; taken before state
@@ -117,6 +123,7 @@ type Store struct {
 	handed  [laneCount]uint64      // handed out by Peek since the store was opened
 	damaged map[chunkAt]uint64     // damaged stretches that Peek met, and their numbers
 	broken  error                  // why bbolt must not be called any more
+	times   *times                 // what is known of the times of boots
 }
 
 type chunkAt struct {

@@ -38,12 +38,15 @@ type Config struct {
 	Intake   Intake
 	Poll     Poll
 	Mains    Mains
-	Push     Push
-	Uplink   Uplink
-	Control  Control
-	Trust    Trust
-	Groups   []Group // in the order of the document
-	Meters   []Meter // in the order of the document
+	Time     Time
+	// MeterClocks holds for meters that say nothing else.
+	MeterClocks MeterClocks
+	Push        Push
+	Uplink      Uplink
+	Control     Control
+	Trust       Trust
+	Groups      []Group // in the order of the document
+	Meters      []Meter // in the order of the document
 
 	hash   string
 	models map[string]loadedModel // of the meters, by name
@@ -159,6 +162,7 @@ type Meter struct {
 	ID      meter.ID
 	Serial  string // the serial number that the meter must show; empty for any
 	Fuse    Fuse
+	Clock   ClockPolicy // "" is MeterClocks, see Config.MeterClock
 	Address address.Address
 	Groups  []Group
 	// Auto says that the meter is read what its own list of objects has; then
@@ -208,6 +212,8 @@ func Parse(name string, data []byte) (*Config, error) {
 	d := newDocument()
 	has := mapping(r, "", top, documentFields(), d)
 	r.uplink(d, has["uplink"], slices.ContainsFunc(r.problems, func(p *Problem) bool { return strings.HasPrefix(p.Key, "uplink.broker") }))
+	r.time(d, has["time"])
+	r.meterClocks(d, has["meter_clocks"])
 	r.modelsDir(d, has)
 	r.meters(d)
 	if err := r.err(); err != nil {

@@ -58,6 +58,8 @@ buffer: {path: /b, max_size: 8MiB, max_age: 10d, lanes: {instant: {max_size: 1Mi
 intake: {window: 1m30s, max_waiting: 1MB}
 poll: {parallel: 3}
 mains: {voltage: 120, frequency: 60}
+time: {servers: [a, "192.0.2.1:124", "nts://c", "2001:db8::1", "[2001:db8::2]:123"], discipline: agent, min_poll: 16s, max_poll: 1d, step: 1s, max_error: 10s, hardware_clock: /dev/rtc1, ca: /t}
+meter_clocks: {policy: set, threshold: 8s, limit: 5m, guard: 90s}
 push: {listen: ["udp://"], title: "0102030405060708"}
 uplink:
   broker: ssl://fog.example
@@ -83,7 +85,7 @@ groups:
   load: {lane: billing, every: 31d, profile: 1-0:99.1.0, back: 100d}
   alarms: {lane: alarm, every: 1m, channels: [0-0:97.98.0], clear: true}
 meters:
-  - {id: m1, url: "dlms+wrapper://h?auth=lls&password=file:/p", serial: 000123, groups: [load, now], timeout: 3s, fuse: 3x35A}
+  - {id: m1, url: "dlms+wrapper://h?auth=lls&password=file:/p", serial: 000123, groups: [load, now], timeout: 3s, fuse: 3x35A, clock: shift}
   - {id: m2, url: "dlms+wrapper://h?server=2", groups: [now]}
 `)
 	now := Group{
@@ -102,6 +104,13 @@ meters:
 		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},
 		Mains:  Mains{Voltage: 120, Frequency: 60},
+
+		MeterClocks: MeterClocks{Set: true, Threshold: 8 * time.Second, Limit: 5 * time.Minute, Guard: 90 * time.Second},
+		Time: Time{
+			Servers:    []TimeServer{{"a", false}, {"192.0.2.1:124", false}, {"c", true}, {"2001:db8::1", false}, {"[2001:db8::2]:123", false}},
+			Discipline: DisciplineAgent, MinPoll: 16 * time.Second, MaxPoll: day, Step: time.Second, MaxError: 10 * time.Second,
+			Hardware: "/dev/rtc1", CA: "/t",
+		},
 		Push: Push{
 			Listen: []Listen{{Text: "udp://", Listen: address.Listen{Network: "udp", Host: ":4059"}}},
 			Title:  address.Title{1, 2, 3, 4, 5, 6, 7, 8},
@@ -123,7 +132,7 @@ meters:
 		Groups:  []Group{now, load, alarms},
 		Meters: []Meter{
 			{
-				ID: "m1", Serial: "000123", Groups: []Group{load, now}, Fuse: Fuse{Phases: 3, Amperes: 35},
+				ID: "m1", Serial: "000123", Groups: []Group{load, now}, Clock: ClockShift, Fuse: Fuse{Phases: 3, Amperes: 35},
 				Address: mustAddress(t, "dlms+wrapper://h?auth=lls&password=file:/p&timeout=3s"),
 			},
 			{ID: "m2", Groups: []Group{now}, Address: mustAddress(t, "dlms+wrapper://h?server=2")},

@@ -32,7 +32,7 @@ func (m Meter) identity() string {
 // of meters and of their groups is no part of it.
 func (c *Config) fingerprint(l Line) Fingerprint {
 	h := sha256.New()
-	fmt.Fprintf(h, "line %q %q\n", l.Key, c.TimeZone)
+	fmt.Fprintf(h, "line %q %q %v\n", l.Key, c.TimeZone, c.MeterClocks)
 	meters := make([]string, len(l.Meters))
 	for i, m := range l.Meters {
 		groups := make([]string, len(m.Groups))
@@ -41,7 +41,7 @@ func (c *Config) fingerprint(l Line) Fingerprint {
 				g.Name, g.Lane, g.Every, g.Align, g.Channels, g.Profile, g.Back, g.Clear)
 		}
 		slices.Sort(groups)
-		meters[i] = m.identity() + c.modelSum(m) + fmt.Sprintf("auto %v\n", m.Auto) + strings.Join(groups, "")
+		meters[i] = m.identity() + c.modelSum(m) + fmt.Sprintf("auto %v clock %q\n", m.Auto, m.Clock) + strings.Join(groups, "")
 	}
 	slices.Sort(meters)
 	_, _ = io.WriteString(h, strings.Join(meters, "")) // a hash takes everything
@@ -63,6 +63,12 @@ func (p Push) equal(q Push) bool {
 	return p.Title == q.Title && slices.EqualFunc(p.Listen, q.Listen, func(a, b Listen) bool { return a.Text == b.Text })
 }
 
+func (t Time) equal(u Time) bool {
+	servers := slices.Equal(t.Servers, u.Servers)
+	t.Servers, u.Servers = nil, nil
+	return servers && fmt.Sprint(t) == fmt.Sprint(u)
+}
+
 // Diff is what a running agent has to do to get from one configuration to
 // another. The zero value is nothing.
 type Diff struct {
@@ -73,6 +79,7 @@ type Diff struct {
 	Intake       bool
 	Push         bool // where is listened, and to whom
 	Limits       bool // that readings are judged by
+	Time         bool // how the clock is kept
 	// Restart has the keys of the document that changed and take effect only
 	// when the agent starts anew.
 	Restart []string
@@ -80,7 +87,7 @@ type Diff struct {
 
 // Empty says that there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits
+	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time
 }
 
 // Changes says in words what takes effect while the agent runs.
@@ -134,6 +141,7 @@ func Compare(from, to *Config) Diff {
 	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
 		return a.identity()+from.modelSum(a) == b.identity()+to.modelSum(b)
 	})
+	d.Time = !from.Time.equal(to.Time)
 	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
 		old, ok := from.Meter(m.ID)
 		return ok && old.Fuse != m.Fuse

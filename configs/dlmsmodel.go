@@ -20,7 +20,8 @@ const DLMSStandard = "dlms-standard"
 // once made, and shared by the meters that have it.
 type DLMSModel struct {
 	cosem.Model
-	Groups []Group // in the order of the file
+	Groups []Group     // in the order of the file
+	Clock  ClockPolicy // how their clocks are put right where they are to be; "" is by writing the time
 }
 
 // maxEvents bounds the names of one model, of a kind.
@@ -105,6 +106,9 @@ func dlmsModelFields() []field[DLMSModel] {
 		}},
 		{name: "name", required: true, read: func(r *reader, at string, n *yaml.Node, m *DLMSModel) {
 			m.Name = string(r.id(at, n))
+		}},
+		{name: "clock", read: func(r *reader, at string, n *yaml.Node, m *DLMSModel) {
+			m.Clock = r.clockPolicy(at, n)
 		}},
 		section("quirks", false, quirkFields(), func(m *DLMSModel) *cosem.Model { return &m.Model }),
 		{name: "groups", below: paths("groups.*.", groupFields()), read: func(r *reader, at string, n *yaml.Node, m *DLMSModel) {

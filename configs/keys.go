@@ -58,9 +58,12 @@ func newDocument() *document {
 		Buffer:   defaultBuffer(),
 		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
 		Poll:     Poll{Parallel: 16},
-		Uplink:   Uplink{KeepAlive: 5 * time.Minute, StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
-		Control:  Control{Socket: "/run/gridgate/control.sock"},
-		Trust:    Trust{File: DefaultTrust, Prove: 15 * time.Minute},
+		Time:     defaultTime(),
+
+		MeterClocks: defaultMeterClocks(),
+		Uplink:      Uplink{KeepAlive: 5 * time.Minute, StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
+		Control:     Control{Socket: "/run/gridgate/control.sock"},
+		Trust:       Trust{File: DefaultTrust, Prove: 15 * time.Minute},
 	}}
 }
 
@@ -89,6 +92,8 @@ func documentFields() []field[document] {
 		section("intake", false, intakeFields(), func(d *document) *Intake { return &d.Intake }),
 		section("poll", false, pollFields(), func(d *document) *Poll { return &d.Poll }),
 		section("mains", false, mainsFields(), func(d *document) *Mains { return &d.Mains }),
+		section("time", false, timeFields(), func(d *document) *Time { return &d.Time }),
+		section("meter_clocks", false, meterClocksFields(), func(d *document) *MeterClocks { return &d.MeterClocks }),
 		section("push", false, pushFields(), func(d *document) *Push { return &d.Push }),
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
@@ -362,6 +367,9 @@ func meterFields() []field[rawMeter] {
 			})
 		}},
 		{name: "fuse", read: readFuse},
+		{name: "clock", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+			m.Clock = r.clockPolicy(at, n)
+		}},
 		{name: "timeout", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
 			m.timeout = r.duration(at, n, address.MinTimeout, address.MaxTimeout)
 		}},

@@ -160,6 +160,7 @@ func (r *reader) meterGroups(d *document, m *rawMeter) {
 	if err != nil {
 		r.fail(m.at+".url", m.nodes["url"], "", "the key model: %v", err)
 	}
+	r.meterClock(m, model)
 	known, names := d.Groups, d.groupNames
 	if dlmsModel != nil && m.Address.Model != "" {
 		known = slices.Concat(known, dlmsModel.Groups) // those of the document go first

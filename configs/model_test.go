@@ -174,7 +174,7 @@ registers:
   - {channel: "1-0:14.7.0", function: 3, address: 8, type: u16, unit: Hz}
 `))
 	want := `etc/m.yaml:2: max_regs: "0": want a whole number, 1 to 125
-etc/m.yaml:3: colour: unknown key; want one of name, max_regs, holes, turnaround, serial, identity, registers, checks
+etc/m.yaml:3: colour: unknown key; want one of name, max_regs, holes, turnaround, serial, identity, clock, registers, checks
 etc/m.yaml:6: identity[0]: its registers are partly those of serial at line 4
 etc/m.yaml:8: registers[0].unit: "kWh": want the symbol of a unit, such as Wh, V or °C
 etc/m.yaml:9: registers[1].type: "f23": want u16, s16, u32, s32, u64, s64, f32, f64, bcd16, bcd32, bcd64 or ascii

@@ -104,6 +104,11 @@ func modelFields() []field[rawModel] {
 				m.identity = append(m.identity, r.register(at, n, identityFields()))
 			})
 		}},
+		{name: "clock", below: paths("clock.", clockFields()), read: func(r *reader, at string, n *yaml.Node, m *rawModel) {
+			m.Clock = &modbus.Clock{}
+			mapping(r, at, n, clockFields(), m.Clock)
+			r.clock(m, n)
+		}},
 		{name: "registers", required: true, below: paths("registers[].", registerFields()), read: func(r *reader, at string, n *yaml.Node, m *rawModel) {
 			r.list(at, n, maxRegisters, func(at string, n *yaml.Node) {
 				m.rows = append(m.rows, r.register(at, n, registerFields()))

@@ -91,7 +91,7 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 		}
 		return modbus.New(modbus.Config{
 			ID: c.ID, Serial: c.Serial, Unit: c.Address.Unit, Transport: transport(c.Address.Scheme),
-			Settings: settings, Model: c.Model, Timeout: c.Address.Timeout, Now: c.Now,
+			Settings: settings, Model: c.Model, Timeout: c.Address.Timeout, TimeZone: c.TimeZone, Now: c.Now,
 		}, l), nil
 	default:
 		return nil, fmt.Errorf("scheme %q: no driver", c.Address.Scheme)

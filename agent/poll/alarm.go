@@ -66,6 +66,9 @@ func (m *meterState) forget() {
 	clear(m.bits)
 	clear(m.values)
 	m.stuck = nil
+	if m.Clock != nil {
+		m.Clock.Forget()
+	}
 }
 
 // noteClears takes note of the bits that a visit was to clear. Those of a meter
@@ -149,10 +152,10 @@ func (p *Poller) clearAgain(m *meterState, clears []meter.Clear) {
 
 // hurry makes the alarms of a meter due whose bits are to be cleared. mu is
 // held.
-func (m *meterState) hurry(now time.Time) {
+func (m *meterState) hurry(now moment) {
 	for i := range m.jobs {
 		if j := &m.jobs[i]; j.Clear && len(m.clearing) > 0 {
-			j.due = now
+			j.due = now.by(j)
 		}
 	}
 }

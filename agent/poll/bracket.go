@@ -72,6 +72,9 @@ func (p *Poller) bracket(m *meterState, r *round, got *meter.Got) {
 // rises, in proportion to the time.
 func estimate(before, after *meter.Row, midnight int64) (row meter.Row, ok bool) {
 	b, a := before.Stamp.Time, after.Stamp.Time
+	if !sameClock(before.Stamp, after.Stamp) {
+		return row, false // nobody knows when midnight was between them
+	}
 	if before.Channel != after.Channel || before.Serial != after.Serial || before.Unit != after.Unit ||
 		b > midnight || a < midnight || a == b ||
 		midnight-b > bracketMost.Milliseconds() || a-midnight > bracketMost.Milliseconds() {
@@ -87,6 +90,19 @@ func estimate(before, after *meter.Row, midnight int64) (row meter.Row, ok bool)
 		row.Stamp.Bound = max(row.Stamp.Bound, before.Stamp.Bound)
 	}
 	return row, true
+}
+
+// stepLeast is what a clock is put right by at once; less is slewed.
+const stepLeast = 10 * time.Second
+
+// sameClock says whether two stamps are of a clock that was right and not stepped
+// between them.
+func sameClock(before, after meter.Stamp) bool {
+	if before.Bound == meter.UnknownBound || after.Bound == meter.UnknownBound {
+		return false
+	}
+	gone := time.Duration((after.Time-before.Time)-(after.Mono-before.Mono)) * time.Millisecond
+	return before.Boot != after.Boot || before.Mono == after.Mono || gone.Abs() < stepLeast
 }
 
 // between gives the value at part of the way from b to a, which is whole long.

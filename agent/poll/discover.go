@@ -34,7 +34,7 @@ func (p *Poller) discover(ctx context.Context, m *meterState) {
 	m.pause, m.notBefore, m.failed = 0, time.Time{}, time.Time{}
 	m.Discover, m.Groups = nil, groups
 	m.jobs = jobsOf(m.Meter)
-	p.begin(m, time.Now())
+	p.begin(m, p.now())
 	if len(groups) == 0 {
 		p.become(m, Partial, "its list of objects has nothing that is read unasked: name groups in the configuration")
 		return

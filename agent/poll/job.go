@@ -82,7 +82,11 @@ func classOf(l meter.Lane) class {
 }
 
 // rides says whether the job waits for a visit that another one makes.
-func (j *job) rides() bool { return j.class == clock }
+func (m *meterState) rides(j *job) bool { return j.class == clock && !m.setting }
+
+// follows says whether the job is due by the wall clock, through its steps.
+// Others are due after a time has passed.
+func (j *job) follows() bool { return j.Align || j.brackets() }
 
 // brackets says whether the group is of registers that a bill is made from:
 // they are read on both sides of midnight.

@@ -52,6 +52,8 @@ type Meter struct {
 	// EventOf, when not nil, gives the channel of what a bit of an alarm register
 	// means, where that is known.
 	EventOf func(register meter.Channel, bit uint8) (event meter.Channel, ok bool)
+	// Clock, when not nil, decides about the meter's clock.
+	Clock clockKeeper
 }
 
 // sink takes what was read; it does not block.
@@ -72,13 +74,31 @@ type memory interface {
 	SetExchanged(id meter.ID, found string) error
 }
 
+// clockKeeper decides what is done about the clock of a meter. Its methods are
+// called one at a time.
+type clockKeeper interface {
+	// Recall has read what was stored of the last setting, if need be.
+	Recall(read func() (at int64, ok bool, err error))
+	// Took takes what a visit found. It gives rows to store with it, and what to
+	// store for Recall; 0 is nothing.
+	Took(now meter.Stamp, got *meter.Got) (rows []meter.Row, keep int64)
+	// Next gives what a visit is to do about the clock after that wait, nil for
+	// nothing.
+	Next(now meter.Stamp) (wait time.Duration, order *meter.SetClock)
+	// Forget forgets the meter: another one answers.
+	Forget()
+}
+
 // Config is what a Poller works with.
 type Config struct {
-	Line     string
-	Meters   []Meter
-	Sink     sink
-	Memory   memory
-	Now      meter.Now
+	Line   string
+	Meters []Meter
+	Sink   sink
+	Memory memory
+	Now    meter.Now
+	// Wall gives the wall time, which aligned groups follow when it is stepped;
+	// nil is the system's.
+	Wall     func() time.Time
 	TimeZone *time.Location // whose midnight aligned groups count from; nil is UTC
 	Log      *slog.Logger
 	// Serial says that the line is a port of this machine. When it is gone that
@@ -164,6 +184,7 @@ type meterState struct {
 	values    map[meter.Channel]meter.Value // of other alarms
 	stuck     []meter.Clear                 // bits that the meter did not let be cleared
 	unstick   time.Time                     // they are not tried before
+	setting   bool                          // its clock is to be set when the job of the clock is due
 	locked    bool
 	unkept    bool // locked because a refusal could not be counted
 	doubtful  int  // visits in a row that may have been refused
@@ -186,6 +207,9 @@ func New(cfg Config) *Poller {
 	}
 	if cfg.TimeZone == nil {
 		cfg.TimeZone = time.UTC
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
 	}
 	p := &Poller{cfg: cfg, wake: make(chan struct{}, 1)}
 	for _, m := range cfg.Meters {

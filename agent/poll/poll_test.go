@@ -347,7 +347,7 @@ func TestAClockSetBackHalfAnHour(t *testing.T) {
 	due := aligned(time.Now(), 15*time.Minute, time.UTC)
 	for _, c := range []struct{ back, most time.Duration }{{0, 15 * time.Minute}, {2 * time.Second, 16 * time.Minute}, {30 * time.Minute, 15 * time.Minute}} {
 		m.jobs[0].due = due.Add(c.back)
-		p.rein(m)
+		p.rein(m, p.now())
 		if wait := time.Until(m.jobs[0].due); wait > c.most || c.back < time.Minute && !m.jobs[0].due.Equal(due.Add(c.back)) {
 			t.Errorf("set back by %v: due in %v", c.back, wait)
 		}

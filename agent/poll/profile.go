@@ -32,20 +32,30 @@ type read struct {
 
 // prepareProfile asks for what is new in a profile. It gives false when that
 // cannot be.
-func (p *Poller) prepareProfile(m *meterState, j *job, now time.Time, r *round) bool {
+//
+// While the gateway does not know what time it is, what it reads is told by the
+// cursor alone: nothing is taken for too old, and nothing is jumped over but what
+// lies before a profile's first reading, which is a gap until the time is known.
+func (p *Poller) prepareProfile(m *meterState, j *job, at moment, r *round) bool {
+	sure, now := p.sure(), at.wall
 	cursor, ok, err := p.cfg.Sink.Cursor(m.ID, m.serial, j.Profile)
 	if err != nil {
-		j.due = now.Add(cursorRetry)
+		j.due = at.by(j).Add(cursorRetry)
 		r.blocked = append(r.blocked, meter.Failure{Channel: j.Profile, Err: fmt.Errorf("cursor: %w", err)})
 		return false
 	}
 	oldest := now.Add(-j.Back).UnixMilli()
 	if !ok {
 		cursor = meter.Cursor{Meter: m.ID, Serial: m.serial, Profile: j.Profile, Time: oldest}
+		if !sure {
+			cursor.Gaps = cursor.Gaps.With(meter.Gap{From: 0, To: oldest})
+		}
 	}
-	cursor.Gaps = cursor.Gaps.Without(meter.Gap{From: math.MinInt64, To: oldest})
+	if sure {
+		cursor.Gaps = cursor.Gaps.Without(meter.Gap{From: math.MinInt64, To: oldest})
+	}
 	q := read{job: j, since: cursor.Time, cursor: cursor}
-	if near := now.Add(-p.cfg.Recent).UnixMilli(); cursor.Time < near {
+	if near := now.Add(-p.cfg.Recent).UnixMilli(); sure && cursor.Time < near {
 		q.since, q.jumped = near, true
 		q.cursor.Gaps = cursor.Gaps.With(meter.Gap{From: max(cursor.Time, oldest), To: near})
 	}
@@ -77,15 +87,18 @@ func (p *Poller) follow(m *meterState, r *round, got *meter.Got, whole bool) {
 
 // fillable gives a meter that has nothing due and a gap, and the profile with
 // the newest one.
-func (p *Poller) fillable(now time.Time) (who *meterState, what *job) {
+func (p *Poller) fillable(now moment) (who *meterState, what *job) {
 	var newest int64 = math.MinInt64
+	if !p.sure() {
+		return nil, nil // nobody knows how far back is far enough
+	}
 	for _, m := range p.meters {
-		if m.busy || m.locked || !m.proven || !m.failed.IsZero() || p.noLine.After(now) {
+		if m.busy || m.locked || !m.proven || !m.failed.IsZero() || p.noLine.After(now.gone) {
 			continue
 		}
 		for i := range m.jobs {
 			j := &m.jobs[i]
-			if gap, ok := m.readable(j, now); ok && gap.To > newest && !j.fillAfter.After(now) {
+			if gap, ok := m.readable(j, now.wall); ok && gap.To > newest && !j.fillAfter.After(now.gone) {
 				newest, who, what = gap.To, m, j
 			}
 		}
@@ -95,8 +108,8 @@ func (p *Poller) fillable(now time.Time) (who *meterState, what *job) {
 
 // fill reads the newest stretch of the newest gap of a profile.
 func (p *Poller) fill(ctx context.Context, m *meterState, j *job) {
-	now := time.Now()
-	j.fillAfter = now.Add(fillPause) // unless it goes well
+	now := p.cfg.Wall()
+	j.fillAfter = time.Now().Add(fillPause) // unless it goes well
 	cursor, ok, err := p.cfg.Sink.Cursor(m.ID, m.serial, j.Profile)
 	if err != nil || !ok {
 		return // the next visit finds it out

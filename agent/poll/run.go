@@ -21,7 +21,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	defer p.close()
 	p.recallExchanges()
 	for _, m := range p.meters {
-		p.begin(m, time.Now())
+		p.begin(m, p.now())
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -30,9 +30,9 @@ func (p *Poller) Run(ctx context.Context) error {
 	for {
 		wait := longest
 		if running < p.cfg.Parallel && ctx.Err() == nil {
-			now := time.Now()
+			now := p.now()
 			m, t, at := p.choose(now)
-			if m != nil && !at.After(now) {
+			if m != nil && !at.After(now.gone) {
 				m.busy = true
 				running++
 				go func() {
@@ -42,7 +42,7 @@ func (p *Poller) Run(ctx context.Context) error {
 				continue
 			}
 			if m != nil {
-				wait = min(longest, at.Sub(now))
+				wait = min(longest, at.Sub(now.gone))
 			}
 		}
 		timer.Reset(wait)
@@ -63,13 +63,37 @@ func (p *Poller) Run(ctx context.Context) error {
 	}
 }
 
+// moment is now by two clocks: gone tells how much time passed and never steps,
+// wall is what clocks on walls show, and steps when it is set. What is due is
+// kept by the one that it is due by, see job.follows.
+type moment struct{ gone, wall time.Time }
+
+func (p *Poller) now() moment { return moment{gone: time.Now(), wall: p.cfg.Wall()} }
+
+// by gives now by the clock that a job is due by.
+func (m moment) by(j *job) time.Time {
+	if j.follows() {
+		return m.wall
+	}
+	return m.gone
+}
+
+// due says whether a job is due.
+func (m moment) due(j *job) bool { return !j.due.After(m.by(j)) }
+
+// when gives when a job is due, by the clock that never steps.
+func (m moment) when(j *job) time.Time { return m.gone.Add(j.due.Sub(m.by(j))) }
+
+// sure says whether the gateway knows what time it is.
+func (p *Poller) sure() bool { return p.cfg.Now().Bound != meter.UnknownBound }
+
 // begin makes all jobs of a meter due, but for those that say nothing at another
 // time.
-func (p *Poller) begin(m *meterState, now time.Time) {
+func (p *Poller) begin(m *meterState, now moment) {
 	for i := range m.jobs {
 		j := &m.jobs[i]
-		if j.due = now; j.brackets() {
-			j.due = j.next(now, p.cfg.TimeZone)
+		if j.due = now.by(j); j.brackets() {
+			j.due = j.next(now.by(j), p.cfg.TimeZone)
 		}
 	}
 }
@@ -89,31 +113,32 @@ type task struct {
 }
 
 // choose gives the meter to visit next, and when. nil when there is none.
-func (p *Poller) choose(now time.Time) (first *meterState, what task, at time.Time) {
+// All times are those of the clock that never steps.
+func (p *Poller) choose(now moment) (first *meterState, what task, at time.Time) {
 	var urgent class
 	for _, m := range p.meters {
 		if m.busy {
 			continue
 		}
-		p.rein(m)
+		p.rein(m, now)
 		if d := p.demanded(m); d != nil {
-			return m, task{demand: d}, now
+			return m, task{demand: d}, now.gone
 		}
 		due, c, ok := p.due(m, now)
 		if !ok {
 			continue
 		}
 		sooner := first == nil || due.Before(at)
-		if first != nil && !due.After(now) && !at.After(now) && c != urgent {
+		if first != nil && !due.After(now.gone) && !at.After(now.gone) && c != urgent {
 			sooner = c < urgent
 		}
 		if sooner {
 			first, at, urgent = m, due, c
 		}
 	}
-	if first == nil || at.After(now) {
+	if first == nil || at.After(now.gone) {
 		if m, j := p.fillable(now); m != nil {
-			return m, task{fill: j}, now
+			return m, task{fill: j}, now.gone
 		}
 	}
 	return first, task{}, at
@@ -121,13 +146,13 @@ func (p *Poller) choose(now time.Time) (first *meterState, what task, at time.Ti
 
 // due gives when m has its turn, and the class of the most urgent of its jobs
 // that are due then.
-func (p *Poller) due(m *meterState, now time.Time) (at time.Time, c class, ok bool) {
+func (p *Poller) due(m *meterState, now moment) (at time.Time, c class, ok bool) {
 	if len(m.jobs) == 0 || p.refused(m) {
 		return at, c, false
 	}
 	for i := range m.jobs {
-		if j := &m.jobs[i]; !j.rides() && (!ok || j.due.Before(at)) {
-			at, ok = j.due, true
+		if j := &m.jobs[i]; !m.rides(j) && (!ok || now.when(j).Before(at)) {
+			at, ok = now.when(j), true
 		}
 	}
 	for _, bound := range []time.Time{m.notBefore, p.noLine} {
@@ -137,8 +162,8 @@ func (p *Poller) due(m *meterState, now time.Time) (at time.Time, c class, ok bo
 	}
 	c = instant
 	for i := range m.jobs {
-		if j := &m.jobs[i]; !j.rides() && !j.due.After(now) {
-			c = min(c, j.urgency(now))
+		if j := &m.jobs[i]; !m.rides(j) && now.due(j) {
+			c = min(c, j.urgency(now.by(j)))
 		}
 	}
 	return at, c, ok
@@ -146,13 +171,13 @@ func (p *Poller) due(m *meterState, now time.Time) (at time.Time, c class, ok bo
 
 // rein brings back what is due further away than its timetable puts it: the
 // wall clock, which aligned groups follow, was set back.
-func (p *Poller) rein(m *meterState) {
+func (p *Poller) rein(m *meterState, now moment) {
 	for i := range m.jobs {
 		j := &m.jobs[i]
 		// A day that ends daylight saving is an hour longer, and steps that are small
 		// against the period are none.
-		if (j.Align || j.brackets()) && time.Until(j.due) > j.Every+min(time.Hour, j.Every/2) {
-			j.due = j.next(time.Now(), p.cfg.TimeZone)
+		if j.follows() && j.due.Sub(now.wall) > j.Every+min(time.Hour, j.Every/2) {
+			j.due = j.next(now.wall, p.cfg.TimeZone)
 		}
 	}
 }
@@ -220,7 +245,7 @@ func (p *Poller) demanded(m *meterState) *demand {
 	if m.heard {
 		m.heard, m.notBefore = false, time.Time{}
 	}
-	m.hurry(time.Now())
+	m.hurry(p.now())
 	for len(m.demands) > 0 {
 		d := m.demands[0]
 		m.demands = m.demands[1:]

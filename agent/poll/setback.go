@@ -18,6 +18,9 @@ const (
 	// setBackLeast is what a clock must be set back by, beyond what the
 	// comparison leaves open: less is the clock's drift being corrected.
 	setBackLeast = time.Minute
+	// mostDrift: a clock loses no more than this part of the time by itself, 43 s a
+	// day.
+	mostDrift = 2000
 	// mostAhead is how far ahead rows are taken from a clock.
 	mostAhead = day
 	// mostOff is how far off a clock may be whose times say when a row was
@@ -25,11 +28,28 @@ const (
 	mostOff = 2 * day
 )
 
-// comparison is what a meter's clock showed, and when by the gateway's.
+// comparison is what a meter's clock showed, and when.
 type comparison struct {
 	meter.ClockOffset
-	at time.Time
+	at moment
 }
+
+// shows is what the meter's clock showed then.
+func (c comparison) shows() time.Time { return c.at.wall.Add(c.Offset) }
+
+// comparisonOf takes an offset as of the moment at which it was found: the
+// gateway's clock may have been stepped since.
+func (p *Poller) comparisonOf(o meter.ClockOffset) comparison {
+	at := p.now()
+	if o.At != (meter.Stamp{}) {
+		at.gone = at.gone.Add(-time.Duration(p.cfg.Now().Mono-o.At.Mono) * time.Millisecond)
+		at.wall = o.At.UTC()
+	}
+	return comparison{o, at}
+}
+
+// The gateway's clock may be stepped between two comparisons. So what the meter's
+// should show is told by the time that passed.
 
 // clockSetBack puts into the cursors of got what a clock that was set back makes
 // unread. Before a start nothing is known of the clock: then a cursor ahead of
@@ -39,18 +59,25 @@ func (p *Poller) clockSetBack(m *meterState, got *meter.Got) {
 		return
 	}
 	before := m.compared
-	now := comparison{*got.Clock, time.Now()}
+	now := p.comparisonOf(*got.Clock)
 	m.compared = &now
+	if set := got.ClockSet; set != nil && set.Sent && set.After != nil {
+		// It was us, between two captures: no time came twice.
+		*m.compared = p.comparisonOf(*set.After)
+		return
+	}
 	if now.Offset.Abs() > mostOff {
 		return
 	}
-	shown, least := now.at.Add(now.Offset), now.Uncertainty+setBackLeast
+	shown, least := now.shows(), now.Uncertainty+setBackLeast
 	var from time.Time
 	if before != nil {
-		if before.Offset-now.Offset <= least+before.Uncertainty {
+		gone := now.at.gone.Sub(before.at.gone)
+		back := before.shows().Add(gone).Sub(shown)
+		if back <= least+before.Uncertainty+gone/mostDrift {
 			return
 		}
-		from = before.at.Add(now.Offset) // what it would have shown then
+		from = before.shows().Add(-back) // what it would have shown then
 	}
 	for i := range m.jobs {
 		j := &m.jobs[i]
@@ -65,7 +92,7 @@ func (p *Poller) clockSetBack(m *meterState, got *meter.Got) {
 		if before == nil {
 			from = shown.Add(-mostAhead)
 		}
-		if oldest := now.at.Add(-j.Back); from.Before(oldest) {
+		if oldest := now.at.wall.Add(-j.Back); p.sure() && from.Before(oldest) {
 			from = oldest
 		}
 		unread := meter.Gap{From: from.UnixMilli(), To: cursor.Time}

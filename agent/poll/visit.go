@@ -72,7 +72,7 @@ func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
 
 // visit visits m for all its jobs that are due.
 func (p *Poller) visit(ctx context.Context, m *meterState) {
-	now := time.Now()
+	now := p.now()
 	r := p.prepare(m, now)
 	if len(r.jobs) == 0 { // or the wall clock was set back, and nothing is due yet
 		p.clearAgain(m, r.ask.Clears)
@@ -101,6 +101,7 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	} else {
 		p.follow(m, &r, &got, err == nil && !cut)
 		p.clockSetBack(m, &got)
+		p.keepClock(m, &got)
 	}
 	p.noteClears(m, r.ask.Clears, &got, silent)
 	m.news(&got)
@@ -114,13 +115,14 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 		case p.lacksLine(err):
 			continue
 		case j.resumed:
-			j.due = time.Now()
+			j.due = p.now().by(j)
 		case err != nil:
-			j.due = j.retry(now, p.cfg.TimeZone)
+			j.due = j.retry(now.by(j), p.cfg.TimeZone)
 		default:
-			j.due, j.ran = j.next(now, p.cfg.TimeZone), true
+			j.due, j.ran = j.next(now.by(j), p.cfg.TimeZone), true
 		}
 	}
+	p.planClock(m)
 	m.again = again // one that shows another serial each time has its turn like the others
 	switch {
 	case err != nil:
@@ -142,9 +144,10 @@ type round struct {
 // visit that first shows the meter's serial number, because cursors are kept by
 // it. A profile whose cursor cannot be read is blocked and tried again soon;
 // the registers are read.
-func (p *Poller) prepare(m *meterState, now time.Time) (r round) {
+func (p *Poller) prepare(m *meterState, now moment) (r round) {
+	r.ask.ClockToo = true
 	for i := range m.jobs {
-		if j := &m.jobs[i]; !j.due.After(now) {
+		if j := &m.jobs[i]; now.due(j) {
 			r.jobs = append(r.jobs, j)
 		}
 	}
@@ -153,7 +156,7 @@ func (p *Poller) prepare(m *meterState, now time.Time) (r round) {
 	r.jobs = slices.DeleteFunc(r.jobs, func(j *job) bool {
 		switch {
 		case j.class == clock:
-			r.ask.Clock = true
+			r.ask.Clock, r.ask.SetClock = true, p.clockOrder(m)
 		case j.Profile == "":
 			r.ask.Groups = append(r.ask.Groups, meter.Group{Name: j.Name, Lane: j.Lane, Channels: j.Channels})
 		case m.proven:

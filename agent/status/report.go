@@ -11,14 +11,16 @@ type Report struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
 	Epoch   string    `json:"epoch"` // of the buffer, 16 hexadecimal digits
-	Intake  Intake    `json:"intake"`
-	Lanes   []Lane    `json:"lanes"`
-	Uplink  Uplink    `json:"uplink"`
-	Meters  []Meter   `json:"meters"`
-	Bridges []Bridge  `json:"bridges,omitempty"` // of power lines
-	Dropped []Dropped `json:"dropped,omitempty"` // the most rows first
-	Orders  Orders    `json:"orders"`
-	Notes   []string  `json:"notes,omitempty"` // what an operator should know and do
+	// Clock is the gateway's own; those of the meters stand with them.
+	Clock   GatewayClock `json:"clock"`
+	Intake  Intake       `json:"intake"`
+	Lanes   []Lane       `json:"lanes"`
+	Uplink  Uplink       `json:"uplink"`
+	Meters  []Meter      `json:"meters"`
+	Bridges []Bridge     `json:"bridges,omitempty"` // of power lines
+	Dropped []Dropped    `json:"dropped,omitempty"` // the most rows first
+	Orders  Orders       `json:"orders"`
+	Notes   []string     `json:"notes,omitempty"` // what an operator should know and do
 }
 
 // Orders is what the utility has ordered.

@@ -20,6 +20,8 @@ type Memory struct {
 	lanes     map[meter.Lane]*memoryLane
 	cursors   map[cursorKey]meter.Cursor
 	catalogue []byte
+	boot      uint32
+	times     map[uint32]*buffer.BootTimes
 }
 
 type memoryLane struct {
@@ -43,7 +45,10 @@ type cursorKey struct {
 
 // NewMemory makes an empty store of that epoch.
 func NewMemory(epoch uint64) *Memory {
-	m := &Memory{epoch: epoch, lanes: map[meter.Lane]*memoryLane{}, cursors: map[cursorKey]meter.Cursor{}}
+	m := &Memory{
+		epoch: epoch, boot: 1, times: map[uint32]*buffer.BootTimes{},
+		lanes: map[meter.Lane]*memoryLane{}, cursors: map[cursorKey]meter.Cursor{},
+	}
 	for _, lane := range meter.Lanes() {
 		m.lanes[lane] = &memoryLane{}
 	}
@@ -53,8 +58,35 @@ func NewMemory(epoch uint64) *Memory {
 // Epoch is what NewMemory was given.
 func (m *Memory) Epoch() uint64 { return m.epoch }
 
-// Boot is 1.
-func (m *Memory) Boot() uint32 { return 1 }
+// Boot is what SetBoot said, 1 at first.
+func (m *Memory) Boot() uint32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.boot
+}
+
+// SetBoot begins a boot.
+func (m *Memory) SetBoot(n uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.boot = n
+}
+
+// timesOf gives what is known of the times of a boot. mu is held.
+func (m *Memory) timesOf(boot uint32) *buffer.BootTimes {
+	if m.times[boot] == nil {
+		m.times[boot] = &buffer.BootTimes{}
+	}
+	return m.times[boot]
+}
+
+// Correct takes what time it was in this boot, as buffer.Store does.
+func (m *Memory) Correct(_ context.Context, c buffer.Correction) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.timesOf(m.boot).Add(c)
+	return nil
+}
 
 // Append stores a.
 func (m *Memory) Append(ctx context.Context, a meter.Append) error {
@@ -89,6 +121,10 @@ func (m *Memory) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, e
 	l := m.lanes[lane]
 	for n := after + 1; n <= uint64(len(l.slots)) && len(span.Rows) < max(1, maxRows); n++ {
 		s := l.slots[n-1]
+		if t := m.timesOf(s.row.Stamp.Boot); s.row.Stamp.Boot == m.boot && t.Holds(lane, n, &s.row) {
+			t.Released[lane] = uint64(len(l.slots)) // it does not wait
+		}
+		m.times[s.row.Stamp.Boot].Correct(lane, n, &s.row)
 		span.Last = n
 		if s.hole {
 			span.Holes = append(span.Holes, meter.Hole{First: n, Last: n, Reason: s.reason, Count: s.count})

@@ -20,6 +20,7 @@ const (
 	kindAudit        = 12 // key "": number of the last entry (uvarint), then 32 octets
 	kindCommand      = 13 // key id: stage (1 octet), seconds since 1970 of its end (uvarint), then the result
 	kindTrial        = 14 // key "": step (1 octet), seconds since 1970 of the deadline (uvarint), then twice 32 octets
+	kindLastTime     = 20 // key "": seconds since 1970 of the last time that was known to be right (uvarint)
 )
 
 // Lost says that the state was once lost and begun anew: what it would have

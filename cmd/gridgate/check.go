@@ -43,6 +43,9 @@ func check(env cli.Env, path string) error {
 	}
 	fmt.Fprintf(env.Stdout, "%s: ok: %s on %s, %s, to %s\n", path, count(len(cfg.Meters), "meter"),
 		count(len(cfg.Lines()), "line"), count(len(cfg.Groups), "group"), cfg.Uplink.Broker)
+	for _, a := range cfg.Advice() {
+		fmt.Fprintf(env.Stderr, "%s: %s\n", path, a)
+	}
 	return nil
 }
 

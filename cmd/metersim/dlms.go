@@ -30,6 +30,7 @@ type dlmsOptions struct {
 	pace                         paceOptions
 	push                         pushOptions
 	secured                      securedOptions
+	clock                        clockOptions
 }
 
 func dlmsVerb() cli.Verb {
@@ -42,6 +43,7 @@ func dlmsVerb() cli.Verb {
 			"metersim dlms -transport modee -pty -baud 9600 -turnaround 50ms -auth lls -password 12345678",
 			"metersim dlms -transport hdlc -count 3 -faults late,noise,segment -every 3",
 			"metersim dlms -push 127.0.0.1:4060 -push-every 15s",
+			"metersim dlms -offset 90s -drift -20",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			var o dlmsOptions
@@ -54,6 +56,7 @@ func dlmsVerb() cli.Verb {
 			fs.DurationVar(&o.capture, "capture", 15*time.Minute, "the capture period of the load profile 1-0:99.1.0, which goes back 40 days")
 			fs.StringVar(&o.faults, "faults", "", dlmsFaultsHelp())
 			fs.IntVar(&o.every, "every", 5, "how many answers to one fault")
+			o.clock.flags(fs)
 			o.hdlc.flags(fs)
 			o.pace.flags(fs)
 			o.push.flags(fs)
@@ -97,6 +100,9 @@ func (o *dlmsOptions) check(faults []string) error {
 		return cli.Usagef("dlms: -ref sn is not of -transport udp: short names do not number their requests")
 	case o.link != "" && !o.pty:
 		return cli.Usagef("dlms: -link needs -pty")
+	}
+	if err := o.clock.check("dlms"); err != nil {
+		return err
 	}
 	if err := errors.Join(o.pace.check(o.transport), o.push.check(o.transport)); err != nil {
 		return err
@@ -163,7 +169,8 @@ func (o *dlmsOptions) meter(i int, secured *secured, faults []string) (*dlmsMete
 		return nil, err
 	}
 	d.modeE = dlmstest.ModeE{Address: d.serial, Device: d.serial[:min(len(d.serial), 16)], Baud: o.pace.baud}
-	h := household{number: i, serial: d.serial, capture: o.capture, now: time.Now}
+	clock := o.clock.clock()
+	h := household{number: i, serial: d.serial, capture: o.capture, now: clock.now, clock: clock}
 	m := dlmstest.Options{Clients: secured.clients(), Security: secured.security(i), Zone: time.Local}
 	if n := o.count - 1 - i; n < len(faults) {
 		d.fault = &lineFault{kind: faults[n], every: o.every}

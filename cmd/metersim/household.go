@@ -18,6 +18,7 @@ type household struct {
 	serial  string
 	capture time.Duration
 	now     func() time.Time
+	clock   *meterClock // that now is of; nil where it cannot be wrong
 }
 
 const (
@@ -91,9 +92,13 @@ func (h household) objects() []dlmstest.Object {
 	register := func(c obis.Code, scaler int8, unit meter.Unit, f func(time.Time) axdr.Value) dlmstest.Object {
 		return dlmstest.Register(c, scaler, uint8(unit), at(f))
 	}
+	free, wrong := h.now, new(dlmstest.Wrong)
+	if h.clock != nil {
+		free, wrong = h.clock.free, h.clock.wrong
+	}
 	objects := []dlmstest.Object{
 		dlmstest.Data(obis.Code{0, 0, 96, 1, 0, 255}, dlmstest.Fixed(axdr.OctetString(h.serial))),
-		dlmstest.SettableClock(obis.Code{0, 0, 1, 0, 0, 255}, h.now, new(dlmstest.Wrong)),
+		dlmstest.SettableClock(obis.Code{0, 0, 1, 0, 0, 255}, free, wrong),
 		register(code(1, 8, 0), -1, meter.WattHour, drawn),
 		register(code(2, 8, 0), -1, meter.WattHour, fed),
 		register(code(3, 8, 0), -1, meter.VarHour, func(t time.Time) axdr.Value { e, _ := h.energy(t); return uint32of(2 * e) }),

@@ -21,6 +21,7 @@ type iec21Options struct {
 	count, every, baud, pace                        int
 	serial                                          uint64
 	capture                                         time.Duration
+	clock                                           clockOptions
 }
 
 func iec21Verb() cli.Verb {
@@ -46,6 +47,7 @@ func iec21Verb() cli.Verb {
 			fs.StringVar(&o.password, "password", "", "what opens the programming mode; none is needed by default")
 			fs.StringVar(&o.challenge, "challenge", "", "what the meters challenge with (P0)")
 			fs.DurationVar(&o.capture, "capture", 15*time.Minute, "the capture period of the load profile P.01, which goes back 40 days; whole minutes")
+			o.clock.flags(fs)
 			fs.StringVar(&o.faults, "faults", "", iec21FaultsHelp())
 			fs.IntVar(&o.every, "every", 5, "how many messages to one fault")
 			return func(ctx context.Context, env cli.Env, args []string) error {
@@ -80,7 +82,7 @@ func (o *iec21Options) check() error {
 	case len(o.password) > 32 || len(o.challenge) > 32:
 		return cli.Usagef("iec21: -password, -challenge: want at most 32 characters")
 	}
-	return nil
+	return o.clock.check("iec21")
 }
 
 func runIEC21(ctx context.Context, env cli.Env, o iec21Options) error {
@@ -94,7 +96,8 @@ func runIEC21(ctx context.Context, env cli.Env, o iec21Options) error {
 	bus := &iec21Bus{options: o, faults: f}
 	for i := range o.count {
 		serial := strconv.FormatUint(o.serial+uint64(i), 10)
-		bus.meters = append(bus.meters, household{number: i, serial: serial, capture: o.capture, now: time.Now})
+		clock := o.clock.clock()
+		bus.meters = append(bus.meters, household{number: i, serial: serial, capture: o.capture, now: clock.now, clock: clock})
 	}
 	say := func(where string) {
 		for _, m := range bus.meters {

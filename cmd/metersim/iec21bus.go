@@ -312,6 +312,8 @@ func (t *iec21Talk) program(m household) error {
 			err = t.say(cACK)
 		case command == "P1":
 			return t.say(summed(cSOH + "B0" + cETX))
+		case command[0] == 'W' && m.iec21Set(open, data):
+			err = t.say(cACK)
 		default:
 			err = t.say(summed(cSTX + m.iec21Answer(open, command, data) + cETX))
 		}
@@ -344,6 +346,18 @@ func (t *iec21Talk) command() (command, data string, err error) {
 		return command, data, nil
 	}
 	return "", "", nil
+}
+
+// iec21Set takes the time of day; nothing else can be written.
+func (h household) iec21Set(open bool, data string) bool {
+	text, ok := strings.CutPrefix(strings.TrimSuffix(data, ")"), "0.9.1(")
+	at, err := time.Parse("150405", text)
+	if !open || !ok || err != nil || h.clock == nil {
+		return false
+	}
+	now := h.clock.now()
+	h.clock.set(time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), at.Second(), 0, now.Location()))
+	return true
 }
 
 // iec21Answer is what a meter says to a command.

@@ -38,6 +38,7 @@ func modbusVerb() cli.Verb {
 			fs.Uint64Var(&o.serial, "serial", 20260001, "the first meter's serial number; the others count on")
 			fs.StringVar(&o.faults, "faults", "", faultsHelp())
 			fs.IntVar(&o.every, "every", 7, "how many requests to one fault")
+			o.clock.flags(fs)
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) > 0 {
 					return cli.Usagef("modbus: unexpected argument %q", args[0])
@@ -53,6 +54,7 @@ type modbusOptions struct {
 	pty, rtu                            bool
 	count, every                        int
 	serial                              uint64
+	clock                               clockOptions
 }
 
 func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
@@ -78,9 +80,14 @@ func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
 	case o.rtu && o.pty:
 		return cli.Usagef("modbus: -rtu is for -listen; a terminal has no other")
 	}
+	if err := o.clock.check("modbus"); err != nil {
+		return err
+	}
 	meters := make([]*modbusMeter, o.count)
 	for i := range meters {
-		meters[i] = &modbusMeter{unit: byte(i + 1), serial: uint32(o.serial) + uint32(i), model: model, number: i, now: time.Now}
+		meters[i] = &modbusMeter{
+			unit: byte(i + 1), serial: uint32(o.serial) + uint32(i), model: model, number: i, now: time.Now, clock: o.clock.clock(),
+		}
 	}
 	if o.pty {
 		return servePty(ctx, env.Stdout, meters, f, o.link)
@@ -144,8 +151,8 @@ type rtuServer struct {
 	held   []byte // an answer that comes late
 }
 
-// requestSize is the length of the requests that the meters know; anything
-// else on the line is shifted out byte by byte.
+// requestSize is the length of the reads that the meters know, and the least of
+// the writes; anything else on the line is shifted out byte by byte.
 const requestSize = 8
 
 func (s *rtuServer) serve(ctx context.Context, rw io.ReadWriter) error {
@@ -158,7 +165,14 @@ func (s *rtuServer) serve(ctx context.Context, rw io.ReadWriter) error {
 		}
 		pending = append(pending, buf[:n]...)
 		for len(pending) >= requestSize {
-			request := pending[:requestSize]
+			size := requestSize
+			if pending[1] == writeRegisters {
+				size = 9 + int(pending[6])
+			}
+			if len(pending) < size {
+				break
+			}
+			request := pending[:size]
 			if !crcGood(request) {
 				pending = pending[1:]
 				continue
@@ -166,7 +180,7 @@ func (s *rtuServer) serve(ctx context.Context, rw io.ReadWriter) error {
 			if err := s.answer(ctx, rw, request); err != nil {
 				return err
 			}
-			pending = pending[requestSize:]
+			pending = pending[size:]
 		}
 	}
 }
@@ -176,7 +190,7 @@ func (s *rtuServer) answer(ctx context.Context, w io.Writer, request []byte) err
 	if unit < 1 || unit > len(s.meters) {
 		return nil
 	}
-	answer := addCRC(append([]byte{request[0]}, s.meters[unit-1].answer(request[1:requestSize-2])...))
+	answer := addCRC(append([]byte{request[0]}, s.meters[unit-1].answer(request[1:len(request)-2])...))
 	parts, keep := s.faults.spoil(s.faults.next(), request, answer, s.held, framing{
 		weak:    3,
 		refusal: func(request []byte) []byte { return addCRC([]byte{request[0], request[1] | 0x80, deviceFailure}) },

@@ -29,6 +29,7 @@ type modbusMeter struct {
 	model  *modbus.Model
 	number int // of the meter among its siblings, from 0
 	now    func() time.Time
+	clock  *meterClock // the one that it shows, where its map has one; nil is now
 }
 
 // load is the active power of a phase in W and the energy in kWh since 1970:
@@ -243,6 +244,16 @@ func (m *modbusMeter) registers(function byte, first, count int) (words map[int]
 		r := &m.model.Registers[i]
 		add(r, func() []uint16 { return m.words(r) })
 	}
+	if c := m.model.Clock; c != nil {
+		at := modbus.Register{Function: c.Function, Address: c.Address, Type: modbus.ASCII, Words: c.Format.Len()}
+		add(&at, func() (words []uint16) {
+			b := c.Append(nil, m.shown().Truncate(time.Second), time.Local, nil)
+			for i := 0; i < len(b); i += 2 {
+				words = append(words, binary.BigEndian.Uint16(b[i:]))
+			}
+			return words
+		})
+	}
 	for i := range m.model.Identity {
 		r := &m.model.Identity[i]
 		add(&r.Register, func() []uint16 { return shown(&r.Register, kind(r)) })
@@ -253,12 +264,48 @@ func (m *modbusMeter) registers(function byte, first, count int) (words map[int]
 	return words, lowest, highest
 }
 
+// shown is what the meter's clock shows.
+func (m *modbusMeter) shown() time.Time {
+	if m.clock == nil {
+		return m.now()
+	}
+	return m.clock.now()
+}
+
+const writeRegisters = 16
+
+// set takes a write of the clock's registers, all at once. It gives the exception
+// code of what it refuses, 0 for none.
+func (m *modbusMeter) set(request []byte) (code byte) {
+	c := m.model.Clock
+	switch {
+	case c == nil || !c.Writable || m.clock == nil:
+		return illegalFunction
+	case len(request) < 6 || len(request) != 6+int(request[5]) || int(request[5]) != 2*int(binary.BigEndian.Uint16(request[3:])):
+		return illegalValue
+	case binary.BigEndian.Uint16(request[1:]) != c.Address || binary.BigEndian.Uint16(request[3:]) != c.Format.Len():
+		return illegalAddress
+	}
+	at, _, _, err := c.Parse(request[6:], time.Local)
+	if err != nil {
+		return illegalValue
+	}
+	m.clock.set(at)
+	return 0
+}
+
 // answer gives the answer to a request, both from the function code on. A
 // register that the map does not name reads as 0 where it allows holes and is
 // refused where it does not.
 func (m *modbusMeter) answer(request []byte) []byte {
 	function := request[0]
 	refuse := func(code byte) []byte { return []byte{function | 0x80, code} }
+	if function == writeRegisters {
+		if code := m.set(request); code != 0 {
+			return refuse(code)
+		}
+		return request[:5]
+	}
 	if function != 3 && function != 4 {
 		return refuse(illegalFunction)
 	}

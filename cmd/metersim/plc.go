@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -28,6 +29,7 @@ type plcOptions struct {
 	seed                              uint64
 	capture                           time.Duration
 	secured                           securedOptions
+	clock                             clockOptions
 
 	least, most time.Duration // -delay
 }
@@ -67,6 +69,7 @@ func plcVerb() cli.Verb {
 			fs.Float64Var(&o.churn, "churn", 0, "the `part` of nodes that leave for 2 to 10 minutes, after 5 to 20")
 			fs.Uint64Var(&o.seed, "seed", 1, "of all that is random")
 			fs.DurationVar(&o.capture, "capture", 15*time.Minute, "the capture period of the load profile 1-0:99.1.0, which goes back 40 days")
+			o.clock.flags(fs)
 			o.secured.flags(fs)
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) > 0 {
@@ -131,7 +134,7 @@ type plcNode struct {
 }
 
 func runPLC(ctx context.Context, env cli.Env, o plcOptions) error {
-	if err := o.check(); err != nil {
+	if err := cmp.Or(o.check(), o.clock.check("plc")); err != nil {
 		return err
 	}
 	secured, err := o.secured.parse()
@@ -145,7 +148,8 @@ func runPLC(ctx context.Context, env cli.Env, o plcOptions) error {
 		n := &plcNode{number: i, serial: fmt.Sprintf("%s%06d", o.prefix, i+1), sessions: map[string]*dlmstest.Session{}}
 		n.eui = [6]byte{0x02, 0x47, 0x52, 0x47, byte((i + 1) >> 8), byte(i + 1)}
 		n.device = uint16(i + 1)
-		h := household{number: i, serial: n.serial, capture: o.capture, now: time.Now}
+		clock := o.clock.clock()
+		h := household{number: i, serial: n.serial, capture: o.capture, now: clock.now, clock: clock}
 		n.meter = dlmstest.NewMeter(dlmstest.Options{
 			Clients: secured.clients(), Security: secured.security(i), Zone: time.Local, Name: h.deviceName(),
 			Objects: append(h.objects(), l.objects(n)...),

@@ -111,7 +111,8 @@ func (w *Wrong) By() time.Duration {
 	return w.by
 }
 
-func (w *Wrong) add(d time.Duration) {
+// Add sets the clock ahead by d.
+func (w *Wrong) Add(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.by += d
@@ -176,7 +177,7 @@ func (c *clock) set(v axdr.Value) Result {
 	case t.Year() < 2000 || t.Year() > 2099:
 		return OtherReason
 	}
-	c.wrong.add(t.Sub(shown))
+	c.wrong.Add(t.Sub(shown))
 	return Success
 }
 
@@ -184,9 +185,9 @@ func (c *clock) act(id int8, argument axdr.Value) Result {
 	t := c.now()
 	switch id {
 	case 1, 2: // to the quarter of an hour, to the measuring period
-		c.wrong.add(t.Round(15 * time.Minute).Sub(t))
+		c.wrong.Add(t.Round(15 * time.Minute).Sub(t))
 	case 3: // to the minute
-		c.wrong.add(t.Round(time.Minute).Sub(t))
+		c.wrong.Add(t.Round(time.Minute).Sub(t))
 	case 4: // to the preset time
 		if c.preset.Tag == axdr.TagNull {
 			return OtherReason
@@ -202,7 +203,7 @@ func (c *clock) act(id int8, argument axdr.Value) Result {
 		if !ok || by < -900 || by > 900 {
 			return TypeUnmatched
 		}
-		c.wrong.add(time.Duration(by) * time.Second)
+		c.wrong.Add(time.Duration(by) * time.Second)
 	default:
 		return ReadWriteDenied
 	}

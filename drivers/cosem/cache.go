@@ -26,6 +26,7 @@ type cache struct {
 	// clockRead says that the meter's clock was read, and localTime that it
 	// does not tell its deviation from UTC.
 	clockRead, localTime bool
+	clockless            kept[bool] // it could not be read beside registers
 	// lists says that a list was answered, and listMax how long they may be as
 	// was learnt; 0 is as long as there is room.
 	lists   bool
@@ -115,6 +116,7 @@ func (v *visit) readAll(ctx context.Context, questions []question) error {
 		if questions = left; len(list) == 0 {
 			return nil
 		}
+		v.sent = v.cfg.Now()
 		items, err := v.client.ReadFirst(ctx, list)
 		if err != nil && len(list) > 1 && !v.untried {
 			v.blameList(ctx, err)

@@ -27,6 +27,7 @@ type progress struct {
 	profiles map[meter.Profile]bool
 	since    map[meter.Profile]int64 // of those that were begun
 	clock    bool
+	set      bool // the clock was, or may have been
 }
 
 // reached is a channel that was read or failed.
@@ -44,7 +45,10 @@ func (p *progress) left(ask meter.Ask) meter.Ask {
 	if !p.again {
 		return ask
 	}
-	left := meter.Ask{Clock: ask.Clock && !p.clock}
+	left := meter.Ask{Clock: ask.Clock && !p.clock, ClockToo: ask.ClockToo && !p.clock}
+	if !p.set {
+		left.SetClock = ask.SetClock
+	}
 	for _, g := range ask.Groups {
 		g.Channels = slices.DeleteFunc(slices.Clone(g.Channels), func(c meter.Channel) bool { return p.read[reached{g.Lane, c}] })
 		left.Groups = append(left.Groups, g)

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"time"
 
 	"gridgate/dlms"
 	"gridgate/dlms/axdr"
-	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
 )
 
@@ -34,6 +32,8 @@ type visit struct {
 	// where it cannot, and probed that it was asked once whether it is.
 	done   *progress
 	probed bool
+	fold   bool        // the clock is wanted beside registers
+	sent   meter.Stamp // when the last request was
 }
 
 func (v *visit) run(ctx context.Context, ask meter.Ask) error {
@@ -53,6 +53,11 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 			return err
 		}
 	}
+	if ask.SetClock != nil {
+		if err := v.setClock(ctx, ask.SetClock); err != nil {
+			return err
+		}
+	}
 	v.keepListMax()
 	v.remember()
 	return nil
@@ -67,6 +72,7 @@ func (v *visit) lane(ctx context.Context, ask meter.Ask, lane meter.Lane) error 
 			groups = append(groups, g)
 		}
 	}
+	v.fold = (ask.Clock || ask.ClockToo) && !v.done.clock
 	if err := v.registers(ctx, groups); err != nil {
 		return err
 	}
@@ -79,7 +85,7 @@ func (v *visit) lane(ctx context.Context, ask meter.Ask, lane meter.Lane) error 
 		}
 		v.done.profiles[p] = true
 	}
-	if lane == meter.Alarm && ask.Clock {
+	if ask.Clock && !v.done.clock && (lane == meter.Instant || lane == meter.Alarm && !v.folds(ask)) {
 		err := v.clock(ctx)
 		v.done.clock = err == nil
 		return err
@@ -193,6 +199,9 @@ func (v *visit) registers(ctx context.Context, groups []meter.Group) error {
 			questions = append(questions, v.scales(r.attribute, func() bool { return r.err != nil })...)
 		}
 	}
+	if v.fold {
+		questions = v.withClock(questions)
+	}
 	stopped := v.readAll(ctx, questions)
 	defer maps.DeleteFunc(v.unscaled, func(_ dlms.Attribute, err error) bool { return errors.Is(err, errUnread) })
 	if v.checksOnly() {
@@ -254,55 +263,4 @@ func (v *visit) quality() meter.Quality {
 		return meter.IdentityNotProven
 	}
 	return 0
-}
-
-func clockTime() dlms.Attribute {
-	return dlms.Attribute{Class: meter.ClassClock, Code: obis.Code{0, 0, 1, 0, 0, 255}, ID: 2}
-}
-
-// clock compares the meter's clock with the gateway's.
-func (v *visit) clock(ctx context.Context) error {
-	a := clockTime()
-	c := meter.ChannelOf(a.Code, a.Class, a.ID)
-	before := v.cfg.Now()
-	d, err := v.readClock(ctx)
-	if err != nil {
-		return v.failed(c, err)
-	}
-	after := v.cfg.Now()
-	at, err := v.cfg.Quirks.Time(d, v.cfg.TimeZone)
-	if err != nil {
-		return v.failed(c, err)
-	}
-	turn := time.Duration(after.Mono-before.Mono) * time.Millisecond
-	middle := time.UnixMilli(after.Time).Add(-turn / 2)
-	if d.Deviation == dlms.NoDeviation && !d.Has(0) { // it does not say which pass of an hour that comes twice
-		at = dlms.Near(at, middle, v.cfg.TimeZone)
-	}
-	resolution := time.Second // most clocks give no hundredths, and 0 for them
-	if d.Hundredths != 0 && d.Hundredths != 0xFF {
-		resolution = 10 * time.Millisecond
-	}
-	v.got.Clock = &meter.ClockOffset{
-		Offset: at.Sub(middle), Uncertainty: turn/2 + resolution, Valid: !d.Has(dlms.StatusInvalid),
-	}
-	return nil
-}
-
-func (v *visit) readClock(ctx context.Context) (dlms.DateTime, error) {
-	data, err := v.get(ctx, clockTime())
-	if err != nil {
-		return dlms.DateTime{}, err
-	}
-	return v.takeClock(data)
-}
-
-// takeClock learns from the meter's clock how it tells the time.
-func (v *visit) takeClock(data axdr.Value) (dlms.DateTime, error) {
-	d, err := dlms.ParseDateTime(data.Str)
-	if err != nil {
-		return dlms.DateTime{}, err
-	}
-	v.cache.localTime, v.cache.clockRead = d.Deviation == dlms.NoDeviation, true
-	return d, nil
 }

@@ -66,5 +66,6 @@ func offset(m moment, zone *time.Location, before, after meter.Stamp) *meter.Clo
 	if m.season == noSeason {
 		at = dlms.Near(at, middle, zone)
 	}
-	return &meter.ClockOffset{Offset: at.Sub(middle), Uncertainty: turn/2 + resolution, Valid: true}
+	stepped := time.Duration(after.Time-before.Time)*time.Millisecond - turn // the gateway's own clock
+	return &meter.ClockOffset{Offset: at.Sub(middle), Uncertainty: turn/2 + resolution + stepped.Abs(), Valid: true, At: after}
 }

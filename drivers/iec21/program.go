@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
 )
 
@@ -66,6 +65,9 @@ func (v *visit) program(ctx context.Context, s *session) error {
 		if err := v.profile(ctx, s, &v.profiles[0]); err != nil {
 			return err
 		}
+	}
+	if v.setting != nil {
+		return v.setClock(ctx, s)
 	}
 	return nil
 }
@@ -304,35 +306,19 @@ func (v *visit) ask(ctx context.Context, s *session, w wanted) error {
 	return nil
 }
 
-// askClock reads time and date. The date is read again when the time is that
-// of a day just begun.
+// askClock reads time and date.
 func (v *visit) askClock(ctx context.Context, s *session) error {
-	read := func(c obis.Code) (entry, error) { return v.register(ctx, s, addressOf(c)) }
-	before := v.cfg.Now()
-	at, err := read(timeCode())
+	_, found, err := v.readClock(ctx, s)
 	if err == nil {
-		var on entry
-		if on, err = read(dateCode()); err == nil {
-			m, ok := joined(on.values[0], at.values[0])
-			if ok && !nearMidnight(m, on.stamp, before) {
-				v.got.Clock = offset(m, v.cfg.TimeZone, before, at.stamp)
-				return nil
-			}
-			err = errNoValue
-		}
+		v.got.Clock = found
+		return nil
 	}
-	if isRefused(err) {
-		before = v.cfg.Now()
-		var e entry
-		if e, err = read(clockCode()); err == nil {
-			m, ok := parseTime(e.values[0])
-			if ok {
-				v.got.Clock = offset(m, v.cfg.TimeZone, before, e.stamp)
-				return nil
-			}
-			err = errNoValue
-		}
-	}
+	return v.clockFailed(err)
+}
+
+// clockFailed notes what is about the clock alone, and gives what ends the
+// session.
+func (v *visit) clockFailed(err error) error {
 	if !isRefused(err) && !errors.Is(err, errNoValue) {
 		return fmt.Errorf("clock: %w", err)
 	}

@@ -251,8 +251,8 @@ func (r *rig) program() {
 				say(r.block(&pending))
 				continue
 			}
-			if end == 0x15 {
-				say([]byte{0x15})
+			if end == 0x15 || end == 0x06 {
+				say([]byte{end})
 				continue
 			}
 			say(withSum([]byte("\x02" + body + string(rune(end)))))

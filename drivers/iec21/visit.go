@@ -37,6 +37,7 @@ type visit struct {
 	rest     []wanted
 	clock    bool
 	profiles []meter.Profile
+	setting  *meter.SetClock
 }
 
 // wanted is a channel that the readout did not have.
@@ -46,7 +47,7 @@ type wanted struct {
 }
 
 func (v *visit) run(ctx context.Context, ask meter.Ask) error {
-	v.clock, v.profiles = ask.Clock, slices.Clone(ask.Profiles)
+	v.clock, v.profiles, v.setting = ask.Clock, slices.Clone(ask.Profiles), ask.SetClock
 	ask.Groups = slices.Clone(ask.Groups)
 	// What a visit that is cut short has not read is what matters least.
 	slices.SortStableFunc(ask.Groups, func(a, b meter.Group) int { return cmp.Compare(a.Lane, b.Lane) })
@@ -69,7 +70,7 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 		v.shown(&r, ask)
 		v.forget()
 	}
-	if len(v.rest) == 0 && len(v.profiles) == 0 && !v.clock && v.known {
+	if len(v.rest) == 0 && len(v.profiles) == 0 && !v.clock && v.setting == nil && v.known {
 		return nil
 	}
 	err := v.converse(ctx, programmingMode, v.program)
@@ -79,6 +80,9 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 		}
 		for _, p := range v.profiles {
 			v.failed(p.Channel, err)
+		}
+		if v.setting != nil {
+			v.failed(valueChannel(clockCode()), fmt.Errorf("%w: %w", meter.ErrClockMethod, err))
 		}
 		return nil
 	}
@@ -99,9 +103,9 @@ func (v *visit) shown(r *readout, ask meter.Ask) {
 			}
 		}
 	}
-	if ask.Clock {
+	if ask.Clock || ask.ClockToo {
 		v.got.Clock = r.clock(v.cfg.TimeZone)
-		v.clock = v.got.Clock == nil
+		v.clock = ask.Clock && v.got.Clock == nil
 	}
 }
 

@@ -12,16 +12,22 @@ import (
 //	data
 //	CRC       2 bytes  low byte first, over all before it
 //
-// of which two are answers to a read of n registers:
+// of which two are answers to a read of n registers, and the third and fourth to
+// a write of them (function 16):
 //
 //	unit function 2n data[2n] CRC
 //	unit function|0x80 code CRC
+//	unit 16 address[2] n[2] CRC
+//	unit 16|0x80 code CRC
 const (
 	headLen      = 3
 	crcLen       = 2
 	requestLen   = 8
 	exceptionLen = 5
+	writtenLen   = 8
 	exceptionBit = 0x80
+
+	writeMultiple = 16
 )
 
 // shape is what tells the answer to one read from that to another: RTU has no
@@ -54,7 +60,8 @@ type found struct {
 	strange bool
 }
 
-// newMatcher takes a request as encoded: a read of function 3 or 4.
+// newMatcher takes a request as encoded: a read of function 3 or 4, or a write of
+// function 16.
 func newMatcher(request []byte) *matcher {
 	return &matcher{
 		request: request,
@@ -101,7 +108,7 @@ func (m *matcher) feed(b []byte, final bool) (answer []byte, missing int) {
 // itself.
 func (m *matcher) frame(b []byte) (n, missing int) {
 	if m.request != nil && bytes.HasPrefix(b, m.request) {
-		return requestLen, 0
+		return len(m.request), 0
 	}
 	n, missing = wholeFrame(b)
 	if s, ok := readAnswer(b[:n]); ok && b[0] == m.unit {
@@ -117,6 +124,9 @@ func (m *matcher) answers(b []byte) int {
 	}
 	n := 0
 	switch {
+	case m.want.function == writeMultiple && len(b) >= 6 && bytes.Equal(b[1:6], m.request[1:6]):
+		n = writtenLen
+	case m.want.function == writeMultiple && b[1] == writeMultiple: // another's, or late
 	case b[1] == m.want.function && int(b[2]) == 2*int(m.want.count):
 		n = answerLen(m.want.count)
 	case b[1] == m.want.function|exceptionBit && b[2] != 0:

@@ -48,6 +48,8 @@ type Config struct {
 	// 0 is 1 s on a serial line and 3 s over TCP.
 	Timeout time.Duration
 	Now     meter.Now
+	// TimeZone is the zone of meters whose clock shows local time; nil is UTC.
+	TimeZone *time.Location
 }
 
 // Meter is one Modbus unit; it implements meter.Visitor. It is not safe for

@@ -37,6 +37,8 @@ type Model struct {
 	Identity  []Identity
 	Registers []Register
 	Checks    []Check
+	// Clock is where the meter keeps the time; nil when nowhere.
+	Clock *Clock
 }
 
 // Register is one value of a map.

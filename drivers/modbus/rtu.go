@@ -74,7 +74,11 @@ func (r *rtu) Send(request []byte) ([]byte, error) {
 }
 
 func (r *rtu) send(request []byte) ([]byte, error) {
-	if want := newMatcher(request).want; r.isOpen(want) {
+	switch want := newMatcher(request).want; {
+	case !r.isOpen(want):
+	case want.function == writeMultiple:
+		return nil, r.notAsked() // there is no other quantity to be asked for
+	default:
 		if err := r.settle(request); err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -104,6 +105,11 @@ func isAnswer(request, answer []byte) error {
 		return nil
 	case got[0] != function:
 		return fmt.Errorf("answer to function %d", got[0])
+	case function == writeMultiple:
+		if !bytes.Equal(got, request[mbapLen:mbapLen+5]) {
+			return fmt.Errorf("answer % X to a write of %d registers", got, count)
+		}
+		return nil
 	case int(got[1]) != 2*int(count) || len(got) != 2+2*int(count):
 		return fmt.Errorf("%d bytes for %d registers", len(got)-2, count)
 	}

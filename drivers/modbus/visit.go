@@ -36,8 +36,8 @@ type visit struct {
 
 // Visit reads the registers of the groups; a group without channels is all of
 // the model. Registers of the billing lane are read twice, see confirm. A meter
-// that does not answer at all costs one time-out. Profiles are failures, clocks
-// are none: Modbus has neither.
+// that does not answer at all costs one time-out. Profiles are failures: Modbus has
+// none. Clocks are compared and set where the model has one.
 //
 // A meter that shows itself to be of another kind than the map gives nothing
 // but ErrOtherModel. One that shows neither serial number nor kind gives rows
@@ -60,6 +60,9 @@ func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
 	err := v.readAll(ctx, wanted)
 	if err == nil {
 		err = v.confirm(ctx, ask.Groups)
+	}
+	if err == nil {
+		err = v.clock(ctx, ask, &got)
 	}
 	v.remember()
 	v.judge()

@@ -30,6 +30,8 @@ agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
 agent/trial:
 agent/audit:
+agent/timesync:      internal/meter internal/sys
+agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
@@ -75,7 +77,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync",
 	}
 }
 
@@ -110,6 +112,8 @@ func owners() map[string][]string {
 		"go.bug.st/serial":                    {"drivers/line"},
 		"go.yaml.in/yaml/v4":                  {"configs", "agent/order"},
 		"aead.dev/minisign":                   {"agent/order", "cmd/gridfog"},
+		"github.com/beevik/ntp":               {"agent/timesync"},
+		"github.com/beevik/nts":               {"agent/timesync"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
 		"github.com/jackc/pgx/v5":             {"cmd/gridfog/fleet", "cmd/gridfog/ingest", "cmd/gridfog/pgtest", "scripts/cluster"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
@@ -117,6 +121,7 @@ func owners() map[string][]string {
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/hanwen/go-fuse/v2":        {},
+		"github.com/secure-io/siv-go":         {},
 		"github.com/rogpeppe/go-internal":     {},
 		"go.uber.org/goleak":                  {},
 		"pgregory.net/rapid":                  {},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Visitor is the driver contract: one method a turn. Visit opens or reuses a
@@ -24,7 +23,12 @@ type Ask struct {
 	Groups   []Group   // registers to read now
 	Profiles []Profile // profiles to read since a cursor
 	Clock    bool      // compare the meter's clock with the gateway's
-	Clears   []Clear   // bits of registers to set to 0, before anything is read
+	// ClockToo compares it where that costs no turn of its own: the clock is
+	// among what is read anyway.
+	ClockToo bool
+	// SetClock, when not nil, puts the meter's clock right, after all else.
+	SetClock *SetClock
+	Clears   []Clear // bits of registers to set to 0, before anything is read
 }
 
 // Clear takes bits that are stored out of a register that holds them until
@@ -63,7 +67,8 @@ type Got struct {
 	Identity Identity
 	Rows     []Row
 	Cursors  []Cursor
-	Clock    *ClockOffset // nil when not asked or not to be had
+	Clock    *ClockOffset // nil when not asked or not to be had; before a setting
+	ClockSet *ClockSet    // nil when it was not ordered, or not come to
 	Failures []Failure
 }
 
@@ -76,13 +81,6 @@ type Identity struct {
 
 // Exchanged says that another meter answered than the configured one.
 func (i Identity) Exchanged() bool { return i.Want != "" && i.Found != "" && i.Want != i.Found }
-
-// ClockOffset is a meter's clock against the gateway's.
-type ClockOffset struct {
-	Offset      time.Duration // meter minus gateway
-	Uncertainty time.Duration // half the round trip plus the resolution of the meter's answer
-	Valid       bool          // false when the meter says that its clock is invalid
-}
 
 // Failure is one channel that could not be read while others could.
 type Failure struct {

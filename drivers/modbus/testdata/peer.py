@@ -39,6 +39,9 @@ async def main():
     for address, value in FLOATS.items():
         inputs[address], inputs[address + 1] = words(">f", value)
     holding = dict(zip((0xFC00, 0xFC01), words(">I", SERIAL)))
+    # A clock that stands still, until it is set: 2026-07-16 12:00:10.
+    holding.update(zip(range(0x1000, 0x1006), (2026, 7, 16, 12, 0, 10)))
+    holding.update(zip(range(0x1010, 0x1014), (26, 7 << 8 | 4 << 5 | 16, 12 << 8, 10000)))
     slave = ModbusSlaveContext(
         ir=ModbusSparseDataBlock(inputs),
         hr=ModbusSparseDataBlock(holding),
