@@ -59,6 +59,7 @@ type Agent struct {
 	failed    chan error // holds the first fatal error
 	limits    atomic.Pointer[map[meter.ID]validate.Limits]
 	gate      chan struct{} // a place for each visit that is not on a serial port
+	reached   reach         // when the fog was, last
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -103,6 +104,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		gate:  make(chan struct{}, cfg.Poll.Parallel),
 		lines: make(map[string]*runningLine),
 	}
+	a.reached.touch()
 	if a.store, err = openReadings(cfg, boot, o.StoreChecker); err != nil {
 		return nil, err
 	}
@@ -125,7 +127,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	a.intake = intake.New(intake.Config{
 		Store: a.store, Validator: v, Log: o.Log,
 		Report: func() []meter.Row { return v.Complete(a.started, a.now()) },
-		Gather: gather, Window: cfg.Intake.Window, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
+		Gather: gather, Window: cfg.Intake.Window, Offline: cfg.Intake.Offline, Away: a.reached.away, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
 	})
 	return a, nil
 }
@@ -278,14 +280,23 @@ func (a *Agent) fatal(stage string, err error) {
 // ackIdle is how long an acknowledgement may wait for a commit to ride on.
 const ackIdle = 5 * time.Minute
 
-// flushAcks writes acknowledgements that found no commit to ride on.
+// flushAcks writes acknowledgements that found no commit to ride on, and notes
+// when the fog was reached.
 func (a *Agent) flushAcks(ctx context.Context) error {
 	tick := time.NewTicker(ackIdle)
 	defer tick.Stop()
+	look := time.NewTicker(reachPause)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-look.C:
+			a.mu.Lock()
+			if a.uplink.isConnected() {
+				a.reached.touch()
+			}
+			a.mu.Unlock()
 		case <-tick.C:
 			if err := a.store.Flush(ctx); err != nil && ctx.Err() == nil {
 				a.log.Warn("acknowledgements cannot be stored", "error", err)
@@ -311,6 +322,11 @@ type runningUplink struct {
 	task   *task
 	// secrets dates the files that the connection's secrets were read from.
 	secrets string
+}
+
+// isConnected says whether the broker takes what is sent.
+func (u *runningUplink) isConnected() bool {
+	return u != nil && u.uplink != nil && u.uplink.Stats().Connected
 }
 
 func (u *runningUplink) stop() {

@@ -55,7 +55,7 @@ gateway: gw-1
 time_zone: Europe/Berlin
 models: .
 buffer: {path: /b, max_size: 8MiB, max_age: 10d, lanes: {instant: {max_size: 1MiB}, alarm: {max_age: 90d}}}
-intake: {window: 1m30s, max_waiting: 1MB}
+intake: {window: 1m30s, window_offline: 20m, max_waiting: 1MB}
 poll: {parallel: 3}
 mains: {voltage: 120, frequency: 60}
 push: {listen: ["udp://"], title: "0102030405060708"}
@@ -97,7 +97,7 @@ meters:
 		Buffer: Buffer{Path: "/b", All: Limit{8 << 20, 10 * day}, Lanes: [4]Limit{
 			{2 << 20, 90 * day}, {6 << 20, 0}, {24 << 20, 400 * day}, {1 << 20, 31 * day},
 		}},
-		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
+		Intake: Intake{Window: 90 * time.Second, Offline: 20 * time.Minute, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},
 		Mains:  Mains{Voltage: 120, Frequency: 60},
 		Push: Push{
