@@ -1,10 +1,12 @@
 package buffer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -93,8 +95,20 @@ func storable(r *meter.Row) bool {
 		r.Value.Kind.Valid() && utf8.ValidString(string(r.Meter)) && utf8.ValidString(string(r.Channel))
 }
 
-// byLane sorts rows into their lanes and counts those that cannot be stored.
+// byLane sorts rows into their lanes and counts those that cannot be stored. Rows
+// that stand in the order of their lanes already are not copied.
 func byLane(rows []meter.Row) (lanes [laneCount][]meter.Row, bad [laneCount]uint64) {
+	if slices.IsSortedFunc(rows, func(a, b meter.Row) int { return cmp.Compare(a.Lane, b.Lane) }) &&
+		!slices.ContainsFunc(rows, func(r meter.Row) bool { return !storable(&r) }) {
+		for len(rows) > 0 {
+			lane, n := rows[0].Lane, 1
+			for n < len(rows) && rows[n].Lane == lane {
+				n++
+			}
+			lanes[lane], rows = rows[:n:n], rows[n:]
+		}
+		return lanes, bad
+	}
 	var count [laneCount]int
 	for i := range rows {
 		count[rows[i].Lane]++
@@ -134,6 +148,7 @@ type writeTx struct {
 	zone     *time.Location        // whose midnight ends a day
 	handed   [laneCount]uint64     // numbers that Peek handed out
 	dropped  tally                 // rows given up, to be counted
+	tally    []byte                // the count with what was counted, nil for none
 	written  [laneCount]meter.Hole // the last one that took the place of rows
 }
 

@@ -208,7 +208,7 @@ func DroppedDir(dir string) (list []Dropped, err error) {
 	}
 	defer r.close()
 	err = r.view(func(tx *bolt.Tx) error {
-		list = sortedDropped(readTally(tx))
+		list = droppedOf(tx)
 		return nil
 	})
 	if err != nil {
