@@ -14,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +22,6 @@ import (
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
 	"gridgate/agent/validate"
-	"gridgate/buffer"
 	"gridgate/buffer/state"
 	"gridgate/configs"
 	"gridgate/internal/meter"
@@ -95,9 +92,6 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Buffer.Path, 0o750); err != nil {
-		return nil, fmt.Errorf("buffer.path: %w", err)
-	}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(), cfg: cfg,
 		committed: make(chan struct{}, 1), failed: make(chan error, 1),
@@ -105,8 +99,9 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		lines: make(map[string]*runningLine),
 	}
 	a.reached.touch()
-	if a.store, err = openReadings(cfg, boot, o.StoreChecker); err != nil {
-		return nil, err
+	var closed, deaf error
+	if a.store, closed = openReadings(cfg, boot, o.StoreChecker); isForOthers(closed) {
+		return nil, closed
 	}
 	if r := a.store.get().Recovered(); r != nil {
 		a.recovered(r)
@@ -114,12 +109,8 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err := a.openState(cfg.Buffer.Path); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
-	a.control, err = status.Listen(status.Config{
-		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path,
-		Refusals: a.state, Log: o.Log,
-	})
-	if err != nil {
-		return nil, errors.Join(err, a.state.Close(), a.store.Close())
+	if deaf = a.openControl(cfg); deaf != nil && !isUnwritable(deaf) {
+		return nil, errors.Join(deaf, a.state.Close(), a.store.Close())
 	}
 	a.uplinkStore = a.store
 	a.judge(cfg)
@@ -129,41 +120,43 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		Report: func() []meter.Row { return v.Complete(a.started, a.now()) },
 		Gather: gather, Window: cfg.Intake.Window, Offline: cfg.Intake.Offline, Away: a.reached.away, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
 	})
+	if closed != nil {
+		a.tellClosed(noBuffer, closed)
+	}
+	if held := a.state.Held(); held != nil {
+		a.tellClosed(noState, held)
+	}
+	if deaf != nil {
+		a.log.Error(noControl, "error", deaf)
+		a.note(noControl + ": " + deaf.Error())
+	}
 	return a, nil
 }
 
-// openState opens the small second file. When both its copies are lost the
-// gateway reads on: what it must not forget is told as lost.
+// openState opens the small second file. When both its copies are lost, or when
+// it cannot be written, the gateway reads on: what it must not forget is told as
+// lost, and what takes a counter is not read.
 func (a *Agent) openState(dir string) (err error) {
 	a.state, err = state.Open(dir)
-	if err == nil && a.state.Fresh() && a.hasRead() {
-		// Both copies were taken away, by somebody or by a file system's repair.
-		a.log.Error("the state is gone and begins anew", "error", state.ErrLost)
-		a.note("state: " + state.ErrLost.Error())
-		return a.state.SetLost()
+	if errors.Is(err, state.ErrLost) {
+		a.log.Error("the state is lost and begins anew", "error", err)
+		a.note("state: " + err.Error())
+		a.state, err = state.Renew(dir, time.Now())
 	}
-	if !errors.Is(err, state.ErrLost) {
+	switch {
+	case err == nil:
+		return a.checkFresh()
+	case isForOthers(err):
 		return err
 	}
-	a.log.Error("the state is lost and begins anew", "error", err)
-	a.note("state: " + err.Error())
-	a.state, err = state.Renew(dir, time.Now())
-	return err
-}
-
-// hasRead says whether rows were ever stored, so that this is no first start.
-func (a *Agent) hasRead() bool {
-	st, err := a.store.get().Stat()
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(st.Lanes, func(l buffer.LaneStat) bool { return l.Rows > 0 || l.Acked > 0 })
+	a.state = state.Hold(dir, err)
+	return nil
 }
 
 // Run polls, stores and sends until ctx ends, or until a stage cannot go on.
 // It stops within 5 s, in order, and everything that was read is stored then.
 func (a *Agent) Run(ctx context.Context) error {
-	control := a.start(ctx, "control", a.control.Run)
+	control := a.start(ctx, "control", a.serveControl)
 	taker := a.start(ctx, "intake", a.intake.Run)
 	flusher := a.start(ctx, "flush", a.flushAcks)
 	keeper := a.start(ctx, "store", a.keepStore)
@@ -298,7 +291,7 @@ func (a *Agent) flushAcks(ctx context.Context) error {
 			}
 			a.mu.Unlock()
 		case <-tick.C:
-			if err := a.store.Flush(ctx); err != nil && ctx.Err() == nil {
+			if err := a.store.Flush(ctx); err != nil && ctx.Err() == nil && a.store.Epoch() != 0 {
 				a.log.Warn("acknowledgements cannot be stored", "error", err)
 			}
 		}

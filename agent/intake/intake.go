@@ -86,6 +86,7 @@ type Intake struct {
 	gaps    map[place]bool // profiles whose rows were given up since their cursor was asked for
 	stats   Stats
 	window  time.Duration
+	again   bool // the pause after a commit that failed is over
 }
 
 // round is what one visit brought.
@@ -215,6 +216,9 @@ func (in *Intake) Run(ctx context.Context) error {
 	var pause time.Duration
 	var notBefore time.Time
 	for {
+		if in.isAgain() {
+			notBefore = time.Time{}
+		}
 		timer.Reset(in.untilDue(notBefore))
 		select {
 		case <-ctx.Done():
@@ -239,6 +243,23 @@ func (in *Intake) Run(ctx context.Context) error {
 		}
 		pause = 0
 	}
+}
+
+// isAgain says once that Retry was called.
+func (in *Intake) isAgain() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	again := in.again
+	in.again = false
+	return again
+}
+
+// Retry ends the pause after a commit that failed: the store is another one.
+func (in *Intake) Retry() {
+	in.mu.Lock()
+	in.again = true
+	in.mu.Unlock()
+	in.wake()
 }
 
 // present gives the window as it is now: while the fog is away it grows with

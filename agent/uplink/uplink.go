@@ -352,6 +352,9 @@ func (u *Uplink) online() []byte {
 	b := append([]byte(nil), `{"state":"online","version":`...)
 	b = meter.AppendJSONString(b, u.cfg.Version)
 	b = fmt.Appendf(b, `,"epoch":"%016x"`, u.cfg.Store.Epoch())
+	if u.cfg.Store.Epoch() == 0 { // there is none: what is read waits in memory
+		b = append(b, `,"buffer":"closed"`...)
+	}
 	b = u.lanesWith(b, "unconfirmed", func(l *lane) bool { return l.fog.doubt })
 	b = u.lanesWith(b, "withheld", func(l *lane) bool { return u.waits(l.id) })
 	return append(b, '}')
