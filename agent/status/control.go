@@ -10,6 +10,9 @@
 //	                                          reserved for a tool as for the agent, and those received
 //	{"verb":"refusals","refusals":{…}}     -> {"ok":true,"salt":…,"count":…,"last":…}: how often meters
 //	                                          refused credentials, counted for tools as for the agent
+//	{"verb":"buffer","buffer":{"dir":…}}   -> {"ok":true,"stat":…}: what is in the buffer
+//	{"verb":"buffer","buffer":{"dir":…,"query":{…}}}
+//	                                       -> {"ok":true}, and behind that line an archive of it
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -42,6 +45,8 @@ type Config struct {
 	StateDir string
 	// Refusals are counted by tools too; nil: they are not.
 	Refusals Refusals
+	// Readings is the buffer, which tools know by StateDir too; nil: nobody looks at it.
+	Readings Readings
 	Log      *slog.Logger
 }
 
@@ -64,6 +69,7 @@ type request struct {
 
 	Counters *counting `json:"counters,omitempty"`
 	Refusals *refusing `json:"refusals,omitempty"`
+	Buffer   *looking  `json:"buffer,omitempty"`
 }
 
 type reply struct {
@@ -159,8 +165,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.count(conn, r.Counters)
 	case "refusals":
 		c.refuse(conn, r.Refusals)
+	case "buffer":
+		c.look(conn, r.Buffer)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters or refusals", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals or buffer", r.Verb)})
 	}
 }
 
