@@ -21,6 +21,7 @@ type readings struct {
 	dir     string
 	options buffer.Options
 	damaged chan struct{} // has a token when the buffer has to be opened anew
+	hurt    chan struct{} // has a token when a chunk is damaged
 
 	mu    sync.RWMutex
 	store *buffer.Store
@@ -56,7 +57,7 @@ func hasRows(s *buffer.Store) bool {
 
 // openReadings opens the buffer. With an error it gives one that is not open.
 func openReadings(cfg *configs.Config, boot string, checker []string) (*readings, error) {
-	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1)}
+	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1), hurt: make(chan struct{}, 1)}
 	r.options.Child, r.options.Report = checker, damageReport(cfg.Gateway)
 	s, err := buffer.Open(r.dir, r.options)
 	if err != nil {
@@ -152,6 +153,12 @@ func (r *readings) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span,
 		return meter.Span{Lane: lane}, nil // not open: there is nothing
 	}
 	span, err := s.Peek(lane, after, maxRows)
+	if s.NeedsMending() {
+		select {
+		case r.hurt <- struct{}{}:
+		default:
+		}
+	}
 	return span, r.look(err)
 }
 
@@ -176,6 +183,10 @@ func (r *readings) Last(lane meter.Lane) uint64  { return r.get().Last(lane) }
 func (r *readings) Acked(lane meter.Lane) uint64 { return r.get().Acked(lane) }
 func (r *readings) Close() error                 { return r.get().Close() }
 
+// mendPause is the least time from one mending to the next: where the disk is
+// full none goes well.
+const mendPause = 5 * time.Second
+
 // renewPause is the least time from one opening anew to the next.
 const renewPause = time.Minute
 
@@ -190,6 +201,7 @@ func (a *Agent) keepStore(ctx context.Context) error {
 	if a.isAllOpen() {
 		again.Stop()
 	}
+	var mended time.Time
 	night := time.NewTicker(compactPause)
 	defer night.Stop()
 	for {
@@ -198,6 +210,12 @@ func (a *Agent) keepStore(ctx context.Context) error {
 			return nil
 		case <-night.C:
 			a.compactStore(ctx, time.Now())
+			continue
+		case <-a.store.hurt:
+			if now := time.Now(); now.Sub(mended) >= mendPause {
+				a.intake.Mend(a.mend)
+				mended = now
+			}
 			continue
 		case <-again.C:
 			if !a.reopen(ctx) {

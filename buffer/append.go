@@ -145,9 +145,11 @@ type writeTx struct {
 	hotLimit uint64
 	reserve  func(octets uint64) error // of the disk
 	quota    Quota
-	zone     *time.Location        // whose midnight ends a day
-	handed   [laneCount]uint64     // numbers that Peek handed out
-	dropped  tally                 // rows given up, to be counted
+	zone     *time.Location    // whose midnight ends a day
+	handed   [laneCount]uint64 // numbers that Peek handed out
+	dropped  tally             // rows given up, to be counted
+	given    []stretch         // damaged chunks that were given up
+	now      time.Time
 	tally    []byte                // the count with what was counted, nil for none
 	written  [laneCount]meter.Hole // the last one that took the place of rows
 }
@@ -193,6 +195,11 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 		return diskError(err)
 	}
 	s.begun = true
+	if len(w.given) > 0 {
+		s.state.Lock()
+		s.given = append(s.given, w.given...)
+		s.state.Unlock()
+	}
 	s.publish(w.lanes, w.boot)
 	s.cachesKept(kept)
 	return nil
@@ -214,7 +221,7 @@ func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
 	w := &writeTx{
 		tx: tx, meta: tx.Bucket([]byte(bucketMeta)), hotLimit: uint64(s.opts.HotBytes),
 		reserve: func(need uint64) error { return s.reserve(tx, need) },
-		quota:   s.opts.Quota, zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
+		quota:   s.opts.Quota, now: s.opts.Now(), zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
 	}
 	if w.meta == nil {
 		return nil, fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketMeta)

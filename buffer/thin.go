@@ -1,6 +1,8 @@
 package buffer
 
 import (
+	"encoding/binary"
+
 	"gridgate/internal/meter"
 )
 
@@ -27,10 +29,14 @@ func (w *writeTx) thin(lane meter.Lane) (did bool, err error) {
 	}
 	var in, merged uint64
 	for i := range entries {
-		if e := &entries[i]; e.chunk == nil {
+		e := &entries[i]
+		if e.chunk == nil {
 			merged += e.hole.Count
-		} else {
-			in += e.rows()
+			continue
+		}
+		in += e.rows()
+		if binary.LittleEndian.Uint32(e.chunk[52:]) != chunkSum(e.chunk) {
+			w.gaveUp(lane, e)
 		}
 	}
 	if err := t.run(); err != nil {

@@ -86,6 +86,7 @@ type Intake struct {
 	gaps    map[place]bool // profiles whose rows were given up since their cursor was asked for
 	stats   Stats
 	window  time.Duration
+	mending func(context.Context) (meter.Gap, []meter.Cursor)
 	again   bool // the pause after a commit that failed is over
 }
 
@@ -216,6 +217,9 @@ func (in *Intake) Run(ctx context.Context) error {
 	var pause time.Duration
 	var notBefore time.Time
 	for {
+		if mend := in.takeMending(); mend != nil {
+			in.mend(ctx, mend)
+		}
 		if in.isAgain() {
 			notBefore = time.Time{}
 		}
