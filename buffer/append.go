@@ -417,6 +417,8 @@ func (w *writeTx) finish(acked [laneCount]uint64, expiry time.Time) error {
 		return err
 	}
 	for _, lane := range meter.Lanes() {
+		l := &w.lanes[lane]
+		l.handed = max(l.handed, min(w.handed[lane], l.last))
 		if err := putLane(w.meta, lane, w.lanes[lane]); err != nil {
 			return err
 		}

@@ -188,3 +188,30 @@ func TestDeliveredDamageIsNoLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestQueryEndsWhereItBegan pins that rows which come while a query is under way
+// are not in it.
+func TestQueryEndsWhereItBegan(t *testing.T) {
+	t.Parallel()
+	s, err := buffer.Open(t.TempDir(), buffer.Options{BootID: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, s, meter.Interval, 1000)
+	n := 0
+	err = s.Query(buffer.Query{}, func(sequence uint64, r *meter.Row) error {
+		if n++; n%500 == 1 {
+			appendN(t, s, meter.Interval, 100)
+		}
+		if *r != rowOf(meter.Interval, sequence) {
+			t.Errorf("number %d: %+v", sequence, r)
+		}
+		return nil
+	})
+	if err != nil || n != 1000 {
+		t.Errorf("%d rows: %v", n, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -18,7 +18,8 @@ const thinChunks = 32
 // another content under its number. did is false when there is nothing to thin.
 //
 // Rows that Peek handed out are left alone, since they may be on their way: a
-// sum would come beside its parts.
+// sum would come beside its parts. A power cut forgets what was handed out after
+// the last commit.
 func (w *writeTx) thin(lane meter.Lane) (did bool, err error) {
 	entries, err := w.thinnable(lane)
 	if err != nil || len(entries) == 0 {
@@ -176,7 +177,7 @@ func (w *writeTx) thinnable(lane meter.Lane) (entries []entry, err error) {
 	}
 	l := &w.lanes[lane]
 	most := int(min(thinChunks, max(1, l.chunks/2)))
-	from := max(l.acked, w.handed[lane])
+	from := max(l.acked, l.handed, w.handed[lane])
 	at := walk(b, lane, l.last)
 	at.seek(from + 1)
 	var run thinRun
