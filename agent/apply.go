@@ -73,7 +73,7 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		return fmt.Errorf("configuration not applied: %s can only change with a restart of gridgate", strings.Join(diff.Restart, ", "))
 	}
 	if diff.Intake {
-		a.intake.SetWindow(next.Intake.Window)
+		a.intake.SetWindow(next.Intake.Window, next.Intake.Offline)
 		a.intake.SetMaxWaiting(int(next.Intake.MaxWaiting))
 	}
 	a.judge(next)

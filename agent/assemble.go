@@ -14,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +22,6 @@ import (
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
 	"gridgate/agent/validate"
-	"gridgate/buffer"
 	"gridgate/buffer/state"
 	"gridgate/configs"
 	"gridgate/internal/meter"
@@ -65,6 +62,7 @@ type Agent struct {
 	limits    atomic.Pointer[map[meter.ID]validate.Limits]
 	runs      atomic.Pointer[configs.Config] // cfg, for who must not wait for mu
 	gate      chan struct{}                  // a place for each visit that is not on a serial port
+	reached   reach                          // when the fog was, last
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -100,17 +98,16 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Buffer.Path, 0o750); err != nil {
-		return nil, fmt.Errorf("buffer.path: %w", err)
-	}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(), cfg: cfg,
 		committed: make(chan struct{}, 1), failed: make(chan error, 1),
 		gate:  make(chan struct{}, cfg.Poll.Parallel),
 		lines: make(map[string]*runningLine),
 	}
-	if a.store, err = openReadings(cfg, boot, o.StoreChecker); err != nil {
-		return nil, err
+	a.reached.touch()
+	var closed, deaf error
+	if a.store, closed = openReadings(cfg, boot, o.StoreChecker); isForOthers(closed) {
+		return nil, closed
 	}
 	if r := a.store.get().Recovered(); r != nil {
 		a.recovered(r)
@@ -119,17 +116,14 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	if a.orders, err = a.newOrders(cfg.Buffer.Path, cfg.Trust.File); err != nil {
-		return nil, errors.Join(err, a.state.Close(), a.store.Close())
+		a.log.Error(noOrders, "error", err)
+		a.note(noOrders + ": " + err.Error())
 	}
 	a.restore()
 	cfg = a.cfg
 	a.clock.Store(a.newClock(cfg))
-	a.control, err = status.Listen(status.Config{
-		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path,
-		Refusals: a.state, Submit: a.Submit, Log: o.Log,
-	})
-	if err != nil {
-		return nil, errors.Join(err, a.orders.audit.Close(), a.state.Close(), a.store.Close())
+	if deaf = a.openControl(cfg); deaf != nil && !isUnwritable(deaf) {
+		return nil, errors.Join(deaf, a.orders.close(), a.state.Close(), a.store.Close())
 	}
 	a.uplinkStore = a.store
 	a.judge(cfg)
@@ -137,43 +131,45 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	a.intake = intake.New(intake.Config{
 		Store: a.store, Validator: v, Log: o.Log,
 		Report: func() []meter.Row { return v.Complete(a.started, a.now()) },
-		Gather: gather, Window: cfg.Intake.Window, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
+		Gather: gather, Window: cfg.Intake.Window, Offline: cfg.Intake.Offline, Away: a.reached.away, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
 	})
+	if closed != nil {
+		a.tellClosed(noBuffer, closed)
+	}
+	if held := a.state.Held(); held != nil {
+		a.tellClosed(noState, held)
+	}
+	if deaf != nil {
+		a.log.Error(noControl, "error", deaf)
+		a.note(noControl + ": " + deaf.Error())
+	}
 	return a, nil
 }
 
-// openState opens the small second file. When both its copies are lost the
-// gateway reads on: what it must not forget is told as lost.
+// openState opens the small second file. When both its copies are lost, or when
+// it cannot be written, the gateway reads on: what it must not forget is told as
+// lost, and what takes a counter is not read.
 func (a *Agent) openState(dir string) (err error) {
 	a.state, err = state.Open(dir)
-	if err == nil && a.state.Fresh() && a.hasRead() {
-		// Both copies were taken away, by somebody or by a file system's repair.
-		a.log.Error("the state is gone and begins anew", "error", state.ErrLost)
-		a.note("state: " + state.ErrLost.Error())
-		return a.state.SetLost()
+	if errors.Is(err, state.ErrLost) {
+		a.log.Error("the state is lost and begins anew", "error", err)
+		a.note("state: " + err.Error())
+		a.state, err = state.Renew(dir, time.Now())
 	}
-	if !errors.Is(err, state.ErrLost) {
+	switch {
+	case err == nil:
+		return a.checkFresh()
+	case isForOthers(err):
 		return err
 	}
-	a.log.Error("the state is lost and begins anew", "error", err)
-	a.note("state: " + err.Error())
-	a.state, err = state.Renew(dir, time.Now())
-	return err
-}
-
-// hasRead says whether rows were ever stored, so that this is no first start.
-func (a *Agent) hasRead() bool {
-	st, err := a.store.get().Stat()
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(st.Lanes, func(l buffer.LaneStat) bool { return l.Rows > 0 || l.Acked > 0 })
+	a.state = state.Hold(dir, err)
+	return nil
 }
 
 // Run polls, stores and sends until ctx ends, or until a stage cannot go on.
 // It stops within 5 s, in order, and everything that was read is stored then.
 func (a *Agent) Run(ctx context.Context) error {
-	control := a.start(ctx, "control", a.control.Run)
+	control := a.start(ctx, "control", a.serveControl)
 	taker := a.start(ctx, "intake", a.intake.Run)
 	flusher := a.start(ctx, "flush", a.flushAcks)
 	keeper := a.start(ctx, "store", a.keepStore)
@@ -220,7 +216,7 @@ func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	case err = <-a.failed: // a stage that could not end well
 	default:
 	}
-	err = errors.Join(err, a.orders.audit.Close(), a.store.Close(), a.state.Close())
+	err = errors.Join(err, a.orders.close(), a.store.Close(), a.state.Close())
 	s := a.intake.Stats()
 	a.log.Info("gridgate stopped", "rows_read", s.Read, "rows_stored", s.Stored, "rows_dropped", s.Dropped, "rows_reread", s.Reread)
 	return err
@@ -302,16 +298,25 @@ func (a *Agent) fatal(stage string, err error) {
 // ackIdle is how long an acknowledgement may wait for a commit to ride on.
 const ackIdle = 5 * time.Minute
 
-// flushAcks writes acknowledgements that found no commit to ride on.
+// flushAcks writes acknowledgements that found no commit to ride on, and notes
+// when the fog was reached.
 func (a *Agent) flushAcks(ctx context.Context) error {
 	tick := time.NewTicker(ackIdle)
 	defer tick.Stop()
+	look := time.NewTicker(reachPause)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-look.C:
+			a.mu.Lock()
+			if a.uplink.isConnected() {
+				a.reached.touch()
+			}
+			a.mu.Unlock()
 		case <-tick.C:
-			if err := a.store.Flush(ctx); err != nil && ctx.Err() == nil {
+			if err := a.store.Flush(ctx); err != nil && ctx.Err() == nil && a.store.Epoch() != 0 {
 				a.log.Warn("acknowledgements cannot be stored", "error", err)
 			}
 		}
@@ -326,6 +331,11 @@ type runningUplink struct {
 	task   *task
 	// secrets dates the files that the connection's secrets were read from.
 	secrets string
+}
+
+// isConnected says whether the broker takes what is sent.
+func (u *runningUplink) isConnected() bool {
+	return u != nil && u.uplink != nil && u.uplink.Stats().Connected
 }
 
 func (u *runningUplink) stop() {

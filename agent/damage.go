@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -18,15 +19,17 @@ const EventBufferDamaged meter.Channel = "event.buffer-damaged"
 // damageReport makes the alarm that a damaged file leads to. The store keeps it
 // with what was salvaged.
 func damageReport(gateway meter.ID) func(buffer.Recovery) []meter.Row {
-	return func(r buffer.Recovery) []meter.Row {
-		stamp := meter.Stamp{Time: time.Now().UnixMilli(), Mono: sys.Uptime().Milliseconds(), Bound: meter.UnknownBound}
-		if bound, ok := sys.ClockError(); ok {
-			stamp.Bound = uint32(bound.Milliseconds())
-		}
-		return []meter.Row{{
-			Meter: gateway, Channel: EventBufferDamaged, Lane: meter.Alarm, Stamp: stamp,
-			Value: meter.TextValue(describe(r)),
-		}}
+	return func(r buffer.Recovery) []meter.Row { return []meter.Row{damageAlarm(gateway, describe(r))} }
+}
+
+func damageAlarm(gateway meter.ID, text string) meter.Row {
+	stamp := meter.Stamp{Time: time.Now().UnixMilli(), Mono: sys.Uptime().Milliseconds(), Bound: meter.UnknownBound}
+	if bound, ok := sys.ClockError(); ok {
+		stamp.Bound = uint32(bound.Milliseconds())
+	}
+	return meter.Row{
+		Meter: gateway, Channel: EventBufferDamaged, Lane: meter.Alarm, Stamp: stamp,
+		Value: meter.TextValue(text),
 	}
 }
 
@@ -47,6 +50,45 @@ func describe(r buffer.Recovery) string {
 	fmt.Fprintf(&b, " reason: %v", r.Reason)
 	const most = 1000 // octets of an alarm
 	return strings.ToValidUTF8(b.String()[:min(b.Len(), most)], "")
+}
+
+// describeMended says what became of damaged chunks.
+func describeMended(m buffer.Mended) string {
+	text := fmt.Sprintf("stretches=%d lost=%d", m.Stretches, m.Lost)
+	if m.First > 0 {
+		text += fmt.Sprintf(" lane=%s first=%d last=%d", m.Lane, m.First, m.Last)
+	}
+	if m.Gap != (meter.Gap{}) {
+		text += fmt.Sprintf(" cursors=%d", len(m.Cursors))
+	}
+	return text + " reason: chunk checksum"
+}
+
+// mend sees to damaged chunks in a sound file: they become holes, their profiles
+// are read again, and an alarm tells. The intake calls it.
+func (a *Agent) mend(ctx context.Context) (meter.Gap, []meter.Cursor) {
+	s := a.store.get()
+	a.mu.Lock()
+	gateway := a.cfg.Gateway
+	a.mu.Unlock()
+	m, err := s.Mend(ctx, func(m buffer.Mended) []meter.Row {
+		return []meter.Row{damageAlarm(gateway, describeMended(m))}
+	})
+	if a.store.look(err) != nil {
+		a.log.Error("damaged readings cannot be declared; tried again when they are met again", "error", err)
+		return meter.Gap{}, nil
+	}
+	if m.Stretches > 0 {
+		a.log.Error("readings on flash were damaged; they are declared, and profiles are read again", "what", describeMended(m))
+		a.mu.Lock()
+		a.note(fmt.Sprintf("buffer: damaged at %s: %s", time.Now().UTC().Format(time.RFC3339), describeMended(m)))
+		a.mu.Unlock()
+		select {
+		case a.committed <- struct{}{}:
+		default:
+		}
+	}
+	return m.Gap, m.Cursors
 }
 
 // recovered tells that a damaged file was set aside.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"gridgate/agent/uplink"
@@ -14,6 +15,20 @@ import (
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
+
+// reach is when the fog was reached last.
+type reach struct{ at atomic.Pointer[time.Time] }
+
+// reachPause is how often the agent looks whether the fog is reached.
+const reachPause = 15 * time.Second
+
+func (r *reach) touch() {
+	now := time.Now()
+	r.at.Store(&now)
+}
+
+// away gives for how long the fog has not been reached.
+func (r *reach) away() time.Duration { return time.Since(*r.at.Load()) }
 
 // stopGrace is how long a stop waits for PUBACKs, after drain.
 const stopGrace = time.Second

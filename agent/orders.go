@@ -45,14 +45,19 @@ type incoming struct {
 // maxOrders wait; the fog sends one again that found no room.
 const maxOrders = 4
 
-// newOrders opens what the orders before have left.
+// noOrders is told where the audit log cannot be written: nothing is carried out
+// that could not be written down.
+const noOrders = "orders: none are taken, since none could be written down"
+
+// newOrders opens what the orders before have left. With an error it gives orders
+// that take none.
 func (a *Agent) newOrders(dir, trustFile string) (*orders, error) {
 	o := &orders{
 		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: make(chan incoming, maxOrders),
 	}
 	log, broken, err := audit.Open(filepath.Join(dir, "audit"), auditHead{a.state})
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	o.audit = log
 	if broken != nil {
@@ -117,6 +122,9 @@ func (o *orders) note(what, by, detail string) {
 	if trusted() {
 		clock = "trusted"
 	}
+	if o.audit == nil {
+		return
+	}
 	e, err := o.audit.Add(audit.Entry{Time: time.Now(), Clock: clock, What: what, By: by, Detail: detail})
 	if err != nil {
 		o.a.log.Error("what was done cannot be written down", "what", what, "detail", detail, "error", err)
@@ -130,6 +138,14 @@ func (o *orders) note(what, by, detail string) {
 func trusted() bool {
 	_, ok := sys.ClockError()
 	return ok
+}
+
+// close closes the audit log.
+func (o *orders) close() error {
+	if o.audit == nil {
+		return nil
+	}
+	return o.audit.Close()
 }
 
 // take is given what comes over MQTT.

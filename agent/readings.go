@@ -21,16 +21,49 @@ type readings struct {
 	dir     string
 	options buffer.Options
 	damaged chan struct{} // has a token when the buffer has to be opened anew
+	hurt    chan struct{} // has a token when a chunk is damaged
 
 	mu    sync.RWMutex
 	store *buffer.Store
+	first bool // the first opening that went well is over
+	old   bool // it found rows, or that there had been some
 }
 
+// take makes s the store.
+func (r *readings) take(s *buffer.Store) {
+	old := !r.first && hasRows(s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.store = s; !r.first && s.Epoch() != 0 {
+		r.first, r.old = true, old
+	}
+}
+
+// wasUsed says whether rows had ever been stored when the buffer was opened, so
+// that this is no first start.
+func (r *readings) wasUsed() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.old
+}
+
+func hasRows(s *buffer.Store) bool {
+	st, err := s.Stat()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(st.Lanes, func(l buffer.LaneStat) bool { return l.Rows > 0 || l.Acked > 0 })
+}
+
+// openReadings opens the buffer. With an error it gives one that is not open.
 func openReadings(cfg *configs.Config, boot string, checker []string) (*readings, error) {
-	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1)}
+	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1), hurt: make(chan struct{}, 1)}
 	r.options.Child, r.options.Report = checker, damageReport(cfg.Gateway)
-	var err error
-	r.store, err = buffer.Open(r.dir, r.options)
+	s, err := buffer.Open(r.dir, r.options)
+	if err != nil {
+		s = buffer.NotOpen(r.dir, r.options, err)
+	}
+	r.take(s)
 	return r, err
 }
 
@@ -60,7 +93,7 @@ func (r *readings) get() *buffer.Store {
 // look passes err on, and asks for the buffer to be opened anew if that is
 // what err calls for.
 func (r *readings) look(err error) error {
-	if errors.Is(err, buffer.ErrDamaged) || errors.Is(err, buffer.ErrClosed) {
+	if r.Epoch() != 0 && (errors.Is(err, buffer.ErrDamaged) || errors.Is(err, buffer.ErrClosed)) {
 		select {
 		case r.damaged <- struct{}{}:
 		default:
@@ -78,9 +111,7 @@ func (r *readings) renew() (*buffer.Recovery, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	r.store = s
-	r.mu.Unlock()
+	r.take(s)
 	select {
 	case <-r.damaged: // that was said of the old one
 	default:
@@ -117,7 +148,17 @@ func (r *readings) SaveCache(id meter.ID, serial string, cache []byte) {
 }
 
 func (r *readings) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, error) {
-	span, err := r.get().Peek(lane, after, maxRows)
+	s := r.get()
+	if s.Epoch() == 0 {
+		return meter.Span{Lane: lane}, nil // not open: there is nothing
+	}
+	span, err := s.Peek(lane, after, maxRows)
+	if s.NeedsMending() {
+		select {
+		case r.hurt <- struct{}{}:
+		default:
+		}
+	}
 	return span, r.look(err)
 }
 
@@ -142,6 +183,10 @@ func (r *readings) Last(lane meter.Lane) uint64  { return r.get().Last(lane) }
 func (r *readings) Acked(lane meter.Lane) uint64 { return r.get().Acked(lane) }
 func (r *readings) Close() error                 { return r.get().Close() }
 
+// mendPause is the least time from one mending to the next: where the disk is
+// full none goes well.
+const mendPause = 5 * time.Second
+
 // renewPause is the least time from one opening anew to the next.
 const renewPause = time.Minute
 
@@ -150,6 +195,13 @@ const renewPause = time.Minute
 func (a *Agent) keepStore(ctx context.Context) error {
 	pause := time.NewTimer(renewPause)
 	defer pause.Stop()
+	between := reopenFirst
+	again := time.NewTimer(between)
+	defer again.Stop()
+	if a.isAllOpen() {
+		again.Stop()
+	}
+	var mended time.Time
 	night := time.NewTicker(compactPause)
 	defer night.Stop()
 	for {
@@ -158,6 +210,18 @@ func (a *Agent) keepStore(ctx context.Context) error {
 			return nil
 		case <-night.C:
 			a.compactStore(ctx, time.Now())
+			continue
+		case <-a.store.hurt:
+			if now := time.Now(); now.Sub(mended) >= mendPause {
+				a.intake.Mend(a.mend)
+				mended = now
+			}
+			continue
+		case <-again.C:
+			if !a.reopen(ctx) {
+				between = min(2*between, reopenMost)
+				again.Reset(between)
+			}
 			continue
 		case <-a.store.damaged:
 		}
@@ -185,6 +249,9 @@ func (a *Agent) compactStore(ctx context.Context, now time.Time) {
 		return
 	}
 	s := a.store.get()
+	if s.Epoch() == 0 {
+		return
+	}
 	for _, lane := range meter.Lanes() {
 		if s.Acked(lane) < s.Last(lane) {
 			return

@@ -1,10 +1,12 @@
 package buffer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -98,8 +100,20 @@ func storable(r *meter.Row) bool {
 		r.Value.Kind.Valid() && utf8.ValidString(string(r.Meter)) && utf8.ValidString(string(r.Channel))
 }
 
-// byLane sorts rows into their lanes and counts those that cannot be stored.
+// byLane sorts rows into their lanes and counts those that cannot be stored. Rows
+// that stand in the order of their lanes already are not copied.
 func byLane(rows []meter.Row) (lanes [laneCount][]meter.Row, bad [laneCount]uint64) {
+	if slices.IsSortedFunc(rows, func(a, b meter.Row) int { return cmp.Compare(a.Lane, b.Lane) }) &&
+		!slices.ContainsFunc(rows, func(r meter.Row) bool { return !storable(&r) }) {
+		for len(rows) > 0 {
+			lane, n := rows[0].Lane, 1
+			for n < len(rows) && rows[n].Lane == lane {
+				n++
+			}
+			lanes[lane], rows = rows[:n:n], rows[n:]
+		}
+		return lanes, bad
+	}
 	var count [laneCount]int
 	for i := range rows {
 		count[rows[i].Lane]++
@@ -136,9 +150,12 @@ type writeTx struct {
 	hotLimit uint64
 	reserve  func(octets uint64) error // of the disk
 	quota    Quota
-	zone     *time.Location        // whose midnight ends a day
-	handed   [laneCount]uint64     // numbers that Peek handed out
-	dropped  tally                 // rows given up, to be counted
+	zone     *time.Location    // whose midnight ends a day
+	handed   [laneCount]uint64 // numbers that Peek handed out
+	dropped  tally             // rows given up, to be counted
+	given    []stretch         // damaged chunks that were given up
+	now      time.Time
+	tally    []byte                // the count with what was counted, nil for none
 	written  [laneCount]meter.Hole // the last one that took the place of rows
 	done     []func()              // what follows once it is on the disk
 }
@@ -184,6 +201,11 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 		return diskError(err)
 	}
 	s.begun = true
+	if len(w.given) > 0 {
+		s.state.Lock()
+		s.given = append(s.given, w.given...)
+		s.state.Unlock()
+	}
 	s.publish(w.lanes, w.boot)
 	for _, do := range w.done {
 		do()
@@ -208,7 +230,7 @@ func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
 	w := &writeTx{
 		tx: tx, meta: tx.Bucket([]byte(bucketMeta)), hotLimit: uint64(s.opts.HotBytes),
 		reserve: func(need uint64) error { return s.reserve(tx, need) },
-		quota:   s.opts.Quota, zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
+		quota:   s.opts.Quota, now: s.opts.Now(), zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
 	}
 	if w.meta == nil {
 		return nil, fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketMeta)
@@ -404,6 +426,8 @@ func (w *writeTx) finish(acked [laneCount]uint64, expiry time.Time) error {
 		return err
 	}
 	for _, lane := range meter.Lanes() {
+		l := &w.lanes[lane]
+		l.handed = max(l.handed, min(w.handed[lane], l.last))
 		if err := putLane(w.meta, lane, w.lanes[lane]); err != nil {
 			return err
 		}

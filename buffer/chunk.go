@@ -42,7 +42,7 @@ const (
 	chunkAgeless   = 4
 
 	// maxChunkRows bounds what reading one row costs: its whole chunk.
-	maxChunkRows = 2048
+	maxChunkRows = 3072
 	// maxChunkBytes keeps a chunk within four pages with bbolt's own octets.
 	maxChunkBytes = 16<<10 - 64
 	// capChunkBytes is the length above which a chunk is taken for garbage. A
@@ -167,15 +167,9 @@ func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
 	if want, got := binary.LittleEndian.Uint32(b[52:]), chunkSum(b); want != got {
 		return c, nil, fmt.Errorf("%w: checksum %08x, want %08x", errChunk, got, want)
 	}
-	names := b[chunkHeader : chunkHeader+c.dict]
-	if b[7]&chunkPacked != 0 {
-		if names, err = column.Unpack(names); err != nil {
-			return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
-		}
-	}
-	dict, err := column.ParseDict(names)
+	dict, err := chunkDict(b, c)
 	if err != nil {
-		return c, nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
+		return c, nil, err
 	}
 	parse := column.ParseRows
 	if b[4] == chunkFirst {
@@ -192,6 +186,21 @@ func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
 		rows[i].Lane = c.lane
 	}
 	return c, rows, nil
+}
+
+// chunkDict reads the names of a chunk with that header, whose checksum somebody
+// else checks.
+func chunkDict(b []byte, c chunkInfo) (dict *column.Dict, err error) {
+	names := b[chunkHeader : chunkHeader+c.dict]
+	if b[7]&chunkPacked != 0 {
+		if names, err = column.Unpack(names); err != nil {
+			return nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
+		}
+	}
+	if dict, err = column.ParseDict(names); err != nil {
+		return nil, fmt.Errorf("%w: dictionary: %w", errChunk, err)
+	}
+	return dict, nil
 }
 
 // cutChunk appends a chunk of as many of the first rows as fit, and says how

@@ -125,15 +125,15 @@ func FuzzParseChunk(f *testing.F) {
 
 func TestRecords(t *testing.T) {
 	t.Parallel()
-	l := laneState{9, 8, 7, 6, 5, 4, 3, 2, 1, 7}
+	l := laneState{9, 8, 7, 6, 5, 4, 3, 2, 1, 7, 8}
 	b := l.append(nil)
-	if got, err := parseLaneState(b); err != nil || got != l || len(b) != laneStateLen {
+	if got, err := parseLaneState(b); err != nil || got != l || len(b) != laneStateLen+8 {
 		t.Errorf("%+v %v", got, err)
 	}
 	if got, err := parseLaneState(append(b, 1, 2, 3)); err != nil || got != l {
 		t.Errorf("counters with more behind: %v", err)
 	}
-	for n := range b {
+	for n := range laneStateLen {
 		if _, err := parseLaneState(b[:n]); !errors.Is(err, ErrDamaged) {
 			t.Errorf("counters cut to %d: %v", n, err)
 		}
@@ -262,5 +262,56 @@ func TestFaultInTheMap(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHandedOutIsRemembered pins that what may be on its way to the fog is known
+// after a stop that was none, as far as a commit came after, and that counters
+// without it, of the first version, read.
+func TestHandedOutIsRemembered(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(dir, Options{BootID: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func() {
+		t.Helper()
+		rows := make([]meter.Row, 10)
+		for i := range rows {
+			rows[i] = meter.Row{Meter: "m", Channel: "x", Lane: meter.Interval, Value: meter.UintValue(uint64(i), 0)}
+		}
+		if err := s.Append(t.Context(), meter.Append{Rows: rows}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add()
+	if _, err := s.Peek(meter.Interval, 0, 7); err != nil {
+		t.Fatal(err)
+	}
+	add()
+	if err := s.shut(); err != nil { // as a kill leaves it
+		t.Fatal(err)
+	}
+	if s, err = Open(dir, Options{BootID: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.lanes[meter.Interval].handed; got != 7 {
+		t.Errorf("handed out through %d, want 7", got)
+	}
+	err = s.commit(commitAlways, func(w *writeTx) error {
+		entries, err := w.thinnable(meter.Interval)
+		for i := range entries {
+			if entries[i].first <= 7 {
+				t.Errorf("rows from %d on would be thinned", entries[i].first)
+			}
+		}
+		return err
+	})
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := parseLaneState(laneState{last: 3, handed: 2}.append(nil)[:laneStateLen]); err != nil || l != (laneState{last: 3}) {
+		t.Errorf("%+v %v", l, err)
 	}
 }

@@ -294,14 +294,26 @@ func TestRefused(t *testing.T) {
 	t.Run("directory", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		if err := os.Mkdir(fileOf(dir), 0o700); err != nil {
+		if err := errors.Join(os.Mkdir(fileOf(dir), 0o700), os.WriteFile(filepath.Join(fileOf(dir), "x"), nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := buffer.Open(dir, buffer.Options{}); err == nil || !strings.Contains(err.Error(), "not a file but a directory") {
-			t.Error(err)
+		if r, err := buffer.Check(dir); err == nil && r.Sound() {
+			t.Error("a directory is sound")
 		}
-		if _, err := buffer.Check(dir); err == nil {
-			t.Error("checked a directory")
+		s, err := buffer.Open(dir, buffer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendN(t, s, meter.Interval, 10)
+		r := s.Recovered()
+		if r == nil || !strings.Contains(r.Reason.Error(), "not a file but a directory") {
+			t.Fatalf("%+v", r)
+		}
+		if _, err := os.Stat(filepath.Join(r.Path, "x")); err != nil {
+			t.Errorf("what was in it is gone: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("newer format", func(t *testing.T) {

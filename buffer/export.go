@@ -43,28 +43,39 @@ func Export(dir string, w io.Writer, o ExportOptions) (ArchiveInfo, error) {
 	return a.info, nil
 }
 
-func (a *archiveWriter) store(tx *bolt.Tx, o ExportOptions) error {
+// begin writes what comes before the entries.
+func (a *archiveWriter) begin(tx *bolt.Tx, o ExportOptions) (lanes [laneCount]laneState, err error) {
 	meta := tx.Bucket([]byte(bucketMeta))
+	if meta == nil {
+		return lanes, fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketMeta)
+	}
 	epoch, err := getNumber(meta, keyEpoch)
 	if err != nil {
-		return err
+		return lanes, err
 	}
-	lanes, err := readLanes(meta)
-	if err != nil {
-		return err
+	if lanes, err = readLanes(meta); err != nil {
+		return lanes, err
 	}
 	a.info.Head = ArchiveHead{Site: o.Site, Gateway: o.Gateway, Epoch: epoch, Made: o.Made}
 	if err := a.head(a.info.Head); err != nil {
-		return err
+		return lanes, err
 	}
 	for _, lane := range meter.Lanes() {
 		l := &lanes[lane]
 		a.info.Head.Acked[lane] = l.acked
 		if err := a.lane(lane, l.last, l.acked); err != nil {
-			return err
+			return lanes, err
 		}
 	}
 	a.times = loadTimes(tx)
+	return lanes, nil
+}
+
+func (a *archiveWriter) store(tx *bolt.Tx, o ExportOptions) error {
+	lanes, err := a.begin(tx, o)
+	if err != nil {
+		return err
+	}
 	for _, lane := range meter.Lanes() {
 		queue := tx.Bucket([]byte(lane.String()))
 		if queue == nil {
@@ -88,24 +99,26 @@ func (a *archiveWriter) queue(w *walker, from uint64) error {
 		if e.end < max(from, 1) {
 			continue
 		}
-		var err error
-		if e.err == nil && e.chunk != nil {
-			e.chunk, e.err = a.times.chunk(e.chunk)
-		}
-		switch {
-		case e.err != nil:
-			err = a.hole(w.lane, meter.Hole{First: max(e.first, 1), Last: e.end, Reason: meter.Damaged, Count: e.rows()})
-		case e.chunk != nil:
-			a.info.Rows += e.rows()
-			err = a.block(blockChunk, e.chunk)
-		default:
-			err = a.hole(w.lane, e.hole)
-		}
-		if err != nil {
+		if err := a.entry(w.lane, &e); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// entry writes a chunk or a hole.
+func (a *archiveWriter) entry(lane meter.Lane, e *entry) error {
+	if e.err == nil && e.chunk != nil {
+		e.chunk, e.err = a.times.chunk(e.chunk)
+	}
+	switch {
+	case e.err != nil:
+		return a.hole(lane, meter.Hole{First: max(e.first, 1), Last: e.end, Reason: meter.Damaged, Count: e.rows()})
+	case e.chunk != nil:
+		a.info.Rows += e.rows()
+		return a.block(blockChunk, e.chunk)
+	}
+	return a.hole(lane, e.hole)
 }
 
 // ErrSameEpoch says that an archive is of the very store that it was to be

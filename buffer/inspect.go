@@ -124,11 +124,11 @@ func openReader(dir string) (_ *reader, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("buffer %s: %w", dir, ErrNoStore)
 	}
-	if err == nil {
-		err = regular(path)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	if err := regular(path); err != nil {
+		return nil, fmt.Errorf("buffer %s: %w", path, err)
 	}
 	r := &reader{path: path, size: st.Size()}
 	if r.lock, err = takeLock(path, true); err != nil {

@@ -20,19 +20,15 @@ const fileName = "readings.db"
 
 // Open opens the store in dir and makes it when there is none.
 //
-// A file that is damaged, cut short or not a store at all is moved aside, with
-// the date in its new name; a store with a new epoch begins, with whatever reads
-// of the old one; Recovered tells. A file that may not be read or written, a
-// directory of that name, a store of a newer format (*FormatError) and a store
-// that another process has open (*InUseError) are errors, and nothing is
-// touched. A store of an older format is brought to this version's.
+// A file that is damaged, cut short or not a store at all, and a directory of its
+// name, is moved aside, with the date in its new name; a store with a new epoch
+// begins, with whatever reads of the old one; Recovered tells. A file that may not
+// be read or written, a store of a newer format (*FormatError) and a store that
+// another process has open (*InUseError) are errors, and nothing is touched. A store of an older format is brought to this version's.
 func Open(dir string, o Options) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, openError(path, err)
-	}
-	if err := regular(path); err != nil {
-		return nil, fmt.Errorf("buffer: %w", err)
 	}
 	lock, err := takeLock(path, false)
 	if err != nil {
@@ -47,6 +43,17 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// NotOpen gives a store that stands for one in dir that Open could not open, for
+// reason: every call that could fail does, with an error that wraps ErrClosed and
+// reason, and its lanes are empty. Its epoch is 0, which no store has. Close does
+// nothing.
+func NotOpen(dir string, o Options, reason error) *Store {
+	return &Store{
+		path: filepath.Join(dir, fileName), opts: o.withDefaults(), damaged: map[chunkAt]uint64{},
+		broken: fmt.Errorf("not open: %w: %w", reason, ErrClosed),
+	}
+}
+
 // start opens the file, or what takes its place. deaths is how many processes
 // in a row died over it.
 func (s *Store) start(deaths int) (err error) {
@@ -54,6 +61,11 @@ func (s *Store) start(deaths int) (err error) {
 		return err
 	}
 	_, missing := os.Lstat(s.path)
+	if err := regular(s.path); errors.Is(err, ErrDamaged) {
+		return s.renew(err, false)
+	} else if err != nil {
+		return err
+	}
 	if deaths >= deathsToSalvage && missing == nil {
 		err = fmt.Errorf("%w: %d processes in a row died over it", ErrDamaged, deaths)
 	} else {
@@ -81,7 +93,7 @@ func openError(path string, err error) error {
 	return fmt.Errorf("buffer %s: %w", path, err)
 }
 
-// regular refuses what is there but is not a file.
+// regular says whether what is there is a file: ErrDamaged when it is not.
 func regular(path string) error {
 	st, err := os.Stat(path)
 	switch {
@@ -90,7 +102,7 @@ func regular(path string) error {
 	case err != nil:
 		return err
 	case !st.Mode().IsRegular():
-		return fmt.Errorf("%s: not a file but a %s: move it away", path, kindOf(st.Mode()))
+		return fmt.Errorf("%w: not a file but a %s", ErrDamaged, kindOf(st.Mode()))
 	}
 	return nil
 }

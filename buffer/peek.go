@@ -80,7 +80,14 @@ func (s *Store) handOut(lane meter.Lane, through uint64) {
 func (s *Store) noteDamage(lane meter.Lane, first, count uint64) {
 	s.state.Lock()
 	defer s.state.Unlock()
-	s.damaged[chunkAt{lane, first}] = count
+	at := chunkAt{lane, first}
+	if _, known := s.damaged[at]; !known {
+		if s.hurt == nil {
+			s.hurt = map[chunkAt]bool{}
+		}
+		s.hurt[at] = true
+	}
+	s.damaged[at] = count
 }
 
 // chunkCache is a decoded chunk.

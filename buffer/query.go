@@ -45,8 +45,9 @@ const queryStep = 16
 
 // Query calls do for every row that is kept and wanted, acknowledged or not,
 // lane by lane in order of their numbers: one chunk is in memory at a time, and
-// appends go on meanwhile. What an append gives up before it is read is left
-// out, as damaged chunks are. An error of do ends it and is returned as it is;
+// appends go on meanwhile. What they bring after a lane was begun is left out, so
+// that no row comes beside a sum of it; so is what an append gives up before it is
+// read, as damaged chunks are. An error of do ends it and is returned as it is;
 // the row is do's only until it returns.
 func (s *Store) Query(q Query, do func(sequence uint64, row *meter.Row) error) error {
 	for _, lane := range q.lanes() {
@@ -62,11 +63,11 @@ func queryLane(view func(func(*bolt.Tx) error) error, q Query, lane meter.Lane, 
 	if !lane.Valid() {
 		return fmt.Errorf("buffer: query: %s: no such lane", lane)
 	}
-	after, more := uint64(0), true
+	after, until, more := uint64(0), uint64(0), true
 	for more {
 		var found foundRows
 		err := view(func(tx *bolt.Tx) (err error) {
-			found, after, more, err = findRows(tx, &q, lane, after)
+			found, after, more, err = findRows(tx, &q, lane, after, &until)
 			return err
 		})
 		if err != nil {
@@ -88,8 +89,9 @@ type foundRows struct {
 }
 
 // findRows looks through some chunks behind a number, until one has rows that
-// are wanted, and says through which number it looked.
-func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64) (f foundRows, through uint64, more bool, err error) {
+// are wanted, and says through which number it looked. It looks no further than
+// until, which it sets to the lane's end where it is 0.
+func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64, until *uint64) (f foundRows, through uint64, more bool, err error) {
 	meta, queue := tx.Bucket([]byte(bucketMeta)), tx.Bucket([]byte(lane.String()))
 	if meta == nil || queue == nil {
 		return f, 0, false, fmt.Errorf("%w: no bucket of lane %s", ErrDamaged, lane)
@@ -99,11 +101,14 @@ func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64) (f foundRows
 		return f, 0, false, err
 	}
 	times := loadTimes(tx)
+	if *until == 0 {
+		*until = l.last
+	}
 	w := walk(queue, lane, l.last)
 	w.seek(after + 1)
 	for n := 0; n < queryStep; {
 		e, ok := w.next()
-		if !ok {
+		if !ok || e.first > *until {
 			return f, after, false, nil
 		}
 		if e.end <= after {
@@ -211,7 +216,7 @@ func DroppedDir(dir string) (list []Dropped, err error) {
 	}
 	defer r.close()
 	err = r.view(func(tx *bolt.Tx) error {
-		list = sortedDropped(readTally(tx))
+		list = droppedOf(tx)
 		return nil
 	})
 	if err != nil {

@@ -174,6 +174,7 @@ func (w *writeTx) lose(lane meter.Lane, e *entry) error {
 	_, rows, err := parseChunk(e.chunk)
 	if err != nil {
 		hole.Reason = meter.Damaged
+		w.gaveUp(lane, e)
 	}
 	for i := range rows {
 		if e.first+uint64(i) > acked {

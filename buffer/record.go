@@ -68,8 +68,9 @@ func getNumber(b *bolt.Bucket, key string) (uint64, error) {
 }
 
 // laneState is a lane's counters, kept up to date in every transaction so that
-// nothing has to be counted. On flash it is these ten numbers in this order, 8
-// octets each, little endian, sealed; more may follow in later versions.
+// nothing has to be counted. On flash it is these numbers in this order, 8 octets
+// each, little endian, sealed; more may follow in later versions, and the last is
+// missing in what the first wrote.
 type laneState struct {
 	last     uint64 // highest sequence number given, 0 for none
 	acked    uint64 // acknowledged through
@@ -81,14 +82,15 @@ type laneState struct {
 	chunks   uint64 // chunks kept
 	lost     uint64 // rows declared lost in holes since the epoch began
 	evicted  uint64 // highest number removed from the front, 0 for none
+	handed   uint64 // rows through it may have been sent, as far as a commit came after
 }
 
 const laneStateLen = 80
 
-func (l *laneState) fields() [10]*uint64 {
-	return [10]*uint64{
+func (l *laneState) fields() [11]*uint64 {
+	return [11]*uint64{
 		&l.last, &l.acked, &l.hot, &l.rows, &l.bytes,
-		&l.hotBytes, &l.holes, &l.chunks, &l.lost, &l.evicted,
+		&l.hotBytes, &l.holes, &l.chunks, &l.lost, &l.evicted, &l.handed,
 	}
 }
 
@@ -121,7 +123,9 @@ func parseLaneState(b []byte) (laneState, error) {
 		return l, fmt.Errorf("%w: lane counters of %d octets, want %d", ErrDamaged, len(b), laneStateLen)
 	}
 	for i, p := range l.fields() {
-		*p = binary.LittleEndian.Uint64(b[8*i:])
+		if len(b) >= 8*i+8 {
+			*p = binary.LittleEndian.Uint64(b[8*i:])
+		}
 	}
 	if l.acked > l.last || l.hot > l.acked || l.evicted > l.hot {
 		return l, fmt.Errorf("%w: lane counters contradict one another: last %d, acknowledged %d, hot %d, evicted %d",

@@ -18,3 +18,9 @@ func TestSoakDuring(t *testing.T) {
 		})
 	}
 }
+
+func TestSoakFlashOutage(t *testing.T) { //nolint:paralleltest // without root it counts what the process writes
+	r := measureOutage(t, newFlash(t), siteOptions(), warmDays, 7)
+	r.judge(t)
+	t.Logf("%+v: %.2f for an octet of chunk", r, float64(r.all)/float64(r.chunks))
+}

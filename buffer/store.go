@@ -122,6 +122,8 @@ type Store struct {
 	caches  map[meter.ID]keptCache // saved, not yet committed
 	handed  [laneCount]uint64      // handed out by Peek since the store was opened
 	damaged map[chunkAt]uint64     // damaged stretches that Peek met, and their numbers
+	hurt    map[chunkAt]bool       // of these, those that Mend has not seen to
+	given   []stretch              // damaged chunks that were given up, likewise
 	broken  error                  // why bbolt must not be called any more
 	times   *times                 // what is known of the times of boots
 }

@@ -1,6 +1,8 @@
 package buffer
 
 import (
+	"encoding/binary"
+
 	"gridgate/internal/meter"
 )
 
@@ -16,21 +18,17 @@ const thinChunks = 32
 // another content under its number. did is false when there is nothing to thin.
 //
 // Rows that Peek handed out are left alone, since they may be on their way: a
-// sum would come beside its parts.
+// sum would come beside its parts. A power cut forgets what was handed out after
+// the last commit.
 func (w *writeTx) thin(lane meter.Lane) (did bool, err error) {
 	entries, err := w.thinnable(lane)
 	if err != nil || len(entries) == 0 {
 		return false, err
 	}
-	level := min(entries[0].info.level+1, daily)
-	var in, out, merged uint64
-	t := newThinner(level, w.zone, func(rows []meter.Row) error {
-		for i := range rows {
-			w.dropped.add(&rows[i], -1)
-		}
-		out += uint64(len(rows))
-		return w.addRows(lane, rows, level)
-	})
+	t := thinning{
+		w: w, lane: lane, entries: entries, level: min(entries[0].info.level+1, daily), rows: make([]meter.Row, 0, thinChunkRows),
+	}
+	var in, merged uint64
 	for i := range entries {
 		e := &entries[i]
 		if e.chunk == nil {
@@ -38,25 +36,134 @@ func (w *writeTx) thin(lane meter.Lane) (did bool, err error) {
 			continue
 		}
 		in += e.rows()
-		_, rows, err := parseChunk(e.chunk)
-		if err != nil {
-			continue // nothing of it comes out: it is counted as lost
-		}
-		for i := range rows {
-			w.dropped.add(&rows[i], 1)
-			if err := t.take(&rows[i]); err != nil {
-				return false, err
-			}
+		if binary.LittleEndian.Uint32(e.chunk[52:]) != chunkSum(e.chunk) {
+			w.gaveUp(lane, e)
 		}
 	}
-	if err := t.end(); err != nil {
+	if err := t.run(); err != nil {
 		return false, err
 	}
 	less(&w.lanes[lane].lost, merged) // replace counts it again
 	return true, w.replace(lane, entries, meter.Hole{
 		First: entries[0].first, Last: entries[len(entries)-1].end,
-		Reason: meter.Quota, Count: merged + in - min(in, out),
+		Reason: meter.Quota, Count: merged + in - min(in, t.out),
 	})
+}
+
+// thinMeters bounds, as series, the meters that are thinned at a time, and so the
+// memory. Chunks are read again for each such group, but only those that have
+// meters of it: in the order of the intake that is twice.
+const thinMeters = 1024
+
+// thinChunkRows is how many rows a chunk of thinned rows has at most, which are
+// gathered in memory.
+const thinChunkRows = 1024
+
+// thinning is chunks that are being thinned together.
+type thinning struct {
+	w       *writeTx
+	lane    meter.Lane
+	entries []entry
+	level   uint8
+	places  map[meter.ID]int // of meters, in the order in which chunks name them
+	weights []int            // of the meters by place: how many series they may have
+	spans   [][2]int         // of places, by entry: from the first to behind the last
+	rows    []meter.Row      // to be stored
+	out     uint64           // rows that are left
+}
+
+// run thins a group of meters after the other.
+func (t *thinning) run() error {
+	t.survey()
+	for from := 0; from < len(t.weights); {
+		to, weight := from, 0
+		for to < len(t.weights) && (to == from || weight+t.weights[to] <= thinMeters) {
+			weight += t.weights[to]
+			to++
+		}
+		if err := t.group(from, to); err != nil {
+			return err
+		}
+		from = to
+	}
+	return t.flush()
+}
+
+// survey reads which meters are in which chunks. What does not read is counted
+// as lost by group, which gets nothing of it.
+func (t *thinning) survey() {
+	t.places, t.spans = map[meter.ID]int{}, make([][2]int, len(t.entries))
+	for i := range t.entries {
+		e := &t.entries[i]
+		if e.chunk == nil {
+			continue
+		}
+		dict, err := chunkDict(e.chunk, e.info)
+		if err != nil || len(dict.Meters()) == 0 {
+			continue
+		}
+		weight := min(len(dict.Channels()), 1+2*int(e.info.rows)/len(dict.Meters()))
+		span := [2]int{len(t.weights), 0}
+		for _, m := range dict.Meters() {
+			place, ok := t.places[m.ID]
+			if !ok {
+				place = len(t.weights)
+				t.places[m.ID], t.weights = place, append(t.weights, weight)
+			}
+			span = [2]int{min(span[0], place), max(span[1], place+1)}
+		}
+		t.spans[i] = span
+	}
+}
+
+// group thins the rows of some meters.
+func (t *thinning) group(from, to int) error {
+	w := t.w
+	th := newThinner(t.level, w.zone, func(rows []meter.Row) error {
+		for i := range rows {
+			w.dropped.add(&rows[i], -1)
+			if t.rows = append(t.rows, rows[i]); len(t.rows) >= thinChunkRows {
+				if err := t.flush(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	for i := range t.entries {
+		if t.spans[i][1] <= from || t.spans[i][0] >= to {
+			continue
+		}
+		_, rows, err := parseChunk(t.entries[i].chunk)
+		if err != nil {
+			continue
+		}
+		id, wanted := meter.ID(""), false
+		for j := range rows {
+			if r := &rows[j]; j == 0 || r.Meter != id {
+				place, ok := t.places[r.Meter]
+				id, wanted = r.Meter, ok && place >= from && place < to
+			}
+			if !wanted {
+				continue
+			}
+			w.dropped.add(&rows[j], 1)
+			if err := th.take(&rows[j]); err != nil {
+				return err
+			}
+		}
+	}
+	err := th.end()
+	w.countDropped()
+	return err
+}
+
+// flush stores what is left.
+func (t *thinning) flush() error {
+	rows := t.rows
+	t.rows = t.rows[:0]
+	t.out += uint64(len(rows))
+	return t.w.addRows(t.lane, rows, t.level)
 }
 
 // thinnable gives the oldest chunks of one level that stand side by side and
@@ -70,7 +177,7 @@ func (w *writeTx) thinnable(lane meter.Lane) (entries []entry, err error) {
 	}
 	l := &w.lanes[lane]
 	most := int(min(thinChunks, max(1, l.chunks/2)))
-	from := max(l.acked, w.handed[lane])
+	from := max(l.acked, l.handed, w.handed[lane])
 	at := walk(b, lane, l.last)
 	at.seek(from + 1)
 	var run thinRun

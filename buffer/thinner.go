@@ -20,6 +20,9 @@ const (
 // the memory; rows of others stay as they are.
 const thinSeries = 8192
 
+// thinRows is how many rows a thinner hands on at a time.
+const thinRows = 64
+
 // rule is what is left of the rows of a channel in a window.
 type rule uint8
 
@@ -285,7 +288,7 @@ func (t *thinner) close(s *series) error {
 }
 
 func (t *thinner) put(r *meter.Row) error {
-	if t.rows = append(t.rows, *r); len(t.rows) < maxChunkRows {
+	if t.rows = append(t.rows, *r); len(t.rows) < thinRows {
 		return nil
 	}
 	return t.flush()

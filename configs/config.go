@@ -68,6 +68,7 @@ type Limit struct {
 // Intake says how readings are gathered before they are stored.
 type Intake struct {
 	Window     time.Duration // interval and instant rows are stored at most this often
+	Offline    time.Duration // what Window grows to while the fog cannot be reached
 	MaxWaiting int64         // bytes of rows that may wait in memory
 }
 

@@ -55,7 +55,7 @@ gateway: gw-1
 time_zone: Europe/Berlin
 models: .
 buffer: {path: /b, max_size: 8MiB, max_age: 10d, lanes: {instant: {max_size: 1MiB}, alarm: {max_age: 90d}}}
-intake: {window: 1m30s, max_waiting: 1MB}
+intake: {window: 1m30s, window_offline: 20m, max_waiting: 1MB}
 poll: {parallel: 3}
 mains: {voltage: 120, frequency: 60}
 time: {servers: [a, "192.0.2.1:124", "nts://c", "2001:db8::1", "[2001:db8::2]:123"], discipline: agent, min_poll: 16s, max_poll: 1d, step: 1s, max_error: 10s, hardware_clock: /dev/rtc1, ca: /t}
@@ -101,7 +101,7 @@ meters:
 		Buffer: Buffer{Path: "/b", All: Limit{8 << 20, 10 * day}, Lanes: [4]Limit{
 			{2 << 20, 90 * day}, {6 << 20, 0}, {24 << 20, 400 * day}, {1 << 20, 31 * day},
 		}},
-		Intake: Intake{Window: 90 * time.Second, MaxWaiting: 1e6},
+		Intake: Intake{Window: 90 * time.Second, Offline: 20 * time.Minute, MaxWaiting: 1e6},
 		Poll:   Poll{Parallel: 3},
 		Mains:  Mains{Voltage: 120, Frequency: 60},
 

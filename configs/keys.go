@@ -56,7 +56,7 @@ func newDocument() *document {
 		TimeZone: time.UTC,
 		Models:   DefaultModels,
 		Buffer:   defaultBuffer(),
-		Intake:   Intake{Window: 4 * time.Minute, MaxWaiting: 4 << 20},
+		Intake:   Intake{Window: 4 * time.Minute, Offline: 15 * time.Minute, MaxWaiting: 4 << 20},
 		Poll:     Poll{Parallel: 16},
 		Time:     defaultTime(),
 
@@ -155,6 +155,9 @@ func intakeFields() []field[Intake] {
 	return []field[Intake]{
 		{name: "window", read: func(r *reader, at string, n *yaml.Node, i *Intake) {
 			i.Window = r.duration(at, n, 0, time.Hour)
+		}},
+		{name: "window_offline", read: func(r *reader, at string, n *yaml.Node, i *Intake) {
+			i.Offline = r.duration(at, n, 0, time.Hour)
 		}},
 		{name: "max_waiting", read: func(r *reader, at string, n *yaml.Node, i *Intake) {
 			i.MaxWaiting = r.size(at, n, 64<<10, 256<<20)

@@ -43,10 +43,18 @@ type Config struct {
 	// Window is how long interval and instant rows may wait for their commit.
 	// Alarm and billing rows are committed at once, and take the others along.
 	Window time.Duration
+	// Offline is what Window grows to while the fog cannot be reached; not above
+	// Window for no growth. Nobody waits for the rows then, and a commit costs
+	// much flash beside what it holds.
+	Offline time.Duration
+	// Away says for how long the fog has not been reached, 0 while it is; nil
+	// for a fog that always is. It must not block.
+	Away func() time.Duration
 	// Gather is how long an urgent row waits for others, so that a storm of
 	// them is a few commits and not hundreds.
 	Gather time.Duration
-	// MaxWaiting bounds the memory of waiting rows in bytes.
+	// MaxWaiting bounds the memory of waiting rows in bytes. At half of it they
+	// are committed, whatever the window.
 	MaxWaiting int
 	// Committed, when not nil, is sent to (never blocking) after each commit.
 	Committed chan<- struct{}
@@ -79,6 +87,8 @@ type Intake struct {
 	gaps    map[place]bool // profiles whose rows were given up since their cursor was asked for
 	stats   Stats
 	window  time.Duration
+	mending func(context.Context) (meter.Gap, []meter.Cursor)
+	again   bool // the pause after a commit that failed is over
 }
 
 // round is what one visit brought.
@@ -120,10 +130,11 @@ func New(cfg Config) *Intake {
 	}
 }
 
-// SetWindow changes the commit window for what waits and what will.
-func (in *Intake) SetWindow(d time.Duration) {
+// SetWindow changes the commit window for what waits and what will, and what it
+// grows to while the fog cannot be reached.
+func (in *Intake) SetWindow(d, offline time.Duration) {
 	in.mu.Lock()
-	in.window = d
+	in.window, in.cfg.Offline = d, offline
 	in.mu.Unlock()
 	in.wake()
 }
@@ -207,6 +218,12 @@ func (in *Intake) Run(ctx context.Context) error {
 	var pause time.Duration
 	var notBefore time.Time
 	for {
+		if mend := in.takeMending(); mend != nil {
+			in.mend(ctx, mend)
+		}
+		if in.isAgain() {
+			notBefore = time.Time{}
+		}
 		timer.Reset(in.untilDue(notBefore))
 		select {
 		case <-ctx.Done():
@@ -233,16 +250,45 @@ func (in *Intake) Run(ctx context.Context) error {
 	}
 }
 
+// isAgain says once that Retry was called.
+func (in *Intake) isAgain() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	again := in.again
+	in.again = false
+	return again
+}
+
+// Retry ends the pause after a commit that failed: the store is another one.
+func (in *Intake) Retry() {
+	in.mu.Lock()
+	in.again = true
+	in.mu.Unlock()
+	in.wake()
+}
+
+// present gives the window as it is now: while the fog is away it grows with
+// half the time that it has been. mu is held.
+func (in *Intake) present() time.Duration {
+	if in.cfg.Away == nil {
+		return in.window
+	}
+	return max(in.window, min(in.cfg.Offline, in.cfg.Away()/2))
+}
+
 // untilDue gives how long to wait for the next commit: not at all when an
-// urgent row waits, else what is left of the window, and never before
-// notBefore.
+// urgent row waits or half of the room is taken, else what is left of the
+// window, and never before notBefore.
 func (in *Intake) untilDue(notBefore time.Time) time.Duration {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if len(in.waiting) == 0 {
 		return time.Hour
 	}
-	due := in.waiting[0].since.Add(in.window)
+	due := in.waiting[0].since.Add(in.present())
+	if in.bytes >= in.cfg.MaxWaiting/2 {
+		due = in.waiting[0].since
+	}
 	for _, r := range in.waiting {
 		if at := r.since.Add(in.cfg.Gather); r.isUrgent() && at.Before(due) {
 			due = at
@@ -339,20 +385,26 @@ func (in *Intake) report(taken []round) []round {
 	return append(taken, next)
 }
 
-// gather makes one Append of the rounds. Rows of a channel stand together over
-// the meters, which is the order that compresses best; within a channel of a
-// meter, and among alarms, the order of arrival stays.
+// gather makes one Append of the rounds. But for alarms the rows of a meter stand
+// together, the meters as they come: the store then has few names and few stamps
+// in each of its chunks. Of a meter, and among alarms, the order of arrival stays.
 func gather(rounds []round, losses map[meter.Lane]uint64) meter.Append {
 	var a meter.Append
+	place := make(map[meter.ID]int)
 	for _, r := range rounds {
 		a.Rows = append(a.Rows, r.rows...)
 		a.Cursors = append(a.Cursors, r.cursors...)
+		for i := range r.rows {
+			if _, known := place[r.rows[i].Meter]; !known {
+				place[r.rows[i].Meter] = len(place)
+			}
+		}
 	}
 	slices.SortStableFunc(a.Rows, func(x, y meter.Row) int {
 		if x.Lane != y.Lane || x.Lane == meter.Alarm {
 			return cmp.Compare(x.Lane, y.Lane)
 		}
-		return cmp.Or(cmp.Compare(x.Channel, y.Channel), cmp.Compare(x.Meter, y.Meter))
+		return cmp.Compare(place[x.Meter], place[y.Meter])
 	})
 	for _, lane := range meter.Lanes() {
 		if n := losses[lane]; n > 0 {

@@ -12,6 +12,9 @@
 //	                                          refused credentials, counted for tools as for the agent
 //	{"verb":"order","size":N}, then N octets
 //	                                       -> {"ok":true}: a signed document is taken and being carried out
+//	{"verb":"buffer","buffer":{"dir":…}}   -> {"ok":true,"stat":…}: what is in the buffer
+//	{"verb":"buffer","buffer":{"dir":…,"query":{…}}}
+//	                                       -> {"ok":true}, and behind that line an archive of it
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -46,7 +49,9 @@ type Config struct {
 	Refusals Refusals
 	// Submit is given signed documents; it gives an error when one is refused.
 	Submit func(ctx context.Context, document []byte) error
-	Log    *slog.Logger
+	// Readings is the buffer, which tools know by StateDir too; nil: nobody looks at it.
+	Readings Readings
+	Log      *slog.Logger
 }
 
 // Control is the task that serves the control socket.
@@ -69,6 +74,7 @@ type request struct {
 
 	Counters *counting `json:"counters,omitempty"`
 	Refusals *refusing `json:"refusals,omitempty"`
+	Buffer   *looking  `json:"buffer,omitempty"`
 }
 
 type reply struct {
@@ -167,8 +173,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.refuse(conn, r.Refusals)
 	case "order":
 		c.order(ctx, conn, in, r.Size)
+	case "buffer":
+		c.look(conn, r.Buffer)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals or order", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order or buffer", r.Verb)})
 	}
 }
 

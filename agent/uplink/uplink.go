@@ -409,6 +409,9 @@ func (u *Uplink) online() []byte {
 		b = fmt.Appendf(b, `,"connected":%q`, u.connected.UTC().Format(time.RFC3339))
 	}
 	b = append(b, u.members...)
+	if u.cfg.Store.Epoch() == 0 { // there is none: what is read waits in memory
+		b = append(b, `,"buffer":"closed"`...)
+	}
 	b = u.lanesWith(b, "unconfirmed", func(l *lane) bool { return l.fog.doubt })
 	b = u.lanesWith(b, "withheld", func(l *lane) bool { return u.waits(l.id) })
 	return append(b, '}')

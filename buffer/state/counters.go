@@ -132,8 +132,11 @@ func (s *State) commit() error {
 	return nil
 }
 
-// mayWrite says whether the state is open. mu is held.
+// mayWrite says whether the state is open and not held. mu is held.
 func (s *State) mayWrite() error {
+	if s.held != nil && !s.closed {
+		return fmt.Errorf("state %s: %w", s.dir, s.held)
+	}
 	if s.closed {
 		return fmt.Errorf("state %s: %w", s.dir, ErrClosed)
 	}

@@ -92,7 +92,9 @@ func (s *State) makeRoom(credentials string) {
 		count++
 	}
 	if _, known := s.find(kindRefusals, credentials); !known && count >= maxRefusals {
-		s.put(kindRefusals, oldest, nil) // written with the new one
+		if s.put(kindRefusals, oldest, nil); s.held != nil { // written with the new one
+			s.touched[recordKey{kindRefusals, oldest}] = true
+		}
 	}
 }
 
@@ -106,7 +108,9 @@ func (s *State) Accepted(credentials string) error {
 	s.mu.Lock()
 	if _, known := s.find(kindAccepted, credentials); !known && !s.closed {
 		s.put(kindAccepted, credentials, []byte{1})
-		s.pending = true
+		if s.pending = true; s.held != nil {
+			s.touched[recordKey{kindAccepted, credentials}] = true
+		}
 	}
 	s.mu.Unlock()
 	return s.set(kindRefusals, credentials, nil)

@@ -92,6 +92,8 @@ type State struct {
 	received   map[string]int64 // what the copies hold of received counters that rose since
 	pending    bool             // records have what the copies may lack after a crash
 	closed     bool
+	held       error              // why nothing can be written, see Hold
+	touched    map[recordKey]bool // records that were changed while held
 }
 
 type record struct {
@@ -145,7 +147,7 @@ func open(dir string) (_ *State, err error) {
 	}()
 	var found [2]copyFile
 	for i, name := range copies() {
-		if found[i], err = readCopy(filepath.Join(dir, name)); err != nil {
+		if found[i], err = readCopy(filepath.Join(dir, name), os.O_RDWR); err != nil {
 			return nil, err
 		}
 	}
@@ -208,6 +210,10 @@ func (s *State) Close() error {
 	if s.closed {
 		return nil
 	}
+	if s.held != nil { // there is nothing to write, and no lock
+		s.closed = true
+		return nil
+	}
 	err := s.flush()
 	s.closed = true
 	return errors.Join(err, unlock(s.lock))
@@ -239,6 +245,11 @@ func compareRecords(a, b record) int {
 func (s *State) set(kind byte, key string, value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.held != nil && !s.closed && isKept(kind) {
+		s.touched[recordKey{kind, key}] = true
+		s.put(kind, key, value)
+		return nil
+	}
 	if err := s.mayWrite(); err != nil {
 		return err
 	}
@@ -331,8 +342,8 @@ type copyFile struct {
 }
 
 // readCopy reads a copy. An error is a reason to touch nothing.
-func readCopy(path string) (c copyFile, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+func readCopy(path string, flag int) (c copyFile, err error) {
+	f, err := os.OpenFile(path, flag, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}

@@ -18,18 +18,20 @@ import (
 // bufferFlags are the flags of all that `gridgate buffer` does.
 type bufferFlags struct {
 	dir, lane, meter, channel, from, to, zone string
-	site, gateway                             string
+	site, gateway, control                    string
 	asJSON, asCSV, waiting, all               bool
+
+	open bool // an agent has it open, and was asked
 }
 
 // bufferCommands are what `gridgate buffer` does, in the order of its help.
 func bufferCommands() []bufferDoes {
 	return []bufferDoes{
-		{"stat", 0, nil, bufferStat},
-		{"dump", 0, []string{"lane", "csv"}, bufferQuery},
+		{"stat", 0, []string{"control"}, bufferStat},
+		{"dump", 0, []string{"lane", "csv", "control"}, bufferQuery},
 		{"check", 0, nil, bufferCheck},
-		{"query", 0, []string{"lane", "csv", "meter", "channel", "from", "to", "zone"}, bufferQuery},
-		{"export", 1, []string{"site", "gateway", "waiting"}, bufferExport},
+		{"query", 0, []string{"lane", "csv", "meter", "channel", "from", "to", "zone", "control"}, bufferQuery},
+		{"export", 1, []string{"site", "gateway", "waiting", "control"}, bufferExport},
 		{"import", 1, []string{"all"}, bufferImport},
 		{"compact", 0, nil, bufferCompact},
 	}
@@ -45,7 +47,7 @@ type bufferDoes struct {
 
 func bufferVerb() cli.Verb {
 	return cli.Verb{
-		Name: "buffer", Summary: "look at the readings that wait on flash, with no agent running",
+		Name: "buffer", Summary: "look at the readings that are kept on flash",
 		Args: "stat|dump|check|query|export FILE|import FILE|compact",
 		Example: []string{
 			"gridgate buffer stat -path /var/lib/gridgate/buffer",
@@ -59,6 +61,8 @@ func bufferVerb() cli.Verb {
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			f := &bufferFlags{}
 			fs.StringVar(&f.dir, "path", "/var/lib/gridgate/buffer", "the buffer's `DIR`, buffer.path of the configuration")
+			fs.StringVar(&f.control, "control", defaultControl,
+				"stat, dump, query, export: the control `SOCKET` of the agent\nthat is asked when one has the buffer open")
 			fs.BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
 			fs.BoolVar(&f.asCSV, "csv", false, "dump, query: print comma separated values")
 			fs.StringVar(&f.lane, "lane", "", "dump, query: this `LANE` only: alarm, billing, interval or instant")
@@ -136,12 +140,8 @@ type droppedJSON struct {
 	Dropped uint64 `json:"dropped"`
 }
 
-func bufferStat(_ context.Context, w *bufio.Writer, f *bufferFlags, _ []string) error {
-	st, err := buffer.Inspect(f.dir)
-	if err != nil {
-		return err
-	}
-	dropped, err := buffer.DroppedDir(f.dir)
+func bufferStat(ctx context.Context, w *bufio.Writer, f *bufferFlags, _ []string) error {
+	st, dropped, err := f.stat(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,11 +160,14 @@ func bufferStat(_ context.Context, w *bufio.Writer, f *bufferFlags, _ []string) 
 		}
 		return err
 	}
-	stopped := "cleanly"
-	if !st.Clean {
-		stopped = "uncleanly"
+	stopped := "stopped cleanly"
+	switch {
+	case f.open:
+		stopped = "open"
+	case !st.Clean:
+		stopped = "stopped uncleanly"
 	}
-	fmt.Fprintf(w, "%s: epoch %016x, format %d, %d boots, %d commits, stopped %s\n", st.Path, st.Epoch, st.Format, st.Boots, st.Commits, stopped)
+	fmt.Fprintf(w, "%s: epoch %016x, format %d, %d boots, %d commits, %s\n", st.Path, st.Epoch, st.Format, st.Boots, st.Commits, stopped)
 	fmt.Fprintf(w, "file %d octets, %d of them free\n\n", st.FileBytes, st.FreeBytes)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "LANE\tFIRST\tLAST\tACKED\tROWS\tCHUNKS\tBYTES\tHOT\tHOLES\tLOST\t")

@@ -78,7 +78,7 @@ func bufferQuery(ctx context.Context, w *bufio.Writer, f *bufferFlags, _ []strin
 		fmt.Fprintf(w, format, "LANE", "SEQUENCE", "METER", "SERIAL", "CHANNEL", "TIME", "VALUE", "UNIT", "QUALITY")
 	}
 	var line []byte
-	return buffer.QueryDir(f.dir, q, func(sequence uint64, r *meter.Row) error {
+	return f.rows(ctx, q, func(sequence uint64, r *meter.Row) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func printArchive(w *bufio.Writer, asJSON bool, what, file string, a buffer.Arch
 
 // bufferExport writes under another name first: a stick that is pulled out
 // leaves no half file that looks whole.
-func bufferExport(_ context.Context, w *bufio.Writer, f *bufferFlags, args []string) error {
+func bufferExport(ctx context.Context, w *bufio.Writer, f *bufferFlags, args []string) error {
 	name := args[0]
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("export: %s is there already; name a new file", name)
@@ -166,9 +166,7 @@ func bufferExport(_ context.Context, w *bufio.Writer, f *bufferFlags, args []str
 		return fmt.Errorf("export: %w", err)
 	}
 	out := bufio.NewWriterSize(file, 64<<10)
-	info, err := buffer.Export(f.dir, out, buffer.ExportOptions{
-		Site: f.site, Gateway: f.gateway, Made: time.Now().UnixMilli(), Waiting: f.waiting,
-	})
+	info, err := f.export(ctx, out)
 	if err == nil {
 		err = errors.Join(out.Flush(), file.Sync())
 	}
