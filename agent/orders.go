@@ -18,7 +18,6 @@ import (
 	"gridgate/agent/uplink"
 	"gridgate/buffer/state"
 	"gridgate/internal/mqtt"
-	"gridgate/internal/sys"
 )
 
 // orders is the task that deals with signed documents, one at a time.
@@ -119,7 +118,7 @@ func (h auditHead) SetAuditHead(n uint64, hash [32]byte) error {
 // note adds an entry to the audit log, and sends it.
 func (o *orders) note(what, by, detail string) {
 	clock := "untrusted"
-	if trusted() {
+	if o.trusted() {
 		clock = "trusted"
 	}
 	if o.audit == nil {
@@ -135,9 +134,9 @@ func (o *orders) note(what, by, detail string) {
 }
 
 // trusted says whether the wall clock can be relied on.
-func trusted() bool {
-	_, ok := sys.ClockError()
-	return ok
+func (o *orders) trusted() bool {
+	clock := o.a.clock.Load()
+	return clock != nil && clock.Trusted()
 }
 
 // close closes the audit log.
@@ -244,7 +243,7 @@ func (o *orders) accept(data []byte) (d *order.Document, carry func(context.Cont
 func (o *orders) here() order.Here {
 	cfg := o.a.config()
 	h := order.Here{
-		Site: string(cfg.Site), Gateway: string(cfg.Gateway), Agent: o.a.opts.Version, Now: time.Now(), Trusted: trusted(),
+		Site: string(cfg.Site), Gateway: string(cfg.Gateway), Agent: o.a.opts.Version, Now: time.Now(), Trusted: o.trusted(),
 		Seen: func(k order.Kind, t order.Target) (uint64, [32]byte, bool) {
 			d, ok := o.a.state.Document(string(k), t.String())
 			return d.Version, d.Hash, ok
