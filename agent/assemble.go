@@ -140,7 +140,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		a.tellClosed(noState, held)
 	}
 	if deaf != nil {
-		a.log.Error(noControl, "error", deaf)
+		a.log.Error("the control socket cannot be opened; tried again", "error", deaf)
 		a.note(noControl + ": " + deaf.Error())
 	}
 	return a, nil

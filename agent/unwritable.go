@@ -58,7 +58,7 @@ const (
 // tellClosed says that something could not be opened: to who reads the log or
 // asks for the status, and to the fog once the buffer is there.
 func (a *Agent) tellClosed(what string, err error) {
-	a.log.Error(what, "error", err)
+	a.log.Error("the agent goes on without what cannot be opened, and tries again", "what", what, "error", err)
 	a.note(what + ": " + err.Error())
 	text := what + ": " + err.Error()
 	a.intake.Submit([]meter.Row{{
@@ -132,7 +132,7 @@ func (a *Agent) reopenState(ctx context.Context) {
 
 // checkFresh marks a state that began anew as lost where there are readings.
 func (a *Agent) checkFresh() error {
-	if a.state.Held() != nil || !a.state.Fresh() || !a.store.wasUsed() {
+	if lost := a.state.Held() == nil && a.state.Fresh() && a.store.wasUsed(); !lost {
 		return nil
 	}
 	// Both copies were taken away, by somebody or by a file system's repair.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ import (
 // before.
 func childMemory(dir string) error {
 	debug.SetGCPercent(50)
+	runtime.GOMAXPROCS(1)      // on more, a loaded machine collects late
+	runtime.MemProfileRate = 0 // as in a program that writes no profiles
 	start, err := rssAnon()
 	if err != nil {
 		return err
@@ -113,8 +116,9 @@ func rssAnon() (int, error) {
 	return 0, errors.New("no RssAnon")
 }
 
-// TestMemory holds the store, with the rows of one window beside it, to 6 MB:
-// while all is delivered, while it thins, and while it is drained.
+// TestMemory holds the store, with the rows of one window beside it, to 6 MB while
+// all is delivered, and to 10 MiB while it thins and is drained: 6 MB are wanted
+// there too; docs/bench.md has what it takes.
 func TestMemory(t *testing.T) {
 	var start, steady, most, end, lost, failed int
 	out := run(t, "memory", t.TempDir())
@@ -123,7 +127,7 @@ func TestMemory(t *testing.T) {
 		t.Fatalf("%q %v", out, err)
 	}
 	t.Logf("KiB: %s", out)
-	const limit, thinning = 6_000_000 / 1024, 14 << 10
+	const limit, thinning = 6_000_000 / 1024, 10 << 10
 	if steady > limit || most > thinning {
 		t.Errorf("%d KiB, at most %d wanted; %d while it thins, at most %d", steady, limit, most, thinning)
 	}

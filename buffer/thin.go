@@ -52,8 +52,8 @@ func (w *writeTx) thin(lane meter.Lane) (did bool, err error) {
 
 // thinMeters bounds, as series, the meters that are thinned at a time, and so the
 // memory. Chunks are read again for each such group, but only those that have
-// meters of it: in the order of the intake that is twice.
-const thinMeters = 1024
+// meters of it: in the order of the intake that is once or twice.
+const thinMeters = 2048
 
 // thinChunkRows is how many rows a chunk of thinned rows has at most, which are
 // gathered in memory.

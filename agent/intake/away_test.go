@@ -89,7 +89,9 @@ func TestTheFogIsBack(t *testing.T) {
 			t.Errorf("%d rows committed when it is back", n)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -110,7 +112,9 @@ func TestHalfOfTheRoomIsCommitted(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if s := in.Stats(); s.Dropped != 0 || s.Stored != 1000 || s.Commits < 19 || s.Commits > 21 {
 			t.Errorf("%+v", s)
 		}
