@@ -71,6 +71,12 @@ func (c *Catalogue) Hash() Hash {
 	return c.hash
 }
 
+// Len is how many bytes AppendBinary appends.
+func (c *Catalogue) Len() int {
+	c.encode()
+	return len(c.bytes)
+}
+
 // Empty says whether nothing was added yet.
 func (c *Catalogue) Empty() bool { return len(c.dict.Meters()) == 0 && len(c.dict.Channels()) == 0 }
 

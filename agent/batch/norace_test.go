@@ -80,8 +80,7 @@ func TestMemoryOfDeltaMode(t *testing.T) {
 		}
 	}
 	with := heap()
-	runtime.KeepAlive(e)
-	e = nil
+	*e = Encoder{}
 	without := heap()
 	encoder := with - without
 	d := &Decoders{}

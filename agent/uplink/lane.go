@@ -35,6 +35,7 @@ type message struct {
 	rows      int
 	tries     int     // how often it was sent
 	turn      int     // of its lane when it was cut
+	names     int     // bytes of the catalogue that goes before it, of the alarm lane
 	resend    *resend // what it is a part of, nil for what goes out for the first time
 	letter    *letter // of the outbox that it is
 }
@@ -63,7 +64,11 @@ type lane struct {
 	fog     patience
 	company company
 	encoder *batch.Encoder
-	heldTo  time.Time // when its schedule lets it be sent, zero when nothing waits for it
+	// own is the catalogue of the alarm lane; nil for lanes that share the
+	// uplink's. That of a large site takes seconds on a slow link, and an alarm of
+	// a kind that is new has to wait for a small one only.
+	own    *batch.Catalogue
+	heldTo time.Time // when its schedule lets it be sent, zero when nothing waits for it
 }
 
 // cut makes a message of the rows behind after, up to number through, of at
@@ -85,8 +90,9 @@ func (u *Uplink) cut(l *lane, after, through uint64, limit int, again bool) (bes
 		if m.rows > 0 {
 			l.perRow = (perRow + float64(len(m.payload))/float64(m.rows)) / 2
 		}
-		fitting := m.rows * limit / len(m.payload) * 15 / 16
-		if len(m.payload) > limit && m.rows > 1 {
+		size := max(len(m.payload), m.names)
+		fitting := m.rows * limit / size * 15 / 16
+		if size > limit && m.rows > 1 {
 			if best != nil {
 				return best, nil
 			}
@@ -95,7 +101,7 @@ func (u *Uplink) cut(l *lane, after, through uint64, limit int, again bool) (bes
 			continue
 		}
 		best = m
-		if len(m.payload) >= limit-limit/8 || m.rows < rows || rows == most || try >= maxCuts {
+		if size >= limit-limit/8 || m.rows < rows || rows == most || try >= maxCuts {
 			return best, nil
 		}
 		rows = min(max(fitting, rows+1), most)
@@ -111,7 +117,10 @@ func (u *Uplink) encode(l *lane, after uint64, rows int, again bool) (*message, 
 	if span.Last <= after {
 		return nil, nil
 	}
-	if u.catalogue.Add(span.Rows) {
+	names := u.catalogue
+	if l.own != nil {
+		names = l.name(span.Rows)
+	} else if names.Add(span.Rows) {
 		if err := u.lookAhead(l.id, span.Last); err != nil {
 			return nil, fmt.Errorf("lane %s: %w", l.id, err)
 		}
@@ -121,31 +130,18 @@ func (u *Uplink) encode(l *lane, after uint64, rows int, again bool) (*message, 
 	if again {
 		write = l.encoder.AppendAlone
 	}
-	payload, err := write(nil, h, span, u.catalogue)
+	payload, err := write(nil, h, span, names)
 	if err != nil {
 		return nil, fmt.Errorf("lane %s: rows after number %d: %w", l.id, after, err)
 	}
-	return &message{
+	m := &message{
 		kind: mqtt.Readings, topic: mqtt.ReadingsTopic(u.cfg.Site, u.cfg.Gateway, l.id), payload: payload,
-		catalogue: u.catalogue.Hash(), lane: l, last: span.Last, rows: len(span.Rows), turn: l.turn,
-	}, nil
-}
-
-// lookAhead adds what the rows behind after need to the catalogue, as long as
-// they need something. Each state of the catalogue is published as a whole, so
-// a site's first backlog is better looked through at once.
-func (u *Uplink) lookAhead(id meter.Lane, after uint64) error {
-	for range maxAhead {
-		span, err := u.cfg.Store.Peek(id, after, maxRows)
-		if err != nil {
-			return err
-		}
-		if span.Last <= after || !u.catalogue.Add(span.Rows) {
-			return nil
-		}
-		after = span.Last
+		catalogue: names.Hash(), lane: l, last: span.Last, rows: len(span.Rows), turn: l.turn,
 	}
-	return nil
+	if l.own != nil {
+		m.names = names.Len()
+	}
+	return m, nil
 }
 
 // again takes back messages that were under way when a connection ended. They

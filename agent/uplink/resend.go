@@ -55,7 +55,7 @@ func (u *Uplink) probe(l *lane) {
 // none is due: one is under way at a time, and they take half of the link.
 func (s *session) mend() *message {
 	u := s.u
-	if s.repair != nil && s.repair.catalogue != u.catalogue.Hash() {
+	if s.repair != nil && s.repair.catalogue != u.names(s.repair.lane).Hash() {
 		s.repair = nil
 	}
 	if s.repair != nil {

@@ -40,6 +40,7 @@ type session struct {
 	repair    *message         // cut for the fog and not yet published
 	repairing bool             // a message of repair has no PUBACK yet
 	repairAt  time.Time        // when the next may go out
+	renew     bool             // the catalogue is to be published whether it is needed or not
 	asked     *batch.Catalogue // that the fog wants
 	askedAt   time.Time        // when it last got one
 }
@@ -86,7 +87,7 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}
 	for _, l := range s.u.lanes {
-		l.again(lost[l], s.u.catalogue.Hash())
+		l.again(lost[l], s.u.names(l).Hash())
 	}
 	return err
 }
@@ -98,11 +99,7 @@ func (s *session) loop(ctx context.Context) error {
 	if err := s.tell(ctx); err != nil {
 		return err
 	}
-	if !s.u.catalogue.Empty() { // the broker may have lost what it retained
-		if err := s.announce(ctx); err != nil {
-			return err
-		}
-	}
+	s.renew = !s.u.catalogue.Empty() // the broker may have lost what it retained
 	for {
 		if err := s.fill(ctx); err != nil {
 			return err
@@ -238,13 +235,26 @@ func (s *session) fill(ctx context.Context) error {
 				return err
 			}
 		}
+		if s.renew && (m == nil || m.lane.own == nil) {
+			s.renew = false
+			if err := s.announce(ctx, s.u.catalogue); err != nil {
+				return err
+			}
+			continue
+		}
 		if m == nil {
 			return nil
 		}
 		if !s.announced[m.catalogue] {
-			// The PUBACK of the catalogue comes first; another lane would name
-			// the same one.
-			return s.announce(ctx)
+			if err := s.announce(ctx, s.u.names(m.lane)); err != nil {
+				return err
+			}
+			if m.lane.own == nil {
+				// The PUBACK of the catalogue comes first; another lane would
+				// name the same one.
+				return nil
+			}
+			// An alarm goes right behind its own.
 		}
 		if err := s.publish(ctx, m); err != nil {
 			return err
@@ -265,7 +275,9 @@ func (s *session) choose() *message {
 	for i, l := range s.order() {
 		room := s.pace.window() - s.pace.flight
 		if i == 0 {
-			room += minMessage // the most important lane need not wait for a PUBACK
+			// The most important lane need not wait for a PUBACK, least of all for
+			// that of a catalogue.
+			room += minMessage + s.catalogues()
 		}
 		if room <= 0 {
 			continue
@@ -348,11 +360,11 @@ func (s *session) prepare(l *lane) {
 	}
 }
 
-// announce publishes the current catalogue, once a session. Batches that name
-// it wait for its PUBACK.
-func (s *session) announce(ctx context.Context) error {
+// announce publishes a catalogue as it is now, once a session. Batches that name
+// it wait for its PUBACK, but for alarms.
+func (s *session) announce(ctx context.Context, c *batch.Catalogue) error {
 	u := s.u
-	hash := u.catalogue.Hash()
+	hash := c.Hash()
 	if slices.ContainsFunc(s.flight, func(f sent) bool { return f.kind == mqtt.Catalogue && f.catalogue == hash }) {
 		return nil
 	}
@@ -361,30 +373,8 @@ func (s *session) announce(ctx context.Context) error {
 		// rows: on a full disk only what is acknowledged makes room.
 		u.cfg.Log.Warn("the catalogue cannot be stored and is sent all the same", "error", err)
 	}
-	u.keepEarlier(hash)
-	return s.publish(ctx, u.catalogueMessage(u.catalogue))
-}
-
-func (u *Uplink) catalogueMessage(c *batch.Catalogue) *message {
-	b, _ := c.AppendBinary(nil) // never fails
-	hash := c.Hash()
-	return &message{
-		kind: mqtt.Catalogue, topic: mqtt.CatalogueTopic(u.cfg.Site, u.cfg.Gateway, hash), payload: b, retained: true, catalogue: hash,
-	}
-}
-
-// keepEarlier keeps the catalogue that is published now for a fog that asks for
-// it when it has grown.
-func (u *Uplink) keepEarlier(hash batch.Hash) {
-	if u.earlier[hash] != nil {
-		return
-	}
-	if len(u.published) == maxEarlier {
-		delete(u.earlier, u.published[0])
-		u.published = u.published[1:]
-	}
-	u.published = append(u.published, hash)
-	u.earlier[hash] = u.catalogue.Snapshot()
+	u.keepEarlier(c)
+	return s.publish(ctx, u.catalogueMessage(c))
 }
 
 func (s *session) state(payload []byte) *message {

@@ -281,6 +281,7 @@ func (u *Uplink) load() {
 		// A new one has another hash, so nothing is read with the wrong one.
 		u.cfg.Log.Warn("stored catalogue is unreadable, beginning a new one", "error", err)
 	}
+	u.lanes[meter.Alarm].own = batch.NewCatalogue()
 	for _, l := range u.lanes {
 		l.taken = u.cfg.Store.Acked(l.id)
 		l.published = l.taken

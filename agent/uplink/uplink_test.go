@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"gridgate/internal/column/columntest"
 	"gridgate/internal/linktest"
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
@@ -35,10 +36,15 @@ func TestABacklogDrainsOverASlowLink(t *testing.T) {
 	})
 }
 
+// A site of 1,000 meters, whose catalogue alone takes the link 3 s, and alarms of
+// meters and kinds that no catalogue has yet.
 func TestAnAlarmOvertakesTheBacklog(t *testing.T) {
 	t.Parallel()
 	simulate(t, gprs(), func(s *site) {
-		s.store.add(meter.Interval, readings(300_000)...)
+		w := columntest.NewWalk(1, 1000, columntest.Int)
+		for range 50 {
+			s.store.add(meter.Interval, w.Round()...)
+		}
 		s.start()
 		time.Sleep(30 * time.Second)
 		var at []time.Time

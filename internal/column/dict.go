@@ -74,11 +74,19 @@ func (d *Dict) Snapshot() *Dict {
 // added. On an error rows up to the one at fault are added.
 func (d *Dict) Add(rows []meter.Row) (bool, error) {
 	before := len(d.meters) + len(d.channels)
+	var m, c uint32
+	var err error
 	for i := range rows {
-		if _, err := d.meter(meterOf(&rows[i]), true); err != nil {
-			return true, err
+		// Rows come meter by meter, and their channels in turn: a look at what is
+		// likely spares a search.
+		if i == 0 || d.meters[m] != meterOf(&rows[i]) {
+			if m, err = d.meter(meterOf(&rows[i]), true); err != nil {
+				return true, err
+			}
 		}
-		if _, err := d.channel(channelOf(&rows[i]), true); err != nil {
+		if next := c + 1; i > 0 && int(next) < len(d.channels) && d.channels[next] == channelOf(&rows[i]) {
+			c = next
+		} else if c, err = d.channel(channelOf(&rows[i]), true); err != nil {
 			return true, err
 		}
 	}

@@ -79,7 +79,7 @@ func (w *rangeWriter) bit(o *odds, bit uint32) {
 // six writes six bits, the highest first, by the odds of a tree: from node n to
 // 2n + bit. It is bit six times, and a third of the time to write a number.
 func (w *rangeWriter) six(tree *[64]odds, bits uint32) {
-	node, size := uint32(1), w.size
+	node, size, low := uint32(1), w.size, w.low
 	for i := 5; i >= 0; i-- {
 		o, bit := &tree[node&63], bits>>i&1
 		zero, weight, split := uint32(o.zero), weights[o.seen], o.split(size)
@@ -87,7 +87,7 @@ func (w *rangeWriter) six(tree *[64]odds, bits uint32) {
 			size = split
 			zero += (65536 - zero) * weight >> 16
 		} else {
-			w.low += uint64(split)
+			low += uint64(split)
 			size -= split
 			zero -= zero * weight >> 16
 		}
@@ -96,12 +96,14 @@ func (w *rangeWriter) six(tree *[64]odds, bits uint32) {
 			o.seen++
 		}
 		for size < 1<<24 {
+			w.low = low
 			w.shift()
+			low = w.low
 			size <<= 8
 		}
 		node = node<<1 | bit
 	}
-	w.size = size
+	w.size, w.low = size, low
 }
 
 // shift moves the highest byte of low out.
