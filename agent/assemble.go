@@ -104,7 +104,9 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		gate:  make(chan struct{}, cfg.Poll.Parallel),
 		lines: make(map[string]*runningLine),
 	}
-	if a.store, err = openReadings(cfg, boot, o.StoreChecker); err != nil {
+	options := bufferOptions(cfg, boot)
+	options.Child, options.Now, options.Waits = o.StoreChecker, a.sureTime, a.waitsForTime
+	if a.store, err = openReadings(cfg, options); err != nil {
 		return nil, err
 	}
 	if r := a.store.get().Recovered(); r != nil {
@@ -180,6 +182,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Unlock()
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
+	defer time.AfterFunc(waitMost, a.tellUplink).Stop() // what waits to learn the time, waits no longer
 	var err error
 	select {
 	case <-ctx.Done():

@@ -26,9 +26,9 @@ type readings struct {
 	store *buffer.Store
 }
 
-func openReadings(cfg *configs.Config, boot string, checker []string) (*readings, error) {
-	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1)}
-	r.options.Child, r.options.Report = checker, damageReport(cfg.Gateway)
+func openReadings(cfg *configs.Config, o buffer.Options) (*readings, error) {
+	r := &readings{dir: cfg.Buffer.Path, options: o, damaged: make(chan struct{}, 1)}
+	r.options.Report = damageReport(cfg.Gateway)
 	var err error
 	r.store, err = buffer.Open(r.dir, r.options)
 	return r, err
