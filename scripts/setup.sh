@@ -4,7 +4,9 @@
 set -euo pipefail
 
 packages=(
+	chrony            # time servers that the clock is tested with
 	e2fsprogs         # makes the file system that a test fills
+	faketime          # makes time servers that are wrong
 	fuse3             # power cuts in tests: needed where they do not run as root
 	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mbpoll            # an independent Modbus client
@@ -49,8 +51,26 @@ apt() {
 	fi
 }
 echo "installing ${missing[*]}" >&2
+timekeeper=
+for p in systemd-timesyncd ntpsec ntp openntpd; do
+	! installed "$p" || timekeeper=$p
+done
 apt update
 apt install --no-install-recommends "${missing[@]}"
+
+# The package starts a daemon that sets the clock. It stays where it took the place
+# of another.
+case " ${missing[*]} " in
+*" chrony "*)
+	if [ -n "$timekeeper" ]; then
+		:
+	elif [ -d /run/systemd/system ]; then
+		"${root[@]}" systemctl disable --now chrony >/dev/null 2>&1 || true
+	elif command -v service >/dev/null; then
+		"${root[@]}" service chrony stop >/dev/null 2>&1 || true
+	fi
+	;;
+esac
 
 # The package starts a broker on the standard port; the tests start their own.
 case " ${missing[*]} " in

@@ -376,13 +376,13 @@ func TestKernelsWord(t *testing.T) {
 
 // An oscillator that follows the day and the night is held over through both.
 func TestHoldoverOverDayAndNight(t *testing.T) {
-	for hour := range time.Duration(8) {
+	for hour := range 8 {
 		t.Run("", func(t *testing.T) {
 			simulate(t, func(t *testing.T) {
 				w := timetest.New(timetest.Config{Seed: 15, Drift: 50e-6, Swing: 10e-6, Servers: three()})
 				g := newGateway(t, w, timesync.Config{Discipline: timesync.Agent})
 				defer g.stop()
-				time.Sleep(3*day + 3*hour*time.Hour)
+				time.Sleep(3*day + time.Duration(3*hour)*time.Hour)
 				w.SetLink(false)
 				for range 100 {
 					time.Sleep(10 * time.Minute)

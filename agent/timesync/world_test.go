@@ -90,7 +90,7 @@ func (g *gateway) check(what string) meter.Stamp {
 	truth := g.w.True()
 	g.moments = append(g.moments, moment{s.Boot, g.w.Now().Mono, truth})
 	if s.Bound != meter.UnknownBound {
-		if off := (truth.Sub(s.UTC())).Abs(); off > time.Duration(s.Bound)*time.Millisecond {
+		if off := truth.Sub(s.UTC()).Abs(); off > time.Duration(s.Bound)*time.Millisecond {
 			g.t.Errorf("%s: at %v the clock shows %v, %v off, and says at most %d ms (%+v)", what, truth, s.UTC(), off, s.Bound, g.clock.Status())
 		}
 	}
