@@ -1,5 +1,5 @@
 # Each target is one line over a script; `make help` lists them.
-.PHONY: help build build-arm test lint demo cluster bench soak fuzz vuln clean
+.PHONY: help build build-arm test test-clock lint demo cluster bench soak fuzz vuln clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -13,6 +13,9 @@ build-arm: ## the same for ARMv7 and arm64, in bin/armv7/ and bin/arm64/
 
 test: ## install what the tests need, and run all of them but the soak
 	scripts/setup.sh && scripts/test.sh
+
+test-clock: ## set the clock of this machine by 2 s for a moment; as root, and never in CI
+	scripts/test-clock.sh
 
 lint: ## every check that does not run the code
 	scripts/lint.sh

@@ -28,6 +28,7 @@ type runningLine struct {
 	poller *poll.Poller
 	task   *task
 	broken []poll.Status // meters that could not be opened
+	clocks map[meter.ID]*meterClock
 	// secrets dates the files that the meters' passwords were read from.
 	secrets string
 }
@@ -176,7 +177,7 @@ func secretDate(s address.Secret) string {
 // others go on. mu is held.
 func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Line) {
 	r := &runningLine{
-		secrets: secretDates(l),
+		secrets: secretDates(l), clocks: map[meter.ID]*meterClock{},
 	}
 	r.open(l)
 	var meters []poll.Meter
@@ -187,7 +188,8 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 			r.broken = append(r.broken, poll.Status{Meter: m.ID, Line: l.Key, State: poll.Failing, Err: err.Error()})
 			continue
 		}
-		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Credentials: credentials, Visitor: v}
+		r.clocks[m.ID] = newMeterClock(cfg, m)
+		pm := poll.Meter{ID: m.ID, Serial: m.Serial, Credentials: credentials, Visitor: v, Clock: r.clocks[m.ID]}
 		for _, g := range m.Groups {
 			pm.Groups = append(pm.Groups, groupOf(g))
 		}

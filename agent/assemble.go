@@ -105,8 +105,10 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		lines: make(map[string]*runningLine),
 	}
 	a.reached.touch()
+	options := bufferOptions(cfg, boot)
+	options.Child, options.Now, options.Waits = o.StoreChecker, a.sureTime, a.waitsForTime
 	var closed, deaf error
-	if a.store, closed = openReadings(cfg, boot, o.StoreChecker); isForOthers(closed) {
+	if a.store, closed = openReadings(cfg, options); isForOthers(closed) {
 		return nil, closed
 	}
 	if r := a.store.get().Recovered(); r != nil {
@@ -187,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	taking := a.start(ctx, "orders", a.orders.run)
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
+	defer time.AfterFunc(waitMost, a.tellUplink).Stop() // what waits to learn the time, waits no longer
 	var err error
 	select {
 	case <-ctx.Done():

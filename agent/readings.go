@@ -56,9 +56,9 @@ func hasRows(s *buffer.Store) bool {
 }
 
 // openReadings opens the buffer. With an error it gives one that is not open.
-func openReadings(cfg *configs.Config, boot string, checker []string) (*readings, error) {
-	r := &readings{dir: cfg.Buffer.Path, options: bufferOptions(cfg, boot), damaged: make(chan struct{}, 1), hurt: make(chan struct{}, 1)}
-	r.options.Child, r.options.Report = checker, damageReport(cfg.Gateway)
+func openReadings(cfg *configs.Config, o buffer.Options) (*readings, error) {
+	r := &readings{dir: cfg.Buffer.Path, options: o, damaged: make(chan struct{}, 1), hurt: make(chan struct{}, 1)}
+	r.options.Report = damageReport(cfg.Gateway)
 	s, err := buffer.Open(r.dir, r.options)
 	if err != nil {
 		s = buffer.NotOpen(r.dir, r.options, err)

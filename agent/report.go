@@ -39,7 +39,7 @@ func (a *Agent) Report() status.Report {
 	for _, l := range a.cfg.Lines() { // in the order of the configuration
 		if running, ok := a.lines[l.Key]; ok {
 			for _, s := range append(running.poller.Status(), running.broken...) {
-				r.Meters = append(r.Meters, reportMeter(s))
+				r.Meters = append(r.Meters, reportMeter(s, running.clocks[s.Meter]))
 			}
 		}
 	}
@@ -62,14 +62,14 @@ func reportDropped(s *buffer.Store) []status.Dropped {
 	return out
 }
 
-func reportMeter(s poll.Status) status.Meter {
+func reportMeter(s poll.Status, clock *meterClock) status.Meter {
 	m := status.Meter{
 		Meter: string(s.Meter), Line: s.Line, Serial: s.Serial, State: string(s.State),
 		Error: s.Err, Visits: s.Visits, Rows: s.Rows,
 	}
 	m.Gaps = int64(s.Gaps / time.Second)
-	if c := s.Clock; c != nil {
-		m.Clock = &status.Clock{Offset: c.Offset.Seconds(), Uncertainty: c.Uncertainty.Seconds(), Valid: c.Valid}
+	if clock != nil {
+		m.Clock = clock.report()
 	}
 	if !s.Since.IsZero() {
 		m.Good = &s.Since

@@ -20,6 +20,8 @@ type runningClock struct {
 	*timesync.Clock
 	ctx  context.Context // of its task, for what it calls
 	task *task
+	// servers says that there are some to ask.
+	servers bool
 }
 
 // now gives the stamp of this moment.
@@ -58,12 +60,13 @@ func (a *Agent) newClock(cfg *configs.Config) *runningClock {
 		a.log.Error("servers with NTS cannot be asked", "error", err)
 		a.note(err.Error())
 	}
-	r := &runningClock{}
+	r := &runningClock{servers: len(c.Servers) > 0}
 	c.Boot, c.Memory = a.store.Boot, a.state
 	c.Corrected = func(c timesync.Correction) {
 		if err := a.store.look(a.store.get().Correct(r.ctx, correctionOf(c))); err != nil && r.ctx.Err() == nil {
 			a.log.Error("times of readings cannot be put right", "error", err)
 		}
+		a.tellUplink() // what waited for it may go
 	}
 	r.Clock = timesync.New(c)
 	return r

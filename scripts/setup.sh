@@ -20,7 +20,9 @@ javascript() {
 }
 
 packages=(
+	chrony            # time servers that the clock is tested with
 	e2fsprogs         # makes the file system that a test fills
+	faketime          # makes time servers that are wrong
 	fuse3             # power cuts in tests: needed where they do not run as root
 	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mbpoll            # an independent Modbus client
@@ -77,11 +79,18 @@ apt() {
 	fi
 }
 echo "installing ${missing[*]}" >&2
+timekeeper=
+for p in systemd-timesyncd ntpsec ntp openntpd; do
+	! installed "$p" || timekeeper=$p
+done
 apt update
 apt install --no-install-recommends "${missing[@]}"
 
-# These packages start a service on the standard port; the tests start their own.
-for service in mosquitto postgresql prometheus rabbitmq-server; do
+# These packages start a service; the tests start their own. chrony stays where it
+# took the place of another that kept the clock.
+services=(mosquitto postgresql prometheus rabbitmq-server)
+[ -n "$timekeeper" ] || services+=(chrony)
+for service in "${services[@]}"; do
 	case " ${missing[*]} " in
 	*" $service "*)
 		if [ -d /run/systemd/system ]; then

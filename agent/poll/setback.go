@@ -41,8 +41,8 @@ func (c comparison) shows() time.Time { return c.at.wall.Add(c.Offset) }
 // gateway's clock may have been stepped since.
 func (p *Poller) comparisonOf(o meter.ClockOffset) comparison {
 	at := p.now()
-	if o.At != (meter.Stamp{}) {
-		at.gone = at.gone.Add(-time.Duration(p.cfg.Now().Mono-o.At.Mono) * time.Millisecond)
+	if now := p.cfg.Now(); o.At.Boot == now.Boot && o.At.Mono != 0 {
+		at.gone = at.gone.Add(-time.Duration(now.Mono-o.At.Mono) * time.Millisecond)
 		at.wall = o.At.UTC()
 	}
 	return comparison{o, at}
@@ -86,7 +86,7 @@ func (p *Poller) clockSetBack(m *meterState, got *meter.Got) {
 		}
 		cursor, at, ok := p.cursorOf(m, j, got)
 		end := time.UnixMilli(cursor.Time)
-		if !ok || before == nil && !end.After(shown.Add(least)) {
+		if !ok || before == nil && !end.After(shown.Add(time.Since(now.at.gone)+least)) { // the profile was read behind the clock
 			continue
 		}
 		if before == nil {

@@ -96,7 +96,14 @@ type Meter struct {
 
 // Clock is a meter's clock against the gateway's.
 type Clock struct {
-	Offset      float64 `json:"offset_seconds"` // meter minus gateway
-	Uncertainty float64 `json:"uncertainty_seconds"`
-	Valid       bool    `json:"valid"` // false when the meter says that it is not
+	Offset      float64   `json:"offset_seconds"`      // meter minus gateway
+	Uncertainty float64   `json:"uncertainty_seconds"` // that of the gateway's clock included, where it is known
+	Valid       bool      `json:"valid"`               // false when the meter says that it is not
+	Measured    time.Time `json:"measured"`            // by the gateway's clock
+	// Unsynchronised says that nobody vouched for the gateway's own clock then.
+	Unsynchronised bool       `json:"gateway_unsynchronised,omitempty"`
+	Policy         string     `json:"policy"` // observe, set or shift
+	Pending        bool       `json:"setting_pending,omitempty"`
+	LastSet        *time.Time `json:"last_set,omitempty"` // or about to be, before a start
+	Why            string     `json:"not_set_because,omitempty"`
 }

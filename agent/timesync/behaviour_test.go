@@ -143,7 +143,6 @@ func TestMeddling(t *testing.T) {
 		if n := len(g.steps); n < 2 || g.steps[n-1].Ours == g.steps[n-2].Ours || (g.steps[n-1].By+g.steps[n-2].By).Abs() > time.Second {
 			t.Errorf("steps %+v", g.steps)
 		}
-		before := len(g.corrections)
 		w.Meddle(200 * time.Millisecond)
 		if s := g.check("a little off"); s.Bound < 199 || s.Bound == meter.UnknownBound {
 			t.Errorf("a clock that is 200 ms off claims %d ms", s.Bound)
@@ -152,7 +151,6 @@ func TestMeddling(t *testing.T) {
 		if s := g.clock.Status(); s.Offset.Abs() > 50*time.Millisecond || w.Steps() != steps+1 {
 			t.Errorf("offset %v, %d steps", s.Offset, w.Steps()-steps)
 		}
-		_ = before
 	})
 }
 
@@ -294,9 +292,15 @@ func TestLeapSecond(t *testing.T) {
 					for i := range three() {
 						w.SetServer(i, func(s *timetest.Server) { s.Leap = 0 })
 					}
-					for range 200 {
+					steps := w.Steps()
+					for i := range 200 {
 						time.Sleep(10 * time.Minute)
-						g.check("after")
+						if s := g.check("after"); how == timesync.Agent && (s.Bound > 1600 || i > 30 && s.Bound > 1000) {
+							t.Errorf("%d0 minutes after a leap second the bound is %d ms", i, s.Bound)
+						}
+					}
+					if w.Steps() != steps {
+						t.Error("the kernel did not know of the leap second")
 					}
 					s := g.clock.Status()
 					if how == timesync.Agent && (s.Offset.Abs() > 50*time.Millisecond || s.Bound > time.Second) || s.DriftError > 100e-6 {
@@ -312,12 +316,12 @@ func TestLeapSecond(t *testing.T) {
 func TestLeapSecondInAnOutage(t *testing.T) {
 	simulate(t, func(t *testing.T) {
 		end := time.Date(2027, time.July, 1, 0, 0, 0, 0, time.UTC)
-		timetest.Begin(end.Add(-4 * day))
+		timetest.Begin(end.Add(-5 * day))
 		w := timetest.New(timetest.Config{Seed: 12, Drift: 20e-6, Servers: three()})
 		w.LeapAt(end, time.Second)
 		g := newGateway(t, w, timesync.Config{Discipline: timesync.Agent})
 		defer g.stop()
-		time.Sleep(2 * day)
+		time.Sleep(4*day + 11*time.Hour)
 		w.SetLink(false)
 		for range 400 {
 			time.Sleep(10 * time.Minute)
@@ -367,5 +371,51 @@ func TestKernelsWord(t *testing.T) {
 		if b := g.check("the kernel vouches").Bound; b < 20 || b > 25 {
 			t.Errorf("bound %d ms", b)
 		}
+	})
+}
+
+// An oscillator that follows the day and the night is held over through both.
+func TestHoldoverOverDayAndNight(t *testing.T) {
+	for hour := range 8 {
+		t.Run("", func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := timetest.New(timetest.Config{Seed: 15, Drift: 50e-6, Swing: 10e-6, Servers: three()})
+				g := newGateway(t, w, timesync.Config{Discipline: timesync.Agent})
+				defer g.stop()
+				time.Sleep(3*day + time.Duration(3*hour)*time.Hour)
+				w.SetLink(false)
+				for range 100 {
+					time.Sleep(10 * time.Minute)
+					g.check("in holdover")
+				}
+				if s := g.state(timesync.Holdover, "in holdover"); s.Bound > 3*time.Second {
+					t.Errorf("after 17 hours the bound is %v", s.Bound)
+				}
+				g.corrected("in holdover")
+			})
+		})
+	}
+}
+
+// What was stamped before the first majority is corrected by it, days later too.
+func TestCorrectionOfTheTimeBefore(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := timetest.New(timetest.Config{Seed: 16, Drift: 95e-6, Servers: three()})
+		w.SetLink(false)
+		g := newGateway(t, w, timesync.Config{Discipline: timesync.Agent})
+		defer g.stop()
+		for range 100 {
+			time.Sleep(time.Hour)
+			g.check("before")
+		}
+		if len(g.corrections) > 0 {
+			t.Errorf("%d corrections from nothing", len(g.corrections))
+		}
+		w.SetLink(true)
+		time.Sleep(day)
+		if len(g.corrections) < 2 {
+			t.Errorf("%d corrections in a day", len(g.corrections))
+		}
+		g.corrected("before")
 	})
 }

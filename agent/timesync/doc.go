@@ -78,9 +78,10 @@ const (
 //
 //	m + Offset, at most Bound + Rate × |m − Mono| off
 //
-// for any m of the boot, before Mono too. Rows of the boot that were stamped
-// with meter.UnknownBound are corrected by it; of several corrections of a boot
-// the one with the smallest bound for m is the best.
+// for any m of the boot up to Mono: what comes later may be slewed as it was not
+// before. Rows of the boot that were stamped with meter.UnknownBound are
+// corrected by it; of several corrections the one with the smallest bound for m
+// is the best.
 type Correction struct {
 	Boot   uint32
 	Mono   time.Duration // CLOCK_BOOTTIME at which it was determined

@@ -112,7 +112,7 @@ func (c *Clock) vouch(at sys.Instant, v view) {
 	}
 	c.mu.Lock()
 	c.shown.Slewing = d.Slewing
-	leap := c.est.leap.today(at.Wall)
+	leap := c.est.leap.today(at.Wall, at.Raw, &c.est)
 	c.mu.Unlock()
 	switch {
 	case v.source == "kernel" || c.keeper.denied:
@@ -159,7 +159,7 @@ func (c *Clock) correction(at sys.Instant, v view) Correction {
 	drift, k := c.est.drift, &c.keeper
 	return Correction{
 		Boot: c.cfg.Boot(), Mono: at.Mono,
-		Offset: time.Duration(at.Wall.UnixNano()) + v.offset - at.Mono, Bound: v.err,
+		Offset: time.Duration(at.Wall.UnixNano()) + v.offset - at.Mono, Bound: v.err + k.bend,
 		Rate: max(drift-k.slow, k.slow-drift, drift-k.fast, k.fast-drift) + c.est.driftErr,
 	}
 }

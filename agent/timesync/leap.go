@@ -64,9 +64,10 @@ func halfYear(t time.Time) time.Time {
 	return time.Date(t.Year()+1, time.January, 1, 0, 0, 0, 0, time.UTC)
 }
 
-// today says whether the leap second is at the end of the day of now.
-func (l leap) today(now time.Time) int {
-	if left := l.at.Sub(now); l.at.IsZero() || left <= 0 || left > day {
+// today gives the leap second at the end of the day of now, when it is still to
+// come at a raw time.
+func (l leap) today(now time.Time, raw time.Duration, e *estimate) int {
+	if l.at.IsZero() || l.at.Sub(now) > day || l.passed(raw, e) {
 		return 0
 	}
 	return int(l.by / time.Second)

@@ -48,6 +48,9 @@ const (
 	// periods are the same in all of them.
 	longestCapture  = 15 * time.Minute
 	shortestCapture = time.Minute
+	// unsteadyDrift: a clock drifts by no more than this part of the time between
+	// two comparisons, 86 s a day.
+	unsteadyDrift = 1000
 	// slack is what a visit is planned ahead of the last moment for a setting.
 	slack = 20 * time.Second
 	// lapse is how long a decision holds whose setting was not come to.
@@ -65,6 +68,7 @@ var (
 	ErrTooFarOff     = errors.New("the meter's clock is off by more than the limit")
 	ErrNearCapture   = errors.New("near the end of a capture period")
 	ErrSetToday      = errors.New("it was set within the last 24 hours")
+	ErrUnsteady      = errors.New("it is off by another time than when that was decided")
 	ErrNoMoment      = errors.New("it is off by more than fits between the ends of two capture periods")
 )
 
@@ -265,11 +269,16 @@ func (c *MeterClock) Next(now meter.Stamp) (wait time.Duration, order *meter.Set
 
 // May says whether the clock may be set at that moment, having been found so.
 func (c *MeterClock) May(now meter.Stamp, found meter.ClockOffset) error {
-	if c.reserved == nil || c.reserved.Boot != now.Boot {
+	if c.reserved == nil || c.reserved.Boot != now.Boot || c.last == nil {
 		return ErrSetToday
 	}
 	if err := c.may(now, found); err != nil {
 		return err
+	}
+	// What comes twice, some time apart, is no damage on the line.
+	drift := time.Duration(found.At.Mono-c.last.At.Mono) * time.Millisecond / unsteadyDrift
+	if (found.Offset - c.last.Offset).Abs() > Uncertainty(found)+Uncertainty(*c.last)+drift.Abs() {
+		return ErrUnsteady
 	}
 	return c.phase(now, found, c.policy.Guard)
 }

@@ -55,7 +55,6 @@ type ntsServer struct {
 	t     *testing.T
 	key   net.Listener
 	ntp   *net.UDPConn
-	at    string                                  // as a client is told of it
 	reply func(reply []byte, send func(b []byte)) // what becomes of an answer
 	mu    sync.Mutex
 	keys  map[string][2]cipher.AEAD // by cookie: to the server, to the client

@@ -19,12 +19,14 @@ const (
 
 // keeper is what Run knows beside what others see.
 type keeper struct {
-	last       sys.Instant // at the last look
-	slow, fast float64     // least and most that Mono ran ahead of Raw, seconds a second
-	right      bool        // the system clock was right once in this boot, or was set so
-	denied     bool        // setting it is not permitted
-	frequency  float64     // that the kernel was told
-	failed     int         // polls without a majority, in a row
+	last       sys.Instant   // at the last look
+	ran        sys.Instant   // since when Mono is compared with Raw
+	slow, fast float64       // least and most that Mono ran ahead of Raw, seconds a second
+	bend       time.Duration // most that it was slewed between two looks
+	right      bool          // the system clock was right once in this boot, or was set so
+	denied     bool          // setting it is not permitted
+	frequency  float64       // that the kernel was told
+	failed     int           // polls without a majority, in a row
 	saved      time.Duration
 	hasSaved   bool
 	told       State // as logged last
@@ -61,6 +63,7 @@ func (c *Clock) Run(ctx context.Context) error {
 // It is for tools; it is not called beside Run.
 func (c *Clock) Once(ctx context.Context) error {
 	c.keeper.last = c.cfg.System.Now()
+	c.keeper.ran = c.keeper.last
 	if len(c.servers) > 0 {
 		c.poll(ctx)
 	}
@@ -71,7 +74,7 @@ func (c *Clock) Once(ctx context.Context) error {
 func (c *Clock) begin(ctx context.Context) {
 	at := c.cfg.System.Now()
 	k := &c.keeper
-	k.last, k.rank = at, len(fallbacks())
+	k.last, k.ran, k.rank = at, at, len(fallbacks())
 	if d, err := c.cfg.System.Discipline(); err == nil {
 		k.frequency = d.Frequency
 		k.slow, k.fast = min(d.Frequency, 0), max(d.Frequency, 0)
@@ -282,13 +285,19 @@ func (c *Clock) log(v view) {
 // steps notices that the system clock was set, and how the monotonic one ran.
 func (c *Clock) steps(at sys.Instant) {
 	k := &c.keeper
-	span := at.Raw - k.last.Raw
 	if by := at.Wall.Sub(k.last.Wall) - (at.Mono - k.last.Mono); by.Abs() > stepLeast {
 		c.stepped(at, by, false)
 	}
-	if span >= watchEvery/2 && at.Suspended-k.last.Suspended < suspendedMost {
-		ahead := float64(at.Mono-k.last.Mono-span) / float64(span)
-		k.slow, k.fast = min(k.slow, ahead), max(k.fast, ahead)
-	}
 	k.last = at
+	span := at.Raw - k.ran.Raw
+	if span < watchEvery/2 {
+		return
+	}
+	if at.Suspended-k.ran.Suspended < suspendedMost {
+		by := at.Mono - k.ran.Mono - span
+		ahead := float64(by) / float64(span)
+		k.slow, k.fast = min(k.slow, ahead), max(k.fast, ahead)
+		k.bend = max(k.bend, (by - time.Duration(k.frequency*float64(span))).Abs())
+	}
+	k.ran = at
 }

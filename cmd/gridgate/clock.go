@@ -135,16 +135,32 @@ func printClock(out io.Writer, c clockReport, now time.Time) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d of %d\t%s\n", s.Server, s.Verdict, offset, trip, distance, stratum, s.Polls, s.Polls+s.Failures, s.Reason)
 	}
 	if len(c.Meters) > 0 {
-		fmt.Fprintln(w, "\nMETER\tCLOCK\tKNOWN TO")
+		fmt.Fprintln(w, "\nMETER\tCLOCK\tOFFSET\tKNOWN TO\tMEASURED\tPOLICY\tLAST SET\tNOT SET BECAUSE")
 	}
 	for _, m := range c.Meters {
-		known := "-"
-		if m.Clock != nil {
-			known = "±" + seconds(m.Clock.Uncertainty)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", m.Meter, clockText(m.Clock), known)
+		printMeterClock(w, m, now)
 	}
 	return w.Flush()
+}
+
+func printMeterClock(w io.Writer, m meterClock, now time.Time) {
+	if m.Clock == nil {
+		fmt.Fprintf(w, "%s\t%s\n", m.Meter, clockText(nil))
+		return
+	}
+	k := m.Clock
+	known, set, why := "±"+seconds(k.Uncertainty), "-", k.Why
+	if k.Unsynchronised {
+		known += " of an unsure clock"
+	}
+	if k.LastSet != nil {
+		set = now.Sub(*k.LastSet).Round(time.Second).String() + " ago"
+	}
+	if k.Pending {
+		why = "it is about to be"
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s ago\t%s\t%s\t%s\n",
+		m.Meter, clockText(k), signed(k.Offset), known, now.Sub(k.Measured).Round(time.Second), k.Policy, set, orDash(why))
 }
 
 func discipline(name string) string {
