@@ -15,8 +15,6 @@ import (
 
 // readers are the examples of docs/fog.md in other languages: how they are set
 // up in an empty folder, from the repository's files, and started.
-//
-//nolint:gochecknoglobals // a constant table
 var readers = map[string]struct {
 	files   []string
 	setUp   []string
