@@ -67,6 +67,7 @@ func birthsAndRows(t *testing.T, gridfog string) {
 	}
 	g.publish(mqtt.ReadingsTopic("north", "gw-7", 3), false, sent) // once more
 	g.send("house-1", start.Add(time.Second), 120346, 120347)
+	h.await("DDATA", 2) // apart from what comes next
 	g.send("house-1", start.Add(-24*time.Hour), 1)
 	data := h.await("DDATA", 3)
 	if want := []string{"1203450h", "1203460", "1203470", "10h"}; !slices.Equal(h.rows("house-1"), want) {
