@@ -38,6 +38,7 @@ var readers = map[string]struct {
 func TestReaders(t *testing.T) {
 	for language, r := range readers {
 		t.Run(language, func(t *testing.T) {
+			t.Parallel()
 			s := newTestStage(t)
 			f := fleet{Gateways: 3, Meters: 5, Quarters: 2, Sites: 2, Start: time.Now().Truncate(15 * time.Minute).Add(-45 * time.Minute)}
 			b, err := startBroker(t.Context(), s, "mosquitto", filepath.Join(root, "configs/fog"), f)
