@@ -132,7 +132,7 @@ func TestViews(t *testing.T) {
 		bills.rows = append(bills.rows, r)
 	}
 	instant := &sender{site: "s", gateway: "g", epoch: 1, lane: batch.Instant, catalogue: bills.catalogue, rows: append([]batch.Row{}, bills.rows...)}
-	instant.rows[0].Quality = batch.Test // the same, with another quality: a revision
+	instant.rows[0].Quality = batch.Test             // the same, with another quality: a revision
 	_, _ = bills.batch(t, 1, 1), load.batch(t, 1, 1) // the catalogue has all of them
 	letters := []*letter{
 		box.message(instant.topic(), instant.batch(t, 2, 3)), // the same by a lesser lane, and first
@@ -154,7 +154,7 @@ func TestViews(t *testing.T) {
 		`SELECT string_agg(concat_ws(' ', first_day, next_day, consumed), '; ' ORDER BY first_day) FROM billing_periods`:        "2026-11-02 2026-11-03 1250; 2026-11-03 2026-11-04 1250; 2026-11-04",
 		`SELECT concat_ws(' ', day, period, intervals, with_value, expected, by_8h) FROM interval_days`:                         "2026-11-02 900 94 94 96 0",
 		`SELECT concat_ws(' ', begins AT TIME ZONE 'UTC', value, unit) FROM interval_energies ORDER BY ends LIMIT 1`:            "2026-11-01 23:00:00 0.10 Wh",
-		`SELECT string_agg(concat_ws(' ', meter, obis, value), '; ' ORDER BY obis) FROM latest_values`:                                 "m0 1-0:1.29.0 9.60; m0 1-0:1.8.0 52500",
+		`SELECT string_agg(concat_ws(' ', meter, obis, value), '; ' ORDER BY obis) FROM latest_values`:                          "m0 1-0:1.29.0 9.60; m0 1-0:1.8.0 52500",
 		`SELECT concat_ws(' ', lane, first, last, numbers, state, reason) FROM gaps WHERE state = 'lost'`:                       "interval 8 9 2 lost quota",
 		`SELECT concat_ws(' ', lane, first, last, numbers, state) FROM gaps WHERE state = 'missing'`:                            "instant 1 1 1 missing",
 		`SELECT concat_ws(' ', through, high, missing) FROM stream_states WHERE lane = 'instant'`:                               "0 3 1",
