@@ -22,12 +22,26 @@ func TestValuesArriveExactly(t *testing.T) {
 	url := database(t, s)
 	w, box := newTestWriter(t, url), &postbox{}
 	values := []batch.Value{
-		{Kind: batch.Int, Bits: 1 << 63, Scale: -128}, {Kind: batch.Int, Bits: 1 << 63, Scale: 127}, {Kind: batch.Uint, Bits: math.MaxUint64, Scale: 3},
-		{Kind: batch.Uint, Scale: -3}, {Kind: batch.Uint, Bits: 10_000, Scale: 0}, {Kind: batch.Uint, Bits: 10_000, Scale: -4}, {Kind: batch.Uint, Bits: 120, Scale: -1},
-		{Kind: batch.Float32, Bits: uint64(math.Float32bits(229.7))}, {Kind: batch.Float64, Bits: math.Float64bits(-5e-324)}, {Kind: batch.Float64, Bits: math.Float64bits(math.MaxFloat64), Scale: 2},
-		{Kind: batch.Float32, Bits: uint64(math.Float32bits(0.1)), Scale: -2}, {Kind: batch.Float64, Bits: math.Float64bits(math.NaN())}, {Kind: batch.Float64, Bits: math.Float64bits(math.Inf(-1))},
-		{Kind: batch.Float64, Bits: math.Float64bits(math.Inf(1))}, {Kind: batch.Bool, Bits: 1}, {Kind: batch.None},
-		{Kind: batch.Text, Data: "Grüße"}, {Kind: batch.Text, Data: "nul\x00"}, {Kind: batch.Octets, Data: "\x00\xff"}, {Kind: batch.DateTime, Data: strings.Repeat("\x07", 12)},
+		{Kind: batch.Int, Bits: 1 << 63, Scale: -128},
+		{Kind: batch.Int, Bits: 1 << 63, Scale: 127},
+		{Kind: batch.Uint, Bits: math.MaxUint64, Scale: 3},
+		{Kind: batch.Uint, Scale: -3},
+		{Kind: batch.Uint, Bits: 10_000, Scale: 0},
+		{Kind: batch.Uint, Bits: 10_000, Scale: -4},
+		{Kind: batch.Uint, Bits: 120, Scale: -1},
+		{Kind: batch.Float32, Bits: uint64(math.Float32bits(229.7))},
+		{Kind: batch.Float64, Bits: math.Float64bits(-5e-324)},
+		{Kind: batch.Float64, Bits: math.Float64bits(math.MaxFloat64), Scale: 2},
+		{Kind: batch.Float32, Bits: uint64(math.Float32bits(0.1)), Scale: -2},
+		{Kind: batch.Float64, Bits: math.Float64bits(math.NaN())},
+		{Kind: batch.Float64, Bits: math.Float64bits(math.Inf(-1))},
+		{Kind: batch.Float64, Bits: math.Float64bits(math.Inf(1))},
+		{Kind: batch.Bool, Bits: 1},
+		{Kind: batch.None},
+		{Kind: batch.Text, Data: "Grüße"},
+		{Kind: batch.Text, Data: "nul\x00"},
+		{Kind: batch.Octets, Data: "\x00\xff"},
+		{Kind: batch.DateTime, Data: strings.Repeat("\x07", 12)},
 	}
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 500 {

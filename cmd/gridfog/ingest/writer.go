@@ -184,7 +184,7 @@ func (w *writer) divide(ctx context.Context, letters []*letter, cause error) err
 		if letters[0].fault != nil { // even as a dead letter
 			w.log.Error("a message cannot be stored, not even as a dead letter; it is dropped", "topic", letters[0].name, "error", cause)
 			letters[0].ack()
-			return nil
+			return nil //nolint:nilerr // it is said
 		}
 		letters[0].fault = refused(reasonDatabase, "%v", cause)
 		return w.store(ctx, letters)
