@@ -59,14 +59,12 @@ func (b *mailbox) empty() (letters []mqtt.Message, lost uint64) {
 	return letters, lost
 }
 
-// filters are the topics that the fog speaks on.
+// filters are the topics that the fog speaks on. They are few: a broker that
+// replicates keeps a queue for each (docs/decisions/0014-fleet-engine.md).
 func (u *Uplink) filters() []string {
-	all := []string{mqtt.CatalogueRequestTopic(u.cfg.Site, u.cfg.Gateway)}
-	for _, l := range u.lanes {
-		all = append(all, mqtt.ResendTopic(u.cfg.Site, u.cfg.Gateway, l.id))
-		if u.cfg.FogConfirms {
-			all = append(all, mqtt.AckTopic(u.cfg.Site, u.cfg.Gateway, l.id))
-		}
+	all := []string{mqtt.CatalogueRequestTopic(u.cfg.Site, u.cfg.Gateway), mqtt.ResendFilter(u.cfg.Site, u.cfg.Gateway)}
+	if u.cfg.FogConfirms {
+		all = append(all, mqtt.AckFilter(u.cfg.Site, u.cfg.Gateway))
 	}
 	return append(all, u.orderFilters()...)
 }

@@ -331,7 +331,7 @@ func (a *access) OnACLCheck(cl *broker.Client, topic string, write bool) bool {
 	}
 	a.refusals.add(who.name, "publish", clip(topic, maxTold))
 	if cl.Properties.ProtocolVersion < 5 {
-		cl.Stop(packets.ErrNotAuthorized)
+		_ = g.Close() // and not cl.Stop: the will is to be published
 	}
 	return false
 }

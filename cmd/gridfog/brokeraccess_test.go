@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"gridgate/internal/mqtt"
 	"gridgate/internal/proctest"
 )
 
@@ -178,6 +181,61 @@ func TestBrokerAccessByCertificate(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(b.Output())
+	}
+}
+
+// To a client of MQTT 3.1.1 a message that is refused is no success: its
+// connection ends without a PUBACK, with QoS 0 too, and its will is published.
+func TestBrokerRefusalEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	p := newPKI(t)
+	p.sign("gw-1", "/CN=north\\/gw-1", "")
+	p.sign("ops", "/OU=fog/CN=ops", "")
+	_, port := p.broker(proctest.Build(t, "gridfog"))
+	dial := func(who string, will *mqtt.Message) *mqtt.Conn {
+		t.Helper()
+		secure, err := (mqtt.TLS{CAFile: p.file("ca.pem"), CertFile: p.file(who + ".pem"), KeyFile: p.file(who + ".key")}).Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return connect(t, mqtt.Options{Address: "127.0.0.1:" + port, ClientID: who, TLS: secure, Will: will})
+	}
+	const state = "gridgate/1/north/gw-1/up/state"
+	in := make(chan mqtt.Message, 10)
+	if err := dial("ops", nil).Subscribe(t.Context(), "gridgate/#", func(m mqtt.Message) { in <- m }); err != nil {
+		t.Fatal(err)
+	}
+	late := time.NewTimer(2 * time.Minute)
+	defer late.Stop()
+	for _, qos := range []int{0, 1} {
+		c := dial("gw-1", &mqtt.Message{Topic: state, Payload: []byte("lost")})
+		send(t, c, state, false)
+		var err error
+		if qos == 0 {
+			err = c.Send(t.Context(), "gridgate/1/north/gw-2/up/state", nil)
+		} else {
+			var token mqtt.Token
+			if token, err = c.Publish(t.Context(), "gridgate/1/north/gw-2/up/state", false, nil); err == nil {
+				<-token.Done()
+				if !errors.Is(token.Err(), mqtt.ErrLost) {
+					t.Errorf("its token says %v", token.Err())
+				}
+			}
+		}
+		if err != nil && !errors.Is(err, mqtt.ErrLost) {
+			t.Errorf("QoS %d: %v", qos, err)
+		}
+		<-c.Done()
+		for _, want := range []string{"x", "lost"} {
+			select {
+			case m := <-in:
+				if m.Topic != state || string(m.Payload) != want {
+					t.Errorf("QoS %d: the fog gets %s %s, not %s", qos, m.Topic, m.Payload, want)
+				}
+			case <-late.C:
+				t.Fatalf("QoS %d: the fog does not get %s", qos, want)
+			}
+		}
 	}
 }
 

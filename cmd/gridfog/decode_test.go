@@ -130,6 +130,28 @@ func TestDecodeForms(t *testing.T) {
 	}
 }
 
+func TestTopicFilters(t *testing.T) {
+	t.Parallel()
+	for filter, want := range map[string]string{
+		"gridgate/1/north/gw-1/up/readings/alarm": "gridgate/1/north/gw-1/up/catalog/+",
+		"gridgate/1/north/+/up/readings/+":        "gridgate/1/north/+/up/catalog/+",
+		"gridgate/1/north/#":                      "gridgate/1/north/+/up/catalog/+ covered",
+		"gridgate/1/+/+/up/#":                     "gridgate/1/+/+/up/catalog/+ covered",
+		"gridgate/1/+/gw-1/up/+/+":                "gridgate/1/+/gw-1/up/catalog/+ covered",
+		"+/+/north":                               "gridgate/1/north/+/up/catalog/+",
+		"#":                                       "gridgate/1/+/+/up/catalog/+ covered",
+		"else/where":                              "gridgate/1/+/+/up/catalog/+",
+	} {
+		got := cataloguesOf(filter)
+		if covers(filter, got) {
+			got += " covered"
+		}
+		if err := checkFilter(filter); got != want || err != nil {
+			t.Errorf("%s needs %s, %v", filter, got, err)
+		}
+	}
+}
+
 // The built program prints what comes under a topic: it gets the catalogues by
 // itself, prints what comes twice twice, and goes on after what it cannot read.
 func TestDecodeTopics(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"gridgate/agent/batch"
 	"gridgate/cmd/gridfog/track"
@@ -41,6 +42,20 @@ func cataloguesOf(filter string) string {
 		gateway = levels[3]
 	}
 	return fmt.Sprintf("gridgate/1/%s/%s/up/catalog/+", site, gateway)
+}
+
+// covers says whether all topics of a narrower filter are of filter too.
+func covers(filter, narrower string) bool {
+	wide, narrow := strings.Split(filter, "/"), strings.Split(narrower, "/")
+	for i, level := range wide {
+		switch {
+		case level == "#":
+			return true
+		case i >= len(narrow), level != "+" && level != narrow[i]:
+			return false
+		}
+	}
+	return len(wide) == len(narrow)
 }
 
 // maxNote bounds what is shown of a message that is no batch, in characters.
@@ -85,10 +100,13 @@ func (d *decoder) listen(ctx context.Context, env cli.Env) error {
 
 func (l *listener) connect(ctx context.Context, conn *mqtt.Conn, connected func()) error {
 	for _, filter := range l.d.topics {
-		for _, f := range []string{cataloguesOf(filter), filter} {
-			if err := conn.Subscribe(ctx, f, l.take); err != nil {
+		if catalogues := cataloguesOf(filter); !covers(filter, catalogues) {
+			if err := conn.Subscribe(ctx, catalogues, l.take); err != nil {
 				return err
 			}
+		}
+		if err := conn.Subscribe(ctx, filter, l.take); err != nil {
+			return err
 		}
 	}
 	connected()
@@ -111,7 +129,11 @@ func (l *listener) note(text string) {
 func (l *listener) take(m mqtt.Message) {
 	topic, err := mqtt.ParseTopic(m.Topic)
 	if err != nil || topic.Kind != mqtt.Readings && topic.Kind != mqtt.Catalogue {
-		l.note(m.Topic + ": " + string(m.Payload))
+		text := string(m.Payload)
+		if !utf8.ValidString(text) {
+			text = fmt.Sprintf("%d bytes that are no text", len(text))
+		}
+		l.note(m.Topic + ": " + text)
 		return
 	}
 	l.mu.Lock()

@@ -59,20 +59,29 @@ type fleeting struct {
 	receiver *track.Receiver
 	tool     fleet.Tool
 	came     time.Time // the last message
+	asked    map[string]asking
 	notes    io.Writer
 }
 
 const (
 	// fleetQuiet ends a single look, when nothing came for so long.
 	fleetQuiet = time.Second
-	// databaseEvery is how often the database is asked, and databaseTime how long
-	// an answer may take.
+	// databaseEvery is how often the database is looked at, databaseAnew after how
+	// long a site's shares are asked for again when they should be the same, and
+	// databaseTime how long all answers may take.
 	databaseEvery = 5 * time.Minute
-	databaseTime  = 4 * time.Minute
+	databaseAnew  = time.Hour
+	databaseTime  = 30 * time.Minute
 	// fleetRemember is how many rows of a stream are remembered, to tell a row
 	// that came twice from another with its number.
 	fleetRemember = 100
 )
+
+// asking is what was asked last of a site.
+type asking struct {
+	judged string
+	at     time.Time
+}
 
 func (f *fleeting) run(ctx context.Context, env cli.Env, args []string) error {
 	if len(args) > 0 {
@@ -110,6 +119,7 @@ func (f *fleeting) run(ctx context.Context, env cli.Env, args []string) error {
 }
 
 func (f *fleeting) start(zone *time.Location) {
+	f.asked = map[string]asking{}
 	f.fleet = fleet.New(zone)
 	f.receiver = track.NewReceiver(track.New(track.Options{Remember: fleetRemember}))
 }
@@ -240,15 +250,21 @@ func (f *fleeting) ask(ctx context.Context) error {
 		if f.site != "" && site != f.site {
 			continue
 		}
+		now := time.Now()
 		f.mu.Lock()
 		at := f.fleet.ZoneOfSite(site, zone)
+		last, judged := f.asked[site], fleet.Judged(now, at)
 		f.mu.Unlock()
-		shares, err := db.Shares(ctx, site, time.Now(), at)
+		if last.judged == judged && now.Sub(last.at) < databaseAnew {
+			continue
+		}
+		shares, err := db.Shares(ctx, site, now, at)
 		if err != nil {
 			return err
 		}
 		f.mu.Lock()
 		f.fleet.SetShares(site, shares)
+		f.asked[site] = asking{judged, now}
 		f.mu.Unlock()
 	}
 	return nil

@@ -142,6 +142,11 @@ func AckFilter(site, gateway meter.ID) string {
 	return below(site, gateway) + "/down/ack/+"
 }
 
+// ResendFilter matches what the fog asks for again, likewise.
+func ResendFilter(site, gateway meter.ID) string {
+	return below(site, gateway) + "/down/resend/+"
+}
+
 // UpFilter matches everything that gateways send. An empty site or gateway
 // stands for all of them.
 func UpFilter(site, gateway meter.ID) string {

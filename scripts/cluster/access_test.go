@@ -114,6 +114,7 @@ func TestAccess(t *testing.T) {
 	f := fleet{Gateways: 2, Sites: 1}
 	for _, kind := range []string{"mosquitto", "nats", "rabbitmq"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			s := newTestStage(t)
 			b, err := startBroker(t.Context(), s, kind, filepath.Join(root, "configs/fog"), f)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // broker is what gateways and the fog speak MQTT to: one process or more.
@@ -118,20 +119,37 @@ func copyWith(from, to string, replace ...string) error {
 }
 
 // freePorts gives n ports that are free, of those that neither the system nor
-// the other tests take.
-func freePorts(n int) ([]int, error) {
+// the project's other tests take, and keeps other stages off them by locks on
+// files of their names.
+func (s *stage) freePorts(n int) ([]int, error) {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("gridgate-cluster-ports-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	var ports []int
 	for range 1000 {
 		port := 4000 + rand.IntN(6000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil || l.Close() != nil {
+		lock, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !isFree(port) {
+			_ = lock.Close()
 			continue
 		}
+		s.mu.Lock()
+		s.locks = append(s.locks, lock)
+		s.mu.Unlock()
 		if ports = append(ports, port); len(ports) == n {
 			return ports, nil
 		}
 	}
 	return nil, errors.New("no free ports")
+}
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp", local(port))
+	return err == nil && l.Close() == nil
 }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
@@ -149,7 +167,7 @@ func newMosquitto(s *stage, configs, certs string) (*broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(1)
+	ports, err := s.freePorts(1)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +200,7 @@ func newRabbitMQ(ctx context.Context, s *stage, configs, certs string, f fleet) 
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(3)
+	ports, err := s.freePorts(3)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,17 @@ func check(ctx context.Context, url string, f fleet) (v verdict, err error) {
 	return v, err
 }
 
+// room gives the bytes that the readings take in the database, with their index.
+func room(ctx context.Context, url string) (n int64, err error) {
+	c, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	err = c.QueryRow(ctx, `SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)
+		FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'readings'::regclass`).Scan(&n)
+	return n, errors.Join(err, c.Close(ctx))
+}
+
 // stored counts the rows in the database.
 func stored(ctx context.Context, url string) (n int, err error) {
 	c, err := pgx.Connect(ctx, url)

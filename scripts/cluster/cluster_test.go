@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 func TestOnce(t *testing.T) {
 	for _, kind := range []string{"nats", "mosquitto", "rabbitmq"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			p := plan{
 				Root: root, Broker: kind, Confirm: "mixed", Members: 2, Faults: true, Log: t.Output(),
 				Fleet: fleet{Gateways: 10, Meters: 20, Quarters: 4, Sites: 3, Start: time.Now().Truncate(15 * time.Minute).Add(-75 * time.Minute)},

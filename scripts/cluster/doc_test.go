@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,15 +59,14 @@ func TestDocShowsTheExamples(t *testing.T) {
 }
 
 // pair gives a free port whose successor is free too.
-func pair(t *testing.T) int {
+func pair(t *testing.T, s *stage) int {
 	t.Helper()
 	for {
-		ports, err := freePorts(1)
+		ports, err := s.freePorts(1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l, err := net.Listen("tcp", local(ports[0]+1)); err == nil {
-			_ = l.Close()
+		if isFree(ports[0] + 1) {
 			return ports[0]
 		}
 	}
@@ -77,12 +75,13 @@ func pair(t *testing.T) int {
 // The way from an empty folder to rows, command by command as it stands in
 // docs/fog.md; only the ports are others.
 func TestDocTutorial(t *testing.T) {
+	t.Parallel()
 	s := newTestStage(t)
 	sources, err := s.folder("sources")
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, database, meters := pair(t), pair(t), pair(t)
+	port, database, meters := pair(t, s), pair(t, s), pair(t, s)
 	ports := strings.NewReplacer("8883", strconv.Itoa(port), "15432", strconv.Itoa(database), "14059", strconv.Itoa(meters), "14060", strconv.Itoa(meters+1))
 	var tutorial, look string
 	for _, b := range docBlocks(t) {

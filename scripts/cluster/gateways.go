@@ -142,14 +142,14 @@ func (s *server) progress() (p progress, err error) {
 		g.count(&p.counts)
 	}
 	p.Done = p.Quarter == s.o.Fleet.Quarters && p.Acked == p.Last && p.Last >= uint64(s.o.Fleet.rows())
-	p.Memory, err = anonymous()
+	p.Memory, err = anonymous(os.Getpid())
 	return p, err
 }
 
-// anonymous gives the anonymous resident memory of this process, in bytes: the
-// mapped files of the stores are the kernel's to take back.
-func anonymous() (int, error) {
-	b, err := os.ReadFile("/proc/self/status")
+// anonymous gives the anonymous resident memory of a process, in bytes: mapped
+// files are the kernel's to take back.
+func anonymous(pid int) (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -159,5 +159,5 @@ func anonymous() (int, error) {
 			return kb << 10, err
 		}
 	}
-	return 0, errors.New("no RssAnon in /proc/self/status")
+	return 0, fmt.Errorf("no RssAnon of process %d", pid)
 }

@@ -31,7 +31,7 @@ func newNATS(ctx context.Context, s *stage, configs, certs string, f fleet) (*br
 	); err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(4 * natsNodes)
+	ports, err := s.freePorts(4 * natsNodes)
 	if err != nil {
 		return nil, err
 	}

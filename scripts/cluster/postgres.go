@@ -37,7 +37,7 @@ func startPostgres(ctx context.Context, s *stage, configs string) (string, error
 	if _, err := output(ctx, as, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
 		return "", err
 	}
-	ports, err := freePorts(1)
+	ports, err := s.freePorts(1)
 	if err != nil {
 		return "", err
 	}

@@ -25,6 +25,7 @@ type stage struct {
 
 	mu        sync.Mutex
 	processes []*process
+	locks     []*os.File // of ports
 }
 
 func newStage() (*stage, error) {
@@ -52,6 +53,9 @@ func (s *stage) Close() error {
 	defer s.mu.Unlock()
 	for i := len(s.processes) - 1; i >= 0; i-- {
 		s.processes[i].kill()
+	}
+	for _, l := range s.locks {
+		_ = l.Close()
 	}
 	return os.RemoveAll(s.dir)
 }

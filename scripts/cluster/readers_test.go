@@ -15,8 +15,6 @@ import (
 
 // readers are the examples of docs/fog.md in other languages: how they are set
 // up in an empty folder, from the repository's files, and started.
-//
-//nolint:gochecknoglobals // a constant table
 var readers = map[string]struct {
 	files   []string
 	setUp   []string
@@ -40,6 +38,7 @@ var readers = map[string]struct {
 func TestReaders(t *testing.T) {
 	for language, r := range readers {
 		t.Run(language, func(t *testing.T) {
+			t.Parallel()
 			s := newTestStage(t)
 			f := fleet{Gateways: 3, Meters: 5, Quarters: 2, Sites: 2, Start: time.Now().Truncate(15 * time.Minute).Add(-45 * time.Minute)}
 			b, err := startBroker(t.Context(), s, "mosquitto", filepath.Join(root, "configs/fog"), f)

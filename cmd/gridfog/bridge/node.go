@@ -267,7 +267,7 @@ func (n *Node) data(d *device, rows []*batch.Row, now int64) Message {
 		out.Historical = row.Stamp.Time < n.began || n.old(row, now) || n.ahead(row, now) || m.told && row.Stamp.Time <= m.toldAt
 		if !out.Historical {
 			m.told, m.toldAt = true, row.Stamp.Time
-		} else if (!m.told || row.Stamp.Time > m.toldAt) && !n.old(row, now) && !n.ahead(row, now) {
+		} else if n.shows(m, row, now) {
 			d.refresh = true
 		}
 		if t != m.traits || t.quality != qualityGood {
@@ -288,6 +288,14 @@ func (n *Node) old(row *batch.Row, now int64) bool {
 
 func (n *Node) ahead(row *batch.Row, now int64) bool {
 	return row.Stamp.Time-now > n.options.HistoricalAfter.Milliseconds()
+}
+
+// shows says whether a historical row is what hosts should see as current all
+// the same: it is the newest. A value that was read at a moment is not when it
+// is old; the meter's own last interval or billing value is.
+func (n *Node) shows(m *metric, row *batch.Row, now int64) bool {
+	newest := !m.told || row.Stamp.Time > m.toldAt
+	return newest && !n.ahead(row, now) && (row.Lane != batch.Instant || !n.old(row, now))
 }
 
 func quantityOf(row *batch.Row) quantity { return quantity{row.Lane, row.Period, row.Channel} }

@@ -217,6 +217,39 @@ func TestTimesToComeAreNotCurrent(t *testing.T) {
 	}
 }
 
+// The newest interval is current however old it is; a voltage of yesterday is
+// not.
+func TestTheNewestIntervalIsCurrent(t *testing.T) {
+	t.Parallel()
+	r, h := &reader{t: t}, newHost(t)
+	n := NewNode("north", "gw-7", NodeOptions{})
+	n.Connect(now)
+	h.hear(r.all(n.Birth([]track.Reading{
+		reading(energy, at-90_000_000, uintOf(1, 0), 30, interval(900)), reading(voltage, at-90_000_000, uintOf(2301, -1), 35),
+	}, now-100))...)
+	got := r.all(n.Data([]track.Reading{
+		reading(energy, at-7_200_000, uintOf(2, 0), 30, interval(900)), reading(energy, at-6_300_000, uintOf(3, 0), 30, interval(900)),
+	}, now))
+	got = append(got, r.all(n.Refresh(now))...)
+	h.hear(got...)
+	compare(t, "intervals", got, `
+DDATA house-1 2
+  #3 type 8 at -7200000 long 2 historical []
+  #3 type 8 at -6300000 long 3 historical []
+DBIRTH house-1 3
+  instant/1-0:32.7.0#4 type 10 at -90000000 double 230.1 [Quality=500,Channel=1-0:32.7.0*255/3:2,engUnit=V]
+  interval/900s/1-0:1.8.0#3 type 8 at -6300000 long 3 [Quality=192,Channel=1-0:1.8.0*255/3:2,engUnit=Wh]
+  Properties/Serial#2 type 12 at 60000 string 4711 []
+`)
+	got = r.all(n.Data([]track.Reading{reading(voltage, at-7_200_000, uintOf(2302, -1), 35)}, now))
+	got = append(got, r.all(n.Refresh(now))...)
+	h.hear(got...)
+	compare(t, "a voltage", got, `
+DDATA house-1 4
+  #4 type 10 at -7200000 double 230.2 historical [Quality=192]
+`)
+}
+
 func TestSequenceNumbersHaveNoGap(t *testing.T) {
 	t.Parallel()
 	r, h := &reader{t: t}, newHost(t)

@@ -131,17 +131,17 @@ func (s *Source) ask(ctx context.Context, conn *mqtt.Conn) error {
 	return nil
 }
 
-// named leaves out rows of meters whose names are none: they must not get into
-// topics.
+// named leaves out rows of meters whose names are none, which must not get into
+// topics, and of times before 1970, which neither standard can tell.
 func named(rows []track.Reading, note func(string)) []track.Reading {
 	good := rows[:0]
 	for _, r := range rows {
-		if _, err := meter.ParseID(string(r.Row.Meter)); err == nil {
+		if _, err := meter.ParseID(string(r.Row.Meter)); err == nil && r.Row.Stamp.Time >= 0 {
 			good = append(good, r)
 		}
 	}
 	if n := len(rows) - len(good); n > 0 {
-		note(fmt.Sprintf("gateway %s/%s: %d rows of meters whose names are no ids: left out", rows[0].Site, rows[0].Gateway, n))
+		note(fmt.Sprintf("gateway %s/%s: %d rows of meters whose names are no ids, or of before 1970: left out", rows[0].Site, rows[0].Gateway, n))
 	}
 	return good
 }

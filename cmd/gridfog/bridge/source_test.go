@@ -9,15 +9,15 @@ import (
 	"gridgate/cmd/gridfog/track"
 )
 
-func TestMetersWithoutANameAreLeftOut(t *testing.T) {
+func TestRowsThatCannotBeToldAreLeftOut(t *testing.T) {
 	t.Parallel()
 	notes := ""
 	rows := []track.Reading{
 		reading(energy, at, uintOf(1, 0), 30), reading(energy, at, uintOf(2, 0), 30, of("#")), reading(energy, at, uintOf(3, 0), 30, of("a/b")),
-		reading(energy, at, uintOf(4, 0), 30, of("house-2")), reading(energy, at, uintOf(5, 0), 30, of("")),
+		reading(energy, at, uintOf(4, 0), 30, of("house-2")), reading(energy, at, uintOf(5, 0), 30, of("")), reading(energy, -1, uintOf(6, 0), 30),
 	}
 	got := named(rows, func(text string) { notes += text })
-	if len(got) != 2 || got[0].Row.Value.Bits != 1 || got[1].Row.Value.Bits != 4 || !strings.Contains(notes, "gateway north/gw-7: 3 rows") {
+	if len(got) != 2 || got[0].Row.Value.Bits != 1 || got[1].Row.Value.Bits != 4 || !strings.Contains(notes, "gateway north/gw-7: 4 rows") {
 		t.Errorf("%+v, %s", got, notes)
 	}
 }

@@ -35,6 +35,12 @@ CROSS JOIN LATERAL (
 WHERE m.site = $1
 GROUP BY m.gateway`
 
+// Judged names the days that the shares are of at a moment: while it stays the
+// same, so do they, but for what is learnt of series that nobody knew.
+func Judged(now time.Time, zone *time.Location) string {
+	return lastDay(now, FirstHour, zone).name(zone) + " " + lastDay(now, SecondHour, zone).name(zone)
+}
+
 // Database is what ingest fills.
 type Database struct{ conn *pgx.Conn }
 

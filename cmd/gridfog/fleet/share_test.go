@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -167,5 +168,20 @@ func TestWhatIsExpected(t *testing.T) {
 	}
 	if got := share(begin.AddDate(0, 0, 40)); got.Expected != 0 {
 		t.Errorf("silent for longer: %+v", got)
+	}
+}
+
+func TestJudgedChangesAtTheDeadlines(t *testing.T) {
+	t.Parallel()
+	z := zone(t, "Europe/Berlin")
+	last, changes := "", []string{}
+	for now := moment(t, "2026-01-11T00:00:00Z"); now.Before(moment(t, "2026-01-12T00:00:00Z")); now = now.Add(time.Minute) {
+		if got := Judged(now, z); got != last {
+			last, changes = got, append(changes, now.In(z).Format("15:04 ")+got)
+		}
+	}
+	want := []string{"01:00 2026-01-09 2026-01-09", "08:00 2026-01-10 2026-01-09", "12:00 2026-01-10 2026-01-10"}
+	if !slices.Equal(changes, want) {
+		t.Errorf("%q", changes)
 	}
 }

@@ -1,14 +1,20 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"gridgate/agent/batch"
 	"gridgate/cmd/gridfog/pgtest"
+	"gridgate/internal/mqtt"
+	"gridgate/internal/mqtt/mqtttest"
+	"gridgate/internal/proctest"
 )
 
 // BenchmarkStore stores a site's rounds, 1,000 devices of 8 channels in batches
@@ -88,4 +94,77 @@ func processorTime(b *testing.B, pid int) float64 {
 		b.Fatal(uerr, serr)
 	}
 	return (user + system) / 100
+}
+
+// BenchmarkBroker is a backlog of a site from mosquitto into PostgreSQL by one
+// member: ten gateways of 100 devices and 8 channels, in batches of 800 rows.
+func BenchmarkBroker(b *testing.B) {
+	s := pgtest.Start(b, "fsync=on", "max_wal_size=8GB", "shared_buffers=1GB")
+	url := database(b, s)
+	s.Exec(url, "INSERT INTO sites (name) VALUES ('s')")
+	broker := mqtttest.Mosquitto(b, mqtttest.Config{Lines: []string{"max_queued_messages 0"}})
+	var gateways []*sender
+	for g := range 10 {
+		rows := profile(100, 8, 50)
+		for i := range rows {
+			rows[i].Serial = fmt.Sprint(g, rows[i].Serial)
+		}
+		gateways = append(gateways, &sender{site: "s", gateway: fmt.Sprint("g", g), epoch: 1, lane: batch.Interval, catalogue: batch.NewCatalogue(), rows: rows})
+	}
+	conn, err := mqtt.Dial(b.Context(), mqtt.Options{Address: broker.Address, ClientID: "gateways"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	for _, g := range gateways {
+		_ = g.batch(b, 1, 1)
+		topic, payload := g.catalog()
+		if _, err := conn.Publish(b.Context(), topic, true, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var stored, sites atomic.Uint64
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, Config{Database: url, MQTT: mqtt.Options{Address: broker.Address}, Log: logger(b), ReportEvery: 10 * time.Millisecond, Report: func(c Counts) {
+			stored.Store(c.Rows)
+			sites.Store(uint64(c.Sites))
+		}})
+	}()
+	proctest.Until(b, "the member holds the site", func() bool {
+		return sites.Load() == 1 && strings.Count(broker.Log(), "gridfog-ingest-") >= 2
+	})
+	b.ResetTimer()
+	total := uint64(0)
+	for range b.N {
+		b.StopTimer()
+		var payloads [][2]string
+		for n := 1; n <= len(gateways[0].rows); n += 800 {
+			for _, g := range gateways {
+				payloads = append(payloads, [2]string{g.topic(), string(g.batch(b, n, n+799))})
+			}
+		}
+		b.StartTimer()
+		for _, p := range payloads {
+			if _, err := conn.Publish(b.Context(), p[0], false, []byte(p[1])); err != nil {
+				b.Fatal(err)
+			}
+		}
+		total += uint64(len(gateways) * len(gateways[0].rows))
+		proctest.Until(b, "all is stored", func() bool { return stored.Load() >= total })
+		b.StopTimer()
+		for _, g := range gateways {
+			g.epoch++
+			for i := range g.rows {
+				g.rows[i].Stamp.Time += 3600_000 * 13
+			}
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "values/s")
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
 }

@@ -159,9 +159,11 @@ func (o *outcome) take(p *pack, now time.Time) []byte {
 		for _, h := range b.holes {
 			o.lose(s, h.first, h.last, h.reason, h.count)
 		}
-		for len(s.stored) > maxStretches {
-			gap := s.missing()[0]
-			o.lose(s, gap.first, gap.last, reasonManyGaps, 0)
+		if len(s.stored)+len(s.lost) > maxStretches {
+			gaps := s.missing()
+			for _, gap := range gaps[:(len(gaps)+1)/2] {
+				o.lose(s, gap.first, gap.last, reasonManyGaps, 0)
+			}
 			s.settle(now)
 		}
 	}

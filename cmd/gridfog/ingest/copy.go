@@ -134,9 +134,8 @@ func appendNumeric(b []byte, negative bool, n uint64, scale int) []byte {
 	low4 := ((scale % 4) + 4) % 4
 	for range low4 {
 		var carry uint64
-		high, carry = high*10, 0
 		carry, low = bits.Mul64(low, 10)
-		high += carry
+		high = high*10 + carry
 	}
 	lowest := (scale - low4) / 4 // weight of the last digit
 	var digits [8]uint16

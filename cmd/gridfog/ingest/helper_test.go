@@ -94,7 +94,7 @@ func newTestWriter(t testing.TB, url string) *writer {
 		retry: backoff.Backoff{Min: 10 * time.Millisecond, Max: 100 * time.Millisecond},
 	}
 	w.commitAs = w.commit
-	t.Cleanup(w.disconnect)
+	t.Cleanup(func() { w.disconnect(context.Background()) })
 	return w
 }
 

@@ -132,7 +132,7 @@ func Run(ctx context.Context, c Config) error {
 		}
 		w.commitAs = w.commit
 		m.writers = append(m.writers, w)
-		writing.Go(func() { _ = w.run(storing) })
+		writing.Go(func() { w.run(storing) })
 	}
 	tasks.Go(func() { m.listen(ctx) })
 	tasks.Go(func() { m.report(ctx) })
@@ -152,7 +152,10 @@ func (m *member) begin(ctx context.Context) error {
 	said := ""
 	for {
 		err := m.prepare(ctx)
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was stopped
+		}
+		if err == nil {
 			return nil
 		}
 		var refused *pgconn.PgError

@@ -140,7 +140,7 @@ func (c *chaos) send(letters []*letter) {
 		c.t.Fatal(err)
 	}
 	if err != nil || c.random.IntN(10) == 0 {
-		w.disconnect() // a member that died
+		w.disconnect(context.Background()) // a member that died
 	}
 }
 
@@ -192,7 +192,7 @@ func TestOnce(t *testing.T) {
 			t.Errorf("refused: %v", c.box.dead[0].refusal)
 		}
 		for _, w := range c.writers {
-			w.disconnect()
+			w.disconnect(context.Background())
 		}
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
@@ -239,7 +239,7 @@ func TestWatermarkOutsideLoses(t *testing.T) {
 		if err := w.attempt(t.Context(), letters); !errors.Is(err, died) {
 			t.Fatal(err)
 		}
-		w.disconnect()
+		w.disconnect(context.Background())
 		if box.acked != 0 || len(box.progress) != 0 {
 			t.Error("what was not committed was acknowledged")
 		}
@@ -254,6 +254,6 @@ func TestWatermarkOutsideLoses(t *testing.T) {
 		if n := scalar(t, s.Connect(url), "SELECT count(*) FROM readings"); n != want {
 			t.Errorf("watermark outside %v: %d rows, want %d", outside, n, want)
 		}
-		again.disconnect()
+		again.disconnect(context.Background())
 	}
 }

@@ -45,7 +45,6 @@ type progress struct {
 	through int64
 	high    int64
 	missing numbers
-	lost    int64 // missing numbers are counted, these are given up
 }
 
 // deadLetter is a message that was refused.

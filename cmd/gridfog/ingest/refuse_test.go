@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -166,13 +167,13 @@ func TestCatalogueComesLate(t *testing.T) {
 		t.Errorf("%d wait, dead: %+v", len(w.waiting.all), box.dead)
 	}
 	// Another member, or this one after a restart, has it from the database.
-	w.disconnect()
+	w.disconnect(context.Background())
 	other := newTestWriter(t, url)
 	from.epoch = 2
 	if err := other.store(t.Context(), []*letter{box.message(from.topic(), from.batch(t, 1, 6))}); err != nil || len(other.waiting.all) != 0 {
 		t.Errorf("%d wait, %v", len(other.waiting.all), err)
 	}
-	other.disconnect()
+	other.disconnect(context.Background())
 	many := waiting{}
 	for range maxWaiting + 3 {
 		if gone := many.put(box.message(from.topic(), one), batch.Hash{}, time.Now()); (gone != nil) != (len(many.all) >= maxWaiting && gone != nil) {
@@ -219,7 +220,7 @@ func TestDeltaMode(t *testing.T) {
 		}
 		e.Confirmed(1, uint64(n+9))
 	}
-	w.disconnect()
+	w.disconnect(context.Background())
 	fresh := newTestWriter(t, url)
 	if err := fresh.store(t.Context(), []*letter{box.message(from.topic(), next(41))}); err != nil {
 		t.Fatal(err)

@@ -61,23 +61,24 @@ func (s *stream) lose(first, last int64) (fresh numbers) {
 // settle moves the floor up as far as it goes, and notes since when numbers are
 // missing.
 func (s *stream) settle(now time.Time) {
-	for len(s.stored) > 0 && s.stored[0].first <= s.floor+1 {
-		s.floor = max(s.floor, s.stored[0].last)
-		s.stored = s.stored[1:]
-	}
-	for len(s.lost) > maxLost && s.lost[0].last <= s.through() {
-		s.floor = s.lost[0].last
+	s.rise()
+	for through := s.through(); len(s.lost) > maxLost && s.lost[0].last <= through; s.rise() {
+		s.floor = max(s.floor, s.lost[0].last)
 		s.lost = s.lost[1:]
-		for len(s.stored) > 0 && s.stored[0].first <= s.floor+1 {
-			s.floor = max(s.floor, s.stored[0].last)
-			s.stored = s.stored[1:]
-		}
 	}
 	switch {
 	case len(s.missing()) == 0:
 		s.gapSince = time.Time{}
 	case s.gapSince.IsZero():
 		s.gapSince = now
+	}
+}
+
+// rise moves the floor over what is stored above it.
+func (s *stream) rise() {
+	for len(s.stored) > 0 && s.stored[0].first <= s.floor+1 {
+		s.floor = max(s.floor, s.stored[0].last)
+		s.stored = s.stored[1:]
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"gridgate/agent/batch"
 	"gridgate/internal/backoff"
-	"gridgate/internal/mqtt"
 )
 
 const (
@@ -113,16 +112,15 @@ func (b *inbox) waits() (letters, bytes int) {
 	return len(b.letters), b.bytes
 }
 
-// run stores until ctx is cancelled and nothing waits any more; stopBy bounds
-// that.
-func (w *writer) run(ctx context.Context) error {
-	defer w.disconnect()
+// run stores until ctx is cancelled.
+func (w *writer) run(ctx context.Context) {
+	defer w.disconnect(ctx)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-w.inbox.kick:
 		case <-tick.C:
 		}
@@ -132,7 +130,7 @@ func (w *writer) run(ctx context.Context) error {
 			continue
 		}
 		if err := w.store(ctx, letters); err != nil {
-			return nil //nolint:nilerr // ctx has ended: what was not committed was not acknowledged
+			return // ctx has ended: what was not committed was not acknowledged
 		}
 		w.waiting.done(setOf(late))
 	}
@@ -171,10 +169,10 @@ func (w *writer) store(ctx context.Context, letters []*letter) error {
 			return w.divide(ctx, letters, err)
 		}
 		if isDead(err) || w.conn == nil || w.conn.IsClosed() {
-			w.disconnect()
+			w.disconnect(ctx)
 		}
-		if err := w.retry.Wait(ctx); err != nil {
-			return err
+		if w.retry.Wait(ctx) != nil {
+			return ctx.Err()
 		}
 	}
 }
@@ -186,7 +184,7 @@ func (w *writer) divide(ctx context.Context, letters []*letter, cause error) err
 		if letters[0].fault != nil { // even as a dead letter
 			w.log.Error("a message cannot be stored, not even as a dead letter; it is dropped", "topic", letters[0].name, "error", cause)
 			letters[0].ack()
-			return nil
+			return nil //nolint:nilerr // it is said
 		}
 		letters[0].fault = refused(reasonDatabase, "%v", cause)
 		return w.store(ctx, letters)
@@ -305,11 +303,11 @@ func (w *writer) prepare(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-func (w *writer) disconnect() {
+func (w *writer) disconnect(ctx context.Context) {
 	if w.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // saying goodbye is not part of what was cancelled
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = w.conn.Close(ctx)
 	w.conn = nil
@@ -370,6 +368,3 @@ func (w *writer) remember(c *batch.Catalogue) {
 	}
 	w.catalogues[c.Hash()] = c
 }
-
-// isForWriter says whether a letter is for a writer.
-func isForWriter(t mqtt.Topic) bool { return t.Kind == mqtt.Readings || t.Kind == mqtt.Catalogue }

@@ -3,8 +3,10 @@ package mqtttest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,7 +26,7 @@ type Received struct {
 
 // Memory is a broker in memory that keeps everything it gets, for tests in
 // simulated time (it has no timers at all) and for brokers that misbehave.
-// Clients may subscribe to topics without wildcards, and get what Send sends;
+// Clients may subscribe to topics, with + but without #, and get what Send sends;
 // with a persistent session also what was sent while they were away. Set the
 // fields before Serve.
 type Memory struct {
@@ -65,7 +67,7 @@ func (m *Memory) Send(topic string, retained bool, payload []byte) {
 	}
 	var to []*member
 	for _, c := range m.clients {
-		if c.topics[topic] && (c.conn != nil || c.keep) {
+		if c.wants(topic) && (c.conn != nil || c.keep) {
 			c.queue = append(c.queue, c.packet(topic, false, payload))
 			to = append(to, c)
 		}
@@ -74,6 +76,22 @@ func (m *Memory) Send(topic string, retained bool, payload []byte) {
 	for _, c := range to {
 		m.flush(c)
 	}
+}
+
+// wants says whether c subscribed to a topic. m.mu is held.
+func (c *member) wants(topic string) bool {
+	for filter := range c.topics {
+		if matches(filter, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches says whether a filter, which may have +, is for a topic.
+func matches(filter, topic string) bool {
+	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
+	return slices.EqualFunc(f, t, func(f, t string) bool { return f == t || f == "+" })
 }
 
 // packet makes a message for c. m.mu is held.
@@ -286,8 +304,10 @@ func (m *Memory) subscribe(me *member, p *packets.SubscribePacket) packets.Contr
 		}
 		me.topics[t] = true
 		ack.ReturnCodes = append(ack.ReturnCodes, 1)
-		if payload := m.retained[t]; payload != nil {
-			me.queue = append(me.queue, me.packet(t, true, payload))
+		for _, topic := range slices.Sorted(maps.Keys(m.retained)) {
+			if matches(t, topic) {
+				me.queue = append(me.queue, me.packet(topic, true, m.retained[topic]))
+			}
 		}
 	}
 	return ack
