@@ -22,7 +22,8 @@ type Receiver struct {
 	Tracker    *Tracker
 	decoders   batch.Decoders
 	catalogues map[batch.Hash]*batch.Catalogue
-	asks       map[Stream]set // numbers that came in deltas against rows that are not known here
+	asks       map[Stream]set  // numbers that came in deltas against rows that are not known here
+	lost       map[Stream]bool // the latest batch was such a delta
 	waiting    []waiting
 	bytes      int
 	online     map[[2]string]bool
@@ -35,7 +36,7 @@ type waiting struct {
 
 // NewReceiver gives a receiver that counts with t.
 func NewReceiver(t *Tracker) *Receiver {
-	return &Receiver{Tracker: t, catalogues: map[batch.Hash]*batch.Catalogue{}, asks: map[Stream]set{}, online: map[[2]string]bool{}}
+	return &Receiver{Tracker: t, catalogues: map[batch.Hash]*batch.Catalogue{}, asks: map[Stream]set{}, lost: map[Stream]bool{}, online: map[[2]string]bool{}}
 }
 
 // Take takes a message, and gives the rows that are new by it: its own, or those
@@ -111,6 +112,7 @@ func (r *Receiver) batch(payload []byte) ([]Reading, error) {
 		r.Tracker.Undecoded()
 		return nil, err
 	}
+	delete(r.lost, Stream{h.Site, h.Gateway, h.Epoch, h.Lane})
 	fresh, conflicts := r.Tracker.Add(h, span)
 	var errs []error
 	for _, c := range conflicts {
