@@ -2,6 +2,7 @@ package uplink_test
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,12 +17,13 @@ import (
 // without a gap, and asks for what it cannot follow.
 type deltaFog struct {
 	s     *site
+	stop  func()
+	mu    sync.Mutex // guards what follows until it is stopped
 	fog   *fog
 	taken int
 	said  [4]uint64
 	asked int
 	deaf  func(mqtttest.Received) bool // what never reaches it; may be nil
-	stop  func()
 }
 
 func startDeltaFog(s *site) *deltaFog {
@@ -47,6 +49,8 @@ func startDeltaFog(s *site) *deltaFog {
 
 // restart forgets what deltas are against, and not what is stored.
 func (d *deltaFog) restart() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	was := d.fog
 	d.fog = newFog()
 	d.fog.gaps = true
@@ -56,6 +60,8 @@ func (d *deltaFog) restart() {
 }
 
 func (d *deltaFog) turn() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	all := d.s.broker.Received()
 	for _, r := range all[d.taken:] {
 		if d.deaf != nil && d.deaf(r) {
@@ -133,7 +139,6 @@ func TestDeltaMode(t *testing.T) {
 // twice. One whose broker loses a batch gets it when it does not confirm.
 func TestDeltaModeHeals(t *testing.T) {
 	t.Parallel()
-	lost := false
 	for name, trouble := range map[string]func(*site, *deltaFog, *columntest.Walk){
 		"the fog restarts": func(_ *site, d *deltaFog, _ *columntest.Walk) { d.restart() },
 		"the gateway restarts": func(s *site, _ *deltaFog, _ *columntest.Walk) {
@@ -147,7 +152,9 @@ func TestDeltaModeHeals(t *testing.T) {
 			s.link.Set(linktest.Up)
 		},
 		"a batch is lost": func(_ *site, d *deltaFog, _ *columntest.Walk) {
-			lost = false
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			lost := false
 			d.deaf = func(r mqtttest.Received) bool {
 				topic, err := mqtt.ParseTopic(r.Topic)
 				first := !lost && err == nil && topic.Kind == mqtt.Readings

@@ -42,6 +42,7 @@ func watchVerb() cli.Verb {
 			fs.BoolVar(&w.quiet, "quiet", false, "no rows, only the line at the end")
 			fs.BoolVar(&w.fromStart, "from-start", false, "count numbers below the first that comes as missing too: the gateway's store was new")
 			fs.BoolVar(&w.confirm, "confirm", false, "tell gateways with confirm: fog what came, once it is shown and recorded")
+			fs.BoolVar(&w.resend, "resend", false, "ask gateways for what came as a delta (uplink.delta) against rows from before this run; -confirm does too")
 			fs.StringVar(&w.summary, "summary", "", "at the end write the counts as JSON to this `FILE`")
 			fs.StringVar(&w.record, "record", "", "keep every message as a file in this `DIR`, for decode")
 			fs.DurationVar(&w.limit, "for", 0, "end by itself after this `TIME`, as 90s or 2h")
@@ -53,10 +54,10 @@ func watchVerb() cli.Verb {
 // watch is one run of the verb.
 type watch struct {
 	client
-	filter                                 rowFilter
-	site, gateway, summary, record         string
-	table, json, quiet, fromStart, confirm bool
-	limit                                  time.Duration
+	filter                                         rowFilter
+	site, gateway, summary, record                 string
+	table, json, quiet, fromStart, confirm, resend bool
+	limit                                          time.Duration
 
 	stop context.CancelFunc // ends the run
 
@@ -169,12 +170,12 @@ const confirmEvery = time.Second
 // settle tells gateways what came since the last time. It is retained, so that
 // a gateway that is away hears it later.
 func (w *watch) settle(ctx context.Context, conn *mqtt.Conn) error {
-	if !w.confirm {
+	if !w.confirm && !w.resend {
 		return nil
 	}
 	w.mu.Lock()
 	further, asks := w.receiver.Tracker.Settle(), w.receiver.Asks(time.Now())
-	if w.problem != nil { // of the output or of -record: what came is not kept
+	if w.problem != nil || !w.confirm { // of the output or of -record: what came is not kept
 		further = nil
 	}
 	w.mu.Unlock()

@@ -22,8 +22,8 @@ type Ask struct {
 	First, Last uint64
 }
 
-// lacks notes a delta that cannot be followed. One of rows that are here, which
-// came twice, is no loss.
+// lacks notes a delta that cannot be followed. Its error comes with the first of
+// several. One of rows that are here, which came twice, is no loss.
 func (r *Receiver) lacks(h batch.Header, span batch.Span, err error) error {
 	name := Stream{h.Site, h.Gateway, h.Epoch, h.Lane}
 	var asks set
@@ -44,7 +44,11 @@ func (r *Receiver) lacks(h batch.Header, span batch.Span, err error) error {
 		all.add(a.first, a.last)
 	}
 	r.asks[name] = all
-	return fmt.Errorf("lane %s, numbers %d to %d: %w", h.Lane, asks[0].first, asks[len(asks)-1].last, err)
+	if r.lost[name] {
+		return nil // it goes on, and was told
+	}
+	r.lost[name] = true
+	return fmt.Errorf("lane %s, from number %d on: %w", h.Lane, asks[0].first, err)
 }
 
 // Asks gives what gateways should send again: what came as a delta against rows

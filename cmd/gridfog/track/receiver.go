@@ -26,7 +26,8 @@ type Receiver struct {
 	Each       func(batch.Header, batch.Span)
 	decoders   batch.Decoders
 	catalogues map[batch.Hash]*batch.Catalogue
-	asks       map[Stream]set // numbers that came in deltas against rows that are not known here
+	asks       map[Stream]set  // numbers that came in deltas against rows that are not known here
+	lost       map[Stream]bool // the latest batch was such a delta
 	waiting    []waiting
 	bytes      int
 	online     map[[2]string]bool
@@ -40,7 +41,7 @@ type waiting struct {
 
 // NewReceiver gives a receiver that counts with t.
 func NewReceiver(t *Tracker) *Receiver {
-	return &Receiver{Tracker: t, catalogues: map[batch.Hash]*batch.Catalogue{}, asks: map[Stream]set{}, online: map[[2]string]bool{}}
+	return &Receiver{Tracker: t, catalogues: map[batch.Hash]*batch.Catalogue{}, asks: map[Stream]set{}, lost: map[Stream]bool{}, online: map[[2]string]bool{}}
 }
 
 // Take takes a message, and gives the rows that are new by it: its own, or those
@@ -121,6 +122,7 @@ func (r *Receiver) batch(topic mqtt.Topic, payload []byte) ([]Reading, error) {
 		r.Tracker.Undecoded()
 		return nil, err
 	}
+	delete(r.lost, Stream{h.Site, h.Gateway, h.Epoch, h.Lane})
 	if r.Each != nil {
 		r.Each(h, span)
 	}
