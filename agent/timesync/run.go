@@ -14,6 +14,7 @@ const (
 	saveEvery   = 6 * time.Hour    // the last known time, the hardware clock, a correction
 	fallbackFor = 15 * time.Second // for a modem to say what time it is
 	fallbackOff = 2 * time.Second  // a clock that is set by the second is not set again for less
+	mostSlew    = 500e-6           // the kernel's, seconds a second
 	guess       = time.Second      // how far off a clock that nobody vouches for may be, and still count as a witness
 )
 
@@ -78,6 +79,9 @@ func (c *Clock) begin(ctx context.Context) {
 	if d, err := c.cfg.System.Discipline(); err == nil {
 		k.frequency = d.Frequency
 		k.slow, k.fast = min(d.Frequency, 0), max(d.Frequency, 0)
+		if d.Synchronised || d.Slewing != 0 || d.Frequency != 0 { // it was disciplined before, nobody knows how
+			k.slow, k.fast = k.slow-mostSlew, k.fast+mostSlew
+		}
 		k.right = d.Synchronised
 		if d.Synchronised && c.cfg.Discipline == Agent {
 			c.cfg.Log.Info("the kernel's clock is disciplined already: by this program before its restart, or by another that should not run beside `discipline: agent`",
