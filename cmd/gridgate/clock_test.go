@@ -61,8 +61,12 @@ func TestClockWithoutAnAgent(t *testing.T) {
 		want    [][]string
 	}{
 		"one of three is off": {[]string{a.Address, b.Address, c.Address}, [][]string{
-			{"state", "synchronised"}, {a.Address, "chosen"}, {b.Address, "false ticker +5s"}, {c.Address, "chosen"},
-			{"warning", b.Address + " is a false ticker: it is 5s off"}, {"off by", "at most"},
+			{"state", "synchronised"},
+			{a.Address, "chosen"},
+			{b.Address, "false ticker +5s"},
+			{c.Address, "chosen"},
+			{"warning", b.Address + " is a false ticker: it is 5s off"},
+			{"off by", "at most"},
 		}},
 		"two of three are off": {[]string{a.Address, b.Address, d.Address}, [][]string{
 			{"state", "unsynchronised: no majority: "}, {"off by", "nobody knows"}, {a.Address, "candidate"}, {d.Address, "candidate +5s"},
