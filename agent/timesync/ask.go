@@ -181,6 +181,6 @@ func (c *Clock) kissed(s *server, kiss *Kiss, now time.Duration) {
 	case "RATE":
 		s.hold = min(max(2*s.hold, 2*c.interval), rateHeld)
 		s.until = now + s.hold
-		c.cfg.Log.Warn("time server wants to be asked less often", "server", s.String(), "pause", s.hold)
+		c.cfg.Log.Warn("time server wants to be asked less often", "server", s.String(), "pause", s.hold.String())
 	}
 }

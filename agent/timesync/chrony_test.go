@@ -1,8 +1,10 @@
 package timesync_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -45,7 +47,7 @@ func observe(t *testing.T, cfg timesync.Config, servers ...string) (*timesync.Cl
 	if cfg.System == nil {
 		cfg.System = machine{}
 	}
-	cfg.SamplePause = 50 * time.Millisecond
+	cfg.SamplePause = cmp.Or(cfg.SamplePause, 50*time.Millisecond)
 	cfg.Boot, cfg.Log = func() uint32 { return 1 }, slog.New(slog.DiscardHandler)
 	c := timesync.New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -348,6 +350,24 @@ func TestKissOfDeath(t *testing.T) {
 				if asked != 1 {
 					t.Errorf("a server that refuses was asked %d times", asked)
 				}
+			}
+		})
+	}
+}
+
+// NTP's seconds begin anew on 7 February 2036 at 06:28:16.
+func TestEraChange(t *testing.T) {
+	t.Parallel()
+	change := time.Date(2036, time.February, 7, 6, 28, 16, 0, time.UTC)
+	for name, until := range map[string]time.Duration{"before": time.Hour, "through it": 2 * time.Second, "after": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			by := change.Add(-until).Sub(time.Now()).Round(time.Second) //nolint:staticcheck // of the future
+			server := timetest.StartChrony(t, fmt.Sprintf("+%ds", by/time.Second), timetest.Synchronised)
+			c, s := observe(t, timesync.Config{System: machine{off: by}, SamplePause: time.Second}, server.Address)
+			expect(t, s, timesync.Synchronised, good)
+			if s.Offset.Abs() > time.Second || c.Now().UTC().Year() != 2036 || c.NotBefore().Year() != 2036 {
+				t.Errorf("offset %v, now %v", s.Offset, c.Now().UTC())
 			}
 		})
 	}

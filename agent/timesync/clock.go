@@ -157,6 +157,9 @@ func New(cfg Config) *Clock {
 	cfg.MaxError = cmp.Or(cfg.MaxError, DefaultMaxError)
 	at := cfg.System.Now()
 	c := &Clock{cfg: cfg, interval: cfg.MinPoll, kernel: true, lower: earliest(), lowerRaw: at.Raw}
+	if c.reason = "no server was asked yet"; len(cfg.Servers) == 0 {
+		c.reason = "no time servers are configured, and nobody told the kernel that its clock is right"
+	}
 	if cfg.Exchange == nil {
 		c.cfg.Exchange = (&network{roots: cfg.Roots, now: c.certain}).exchange
 	}

@@ -32,19 +32,24 @@ func (c *Clock) discipline() {
 	drift := c.est.drift
 	c.mu.Unlock()
 	var err error
+	tried := true
 	switch {
 	case v.offset.Abs() <= slewLeast:
+		tried = false
 	case !k.right || v.offset.Abs() > c.cfg.StepAbove:
 		err = c.step(v.offset)
 	default:
 		err = c.cfg.System.Slew(v.offset)
 	}
 	if k.right = k.right || err == nil; err == nil && max(drift-k.frequency, k.frequency-drift) > frequencyLeast {
+		tried = true
 		if err = c.cfg.System.SetFrequency(drift); err == nil {
 			k.frequency = drift
 		}
 	}
-	c.permitted(err)
+	if tried {
+		c.permitted(err)
+	}
 }
 
 // permitted logs, once, that the clock cannot be set.
@@ -95,9 +100,9 @@ func (c *Clock) stepped(at sys.Instant, by time.Duration, ours bool) {
 	c.shown.Steps++
 	c.mu.Unlock()
 	if ours {
-		c.cfg.Log.Info("the system clock was set", "by", by)
+		c.cfg.Log.Info("the system clock was set", "by", by.String())
 	} else {
-		c.cfg.Log.Warn("the system clock was set by somebody else", "by", by)
+		c.cfg.Log.Warn("the system clock was set by somebody else", "by", by.String())
 	}
 	if c.cfg.Stepped != nil {
 		c.cfg.Stepped(Step{Mono: at.Mono, By: by, Ours: ours})
@@ -221,7 +226,7 @@ func (c *Clock) askFallback(ctx context.Context, name string) (t time.Time, ok b
 func (c *Clock) setCoarse(name string, by time.Duration) {
 	if by.Abs() > fallbackOff {
 		if c.cfg.Discipline != Agent {
-			c.cfg.Log.Warn("the system clock seems wrong, and its discipline is not ours", "source", name, "by", by)
+			c.cfg.Log.Warn("the system clock seems wrong, and its discipline is not ours", "source", name, "by", by.String())
 			return
 		}
 		if err := c.step(by); err != nil {
@@ -232,5 +237,5 @@ func (c *Clock) setCoarse(name string, by time.Duration) {
 	c.mu.Lock()
 	c.coarse = name
 	c.mu.Unlock()
-	c.cfg.Log.Info("clock set from a fallback; nobody vouches for it", "source", name, "by", by)
+	c.cfg.Log.Info("clock set from a fallback; nobody vouches for it", "source", name, "by", by.String())
 }

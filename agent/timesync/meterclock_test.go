@@ -203,9 +203,9 @@ func TestRowsOfASettingAreFlagged(t *testing.T) {
 	take(k, 30*time.Second, 0)
 	setAt(t, k, 30*time.Second, 5*time.Minute, nil) // at 12:10
 	rows := []meter.Row{}
-	for _, d := range []time.Duration{-5, 10, 25} { // 12:00, 12:15, 12:30
+	for _, d := range []time.Duration{-5 * time.Minute, 10 * time.Minute, 25 * time.Minute} { // 12:00, 12:15, 12:30
 		r := quarter()[0]
-		r.Stamp.Time = at(d * time.Minute).Time
+		r.Stamp.Time = at(d).Time
 		rows = append(rows, r)
 	}
 	k.Took(at(26*time.Minute), &meter.Got{Rows: rows})

@@ -14,6 +14,7 @@ const (
 	saveEvery   = 6 * time.Hour    // the last known time, the hardware clock, a correction
 	fallbackFor = 15 * time.Second // for a modem to say what time it is
 	fallbackOff = 2 * time.Second  // a clock that is set by the second is not set again for less
+	mostSlew    = 500e-6           // the kernel's, seconds a second
 	guess       = time.Second      // how far off a clock that nobody vouches for may be, and still count as a witness
 )
 
@@ -78,10 +79,13 @@ func (c *Clock) begin(ctx context.Context) {
 	if d, err := c.cfg.System.Discipline(); err == nil {
 		k.frequency = d.Frequency
 		k.slow, k.fast = min(d.Frequency, 0), max(d.Frequency, 0)
+		if d.Synchronised || d.Slewing != 0 || d.Frequency != 0 { // it was disciplined before, nobody knows how
+			k.slow, k.fast = k.slow-mostSlew, k.fast+mostSlew
+		}
 		k.right = d.Synchronised
 		if d.Synchronised && c.cfg.Discipline == Agent {
 			c.cfg.Log.Info("the kernel's clock is disciplined already: by this program before its restart, or by another that should not run beside `discipline: agent`",
-				"max_error", d.MaxError)
+				"max_error", d.MaxError.String())
 		}
 	}
 	c.fallback(ctx)
@@ -219,7 +223,7 @@ func (c *Clock) agree(ch choice, at sys.Instant, answers []*heard) {
 	patience := c.est.patience()
 	c.mu.Unlock()
 	if jumped {
-		c.cfg.Log.Warn("the time of the servers is not what was expected", "by", jump)
+		c.cfg.Log.Warn("the time of the servers is not what was expected", "by", jump.String())
 	}
 	c.keeper.failed = 0
 	c.interval = min(max(min(2*c.interval, patience), c.cfg.MinPoll), c.cfg.MaxPoll)
@@ -274,9 +278,9 @@ func (c *Clock) watch() {
 func (c *Clock) log(v view) {
 	switch v.state {
 	case Synchronised:
-		c.cfg.Log.Info("clock synchronised", "source", v.source, "offset", v.offset, "bound", v.bound())
+		c.cfg.Log.Info("clock synchronised", "source", v.source, "offset", v.offset.String(), "bound", v.bound().String())
 	case Holdover:
-		c.cfg.Log.Warn("clock in holdover", "reason", v.reason, "bound", v.bound())
+		c.cfg.Log.Warn("clock in holdover", "reason", v.reason, "bound", v.bound().String())
 	default:
 		c.cfg.Log.Warn("clock not synchronised", "reason", v.reason)
 	}

@@ -70,6 +70,7 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	fmt.Fprintf(w, "gridgate %s\tsite %s, gateway %s, pid %d, up %s\n", r.Version, r.Site, r.Gateway, r.PID, now.Sub(r.Started).Round(time.Second))
 	fmt.Fprintf(w, "read\t%d rows, %d stored, %d waiting, %d dropped, %d commits%s\n",
 		r.Intake.Read, r.Intake.Stored, r.Intake.Waiting, r.Intake.Dropped, r.Intake.Commits, problem(r.Intake.Error))
+	fmt.Fprintf(w, "clock\t%s\n", clockLine(r.Clock))
 	up := "down"
 	if r.Uplink.Connected {
 		up = "up"
@@ -107,6 +108,17 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// clockLine says what the gateway's clock is worth; `gridgate clock` says more.
+func clockLine(c status.GatewayClock) string {
+	switch {
+	case c.Bound != nil && c.Reason == "":
+		return fmt.Sprintf("%s, at most %s off", c.State, seconds(*c.Bound))
+	case c.Bound != nil:
+		return fmt.Sprintf("%s, at most %s off: %s", c.State, seconds(*c.Bound), c.Reason)
+	}
+	return c.State + problem(c.Reason)
 }
 
 // clockText says how far a meter's clock is off, in seconds.

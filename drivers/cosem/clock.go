@@ -142,7 +142,7 @@ func (v *visit) setClock(ctx context.Context, order *meter.SetClock) error {
 		return nil
 	}
 	if set.Err = order.May(set.At, found); set.Err != nil {
-		return nil
+		return nil //nolint:nilerr // it is told in Got
 	}
 	v.done.set = true
 	err = v.tried(ctx, v.tellClock(ctx, order.Method, shown, set))

@@ -187,7 +187,7 @@ func (v *visit) clock(ctx context.Context, ask meter.Ask, got *meter.Got) error 
 		return nil
 	}
 	if set.Err = ask.SetClock.May(set.At, found); set.Err != nil {
-		return nil
+		return nil //nolint:nilerr // it is told in Got
 	}
 	way := found.Uncertainty - c.resolution()
 	set.Sent = true
