@@ -128,10 +128,12 @@ func (f *fleeting) start(zone *time.Location) {
 func (f *fleeting) look(ctx context.Context, env cli.Env) error {
 	err := f.once(ctx, func(ctx context.Context, conn *mqtt.Conn) error {
 		filter := mqtt.StateTopic(meter.ID(orAny(f.site)), "+")
-		f.came = time.Now()
 		if err := conn.Subscribe(ctx, filter, f.take); err != nil {
 			return err
 		}
+		f.mu.Lock()
+		f.came = time.Now() // over a slow link that took a while
+		f.mu.Unlock()
 		return f.settle(ctx, conn)
 	})
 	if err != nil {

@@ -204,7 +204,7 @@ func primaryHost(t *testing.T, gridfog string) {
 // A bridge that is killed is dead to hosts by its will, with the bdSeq of its
 // birth; the next one goes on with the next bdSeq and is born whole.
 func deaths(t *testing.T, gridfog string) {
-	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{Lines: []string{"log_type all"}})
 	h := newHost(t, broker)
 	g := newGateway(t, broker)
 	state := t.TempDir()
@@ -214,6 +214,10 @@ func deaths(t *testing.T, gridfog string) {
 		if i == 0 {
 			g.send("house-1", time.Now(), 5)
 			h.await("DDATA", 1)
+			proctest.Until(t, "the bridge has acknowledged it", func() bool {
+				log := broker.Log()
+				return strings.Count(log, "Sending PUBLISH to gridfog-sparkplug-in-1") == strings.Count(log, "Received PUBACK from gridfog-sparkplug-in-1")
+			})
 		} else { // known though nothing was heard
 			last := h.await("DBIRTH", i+1)[i]
 			if v := last.metric("instant/1-0:1.8.0"); v.Value != nil || v.Properties["Quality"] != "500" || v.Type != "UInt64" || v.Alias != h.await("DBIRTH", 1)[0].metric(v.Name).Alias {

@@ -74,6 +74,9 @@ func BenchmarkStore(b *testing.B) {
 			}
 			b.ReportMetric(float64(values)/b.Elapsed().Seconds(), "values/s")
 			b.ReportMetric((processorTime(b, int(w.conn.PgConn().PID()))-postgres)*1e6/float64(values), "postgres-µs/value")
+			conn := s.Connect(w.url)
+			size := scalar(b, conn, "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'readings'::regclass")
+			b.ReportMetric(float64(size)/float64(scalar(b, conn, "SELECT count(*) FROM readings")), "bytes/value")
 			if len(box.dead) > 0 {
 				b.Fatal(fmt.Sprint(box.dead[0].refusal))
 			}

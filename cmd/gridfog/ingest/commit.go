@@ -328,7 +328,10 @@ func (o *outcome) saveHoles(ctx context.Context, tx pgx.Tx) error {
 }
 
 // maxDeadLetter is how much of a dead letter is kept, in bytes.
-const maxDeadLetter = 1 << 20
+const maxDeadLetter = 128 << 10
+
+// keptLetters is how many dead letters of a gateway are kept, the newest.
+const keptLetters = 1000
 
 // maxDetail bounds what is said of one, in bytes.
 const maxDetail = 2000
@@ -350,6 +353,14 @@ func (w *writer) others(ctx context.Context, tx pgx.Tx, p *pack) error {
 		b.Queue(`INSERT INTO dead_letters (site, gateway, topic, reason, detail, size, payload, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 			ON CONFLICT (topic, digest) DO UPDATE SET times = dead_letters.times + 1, last_at = now(), reason = $4, detail = $5`,
 			string(l.topic.Site), string(l.topic.Gateway), clean(l.name), d.reason, clean(d.detail[:min(len(d.detail), maxDetail)]), len(l.payload), kept, digest[:])
+	}
+	from := map[[2]string]bool{}
+	for _, d := range p.dead {
+		from[[2]string{string(d.letter.topic.Site), string(d.letter.topic.Gateway)}] = true
+	}
+	for f := range from {
+		b.Queue(`DELETE FROM dead_letters WHERE site = $1 AND gateway = $2 AND id <=
+			(SELECT id FROM dead_letters WHERE site = $1 AND gateway = $2 ORDER BY id DESC OFFSET $3 LIMIT 1)`, f[0], f[1], keptLetters)
 	}
 	if b.Len() == 0 {
 		return nil

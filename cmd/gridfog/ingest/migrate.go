@@ -29,9 +29,19 @@ const (
 	lockSite    = 0x67660002
 )
 
+// oldestServer is the first with multiranges.
+const oldestServer = 140_000
+
 // migrate brings the schema to what this program knows, each version in a
 // transaction of its own, and says what it did.
 func migrate(ctx context.Context, conn *pgx.Conn, log *slog.Logger) error {
+	var server int
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&server); err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	if server < oldestServer {
+		return fmt.Errorf("schema: the server is PostgreSQL %d; it takes %d or newer", server/10_000, oldestServer/10_000)
+	}
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, 0)", lockMigrate); err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,7 +179,7 @@ func TestOnce(t *testing.T) {
 	url := database(t, s)
 	conn := s.Connect(url)
 	revisions := 0
-	for seed := range uint64(15) {
+	for seed := range uint64(8) {
 		c := newChaos(t, url, fmt.Sprint("site", seed), seed)
 		c.run()
 		revisions += c.model.compare(t, conn, fmt.Sprint("site", seed))
@@ -255,5 +256,47 @@ func TestWatermarkOutsideLoses(t *testing.T) {
 			t.Errorf("watermark outside %v: %d rows, want %d", outside, n, want)
 		}
 		again.disconnect(context.Background())
+	}
+}
+
+// TestTwoHoldOneSite: two members that get the same messages at the same time, as
+// when one does not know yet that it has lost a site, store them once.
+func TestTwoHoldOneSite(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Start(t)
+	url := database(t, s)
+	want := model{}
+	from := &sender{site: "s", gateway: "g", epoch: 1, lane: batch.Interval, catalogue: batch.NewCatalogue(), rows: profile(10, 3, 20)}
+	for i := range from.rows {
+		want.add(&from.rows[i])
+	}
+	var payloads [][]byte
+	for n := 1; n <= len(from.rows); n += 20 {
+		payloads = append(payloads, from.batch(t, n, n+19))
+	}
+	var both sync.WaitGroup
+	for member := range uint64(2) {
+		w, box := newTestWriter(t, url), &postbox{}
+		random := rand.New(rand.NewPCG(member, 3))
+		both.Go(func() {
+			letters := []*letter{box.message(from.catalog())}
+			for _, i := range random.Perm(len(payloads)) {
+				letters = append(letters, box.message(from.topic(), payloads[i]))
+				if random.IntN(2) == 0 {
+					if err := w.store(t.Context(), letters); err != nil {
+						t.Error(err)
+					}
+					letters = nil
+				}
+			}
+			if err := w.store(t.Context(), append(letters, box.message(from.catalog()))); err != nil {
+				t.Error(err)
+			}
+			w.disconnect(t.Context())
+		})
+	}
+	both.Wait()
+	if n := want.compare(t, s.Connect(url), "s"); n != 0 {
+		t.Errorf("%d revisions", n)
 	}
 }

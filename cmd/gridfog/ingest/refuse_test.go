@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -278,4 +279,31 @@ func migrationText(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// TestDeadLettersAreBounded: who sends nothing but rubbish fills no disk.
+func TestDeadLettersAreBounded(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Start(t)
+	url := database(t, s)
+	w, box := newTestWriter(t, url), &postbox{}
+	for round := range 5 {
+		var letters []*letter
+		for n := range 250 {
+			letters = append(letters, box.message("gridgate/1/s/g/up/readings/alarm", fmt.Appendf(nil, "%0200000d", 250*round+n)))
+		}
+		if err := w.store(t.Context(), append(letters, box.message("gridgate/1/s/h/up/readings/alarm", []byte("?")))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := s.Connect(url)
+	if n := scalar(t, conn, "SELECT count(*) FROM dead_letters WHERE gateway = 'g'"); n != keptLetters || w.counts.c.Refused[reasonGarbled] != 5*251 {
+		t.Errorf("%d are kept, %d are counted", n, w.counts.c.Refused[reasonGarbled])
+	}
+	if n := scalar(t, conn, "SELECT count(*) FROM dead_letters WHERE gateway = 'h' AND times = 5"); n != 1 {
+		t.Error("the other gateway's is not there")
+	}
+	if n := scalar(t, conn, "SELECT sum(length(payload)) FROM dead_letters"); n > 3*lettersAMinute*maxDeadLetter {
+		t.Errorf("%d bytes are kept", n)
+	}
 }

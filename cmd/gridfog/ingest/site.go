@@ -298,7 +298,9 @@ func (s *site) due(now time.Time) (all []message) {
 	id := meter.ID(s.name)
 	for key, f := range s.follows {
 		gw := meter.ID(key.Gateway)
-		if f.tells(now) {
+		// The topic is one for all epochs: what was a store's before must not come
+		// to stand where the gateway looks for its own.
+		if g := s.gateways[key.Gateway]; (g == nil || g.epoch == 0 || g.epoch == key.Epoch) && f.tells(now) {
 			all = append(all, message{mqtt.AckTopic(id, gw, key.Lane), true, mqtt.Confirmation{Epoch: key.Epoch, Sequence: uint64(f.through)}.AppendJSON(nil)})
 		}
 		for _, r := range s.asks(key, f, now) {

@@ -82,7 +82,7 @@ CREATE TABLE dead_letters (
     reason  text NOT NULL,             -- a word
     detail  text NOT NULL,             -- a sentence
     size    bigint NOT NULL,
-    payload bytea NOT NULL,            -- the first MiB of it
+    payload bytea NOT NULL,            -- the first 128 KiB of it, of some none
     digest  bytea NOT NULL,
     times   bigint NOT NULL DEFAULT 1, -- how often the same came
     at      timestamptz NOT NULL DEFAULT now(),
