@@ -21,7 +21,7 @@ import (
 // waits in memory, within intake.max_waiting; profiles are not asked for, since
 // nobody knows how far they were read, and wait in their meters. Without the
 // state no invocation counter is reserved, so what ciphers is not read. Both are
-// tried again, and go on by themselves. docs/decisions/0014-unwritable.md has why.
+// tried again, and go on by themselves. docs/decisions/0017-unwritable.md has why.
 
 // EventStoreClosed is the channel of the alarm, of the gateway itself, that the
 // buffer or the state could not be opened at a start; its value says why. It waits

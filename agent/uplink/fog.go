@@ -60,7 +60,7 @@ func (b *mailbox) empty() (letters []mqtt.Message, lost uint64) {
 }
 
 // filters are the topics that the fog speaks on. They are few: a broker that
-// replicates keeps a queue for each (docs/decisions/0014-fleet-engine.md).
+// replicates keeps a queue for each (docs/decisions/0016-fleet-engine.md).
 func (u *Uplink) filters() []string {
 	all := []string{mqtt.CatalogueRequestTopic(u.cfg.Site, u.cfg.Gateway), mqtt.ResendFilter(u.cfg.Site, u.cfg.Gateway)}
 	if u.cfg.FogConfirms {
