@@ -149,6 +149,7 @@ func TestLossNeverGivesWrongValues(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		e, c := NewEncoder(rapid.IntRange(1, 4).Draw(rt, "key every")), NewCatalogue()
+		e.stride = rapid.SampledFrom([]uint64{1, 20, defaultStride}).Draw(rt, "stride")
 		var d Decoder
 		var rows []Row // by number, from 1 on; holes have no meter
 		stored := map[uint64]Row{}

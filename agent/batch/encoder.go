@@ -7,6 +7,9 @@ import "gridgate/internal/column"
 const (
 	maxUnconfirmed = 2 * MaxRows
 	maxSeries      = 2 * MaxRows
+	// defaultStride is how many rows more are confirmed when what batches are a
+	// delta against moves on though not all that was written against it is.
+	defaultStride = MaxRows / 4
 )
 
 // DefaultKeyEvery is a key frame a day where a quarter of an hour makes a round.
@@ -24,13 +27,15 @@ const DefaultKeyEvery = 96
 // Restart, where numbers were left out, when the catalogue starts anew, when
 // more is unconfirmed than fits, for what is sent again, and every so often.
 //
-// What is named is moved forward only when the fog has confirmed all that was
-// written against it, so that a Decoder needs to keep one state.
+// What is named is moved forward when the fog has confirmed all that was written
+// against it, and in a long drain, where that never comes, now and then: a Decoder
+// keeps one state, and what was written against the one before comes first.
 //
 // An Encoder does the same for the same calls. It takes up to 3 MB in delta mode
 // (32,768 series and unconfirmed rows), and is not safe for concurrent use.
 type Encoder struct {
 	keyEvery int
+	stride   uint64
 	w        writer
 
 	dict      *column.Dict
@@ -55,7 +60,7 @@ type pending struct {
 // NewEncoder gives an Encoder of a lane. With keyEvery 0 all batches stand
 // alone; otherwise it is in delta mode, and moves what batches are a delta
 // against so many times before the next key frame.
-func NewEncoder(keyEvery int) *Encoder { return &Encoder{keyEvery: keyEvery} }
+func NewEncoder(keyEvery int) *Encoder { return &Encoder{keyEvery: keyEvery, stride: defaultStride} }
 
 // Confirmed says that the fog has stored all of an epoch up to a number. Numbers
 // below the highest said are ignored.
@@ -131,7 +136,10 @@ func (e *Encoder) Since() uint64 { return e.since }
 
 // move makes what the fog has confirmed the base of what comes.
 func (e *Encoder) move() {
-	if e.since == 0 || e.confirmed < max(e.since, e.against) || e.confirmed <= e.through || e.confirmed > e.to {
+	if e.since == 0 || e.confirmed < e.since || e.confirmed <= e.through || e.confirmed > e.to {
+		return
+	}
+	if e.confirmed < e.against && e.confirmed-e.through < e.stride {
 		return
 	}
 	if e.moves >= e.keyEvery {

@@ -81,6 +81,31 @@ func TestWhatADayOfProfilesCosts(t *testing.T) {
 	})
 }
 
+// A backlog of rounds in delta mode: what batches are against moves on meanwhile.
+func TestWhatABacklogOfDeltasCosts(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		s.config.FogConfirms, s.config.Delta = true, true
+		w := columntest.NewWalk(1, 1000, columntest.Int)
+		for range 12 {
+			s.store.add(meter.Instant, w.Round()...)
+		}
+		s.start()
+		d := startDeltaFog(s)
+		start := time.Now()
+		s.drained(time.Hour)
+		took := time.Since(start)
+		d.stop()
+		d.fog.check(t, s.store)
+		stream, wire := total(s.link)
+		values := float64(12 * 1000 * columntest.Values)
+		t.Logf("%.3f bytes a value above TCP, %.3f with TCP and IP; confirmed within %v", float64(stream)/values, float64(wire)/values, took)
+		if float64(stream)/values > 1.15 || d.asked > 0 || d.fog.dups > 0 {
+			t.Errorf("%.3f bytes a value, the fog asked %d times, %d rows came twice", float64(stream)/values, d.asked, d.fog.dups)
+		}
+	})
+}
+
 // total is the bytes of both directions, in the streams and on the wire.
 func total(l *linktest.Link) (stream, wire uint64) {
 	out, back := l.Stats()

@@ -208,3 +208,34 @@ func TestAlarmsStandAlone(t *testing.T) {
 		}
 	})
 }
+
+// Behind another broker there may be another fog, which knows nothing yet.
+func TestDeltasBeginAnewBehindAnotherBroker(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		s.config.FogConfirms, s.config.Delta = true, true
+		_, other, end := s.second(gprs())
+		defer end()
+		s.start()
+		d := startDeltaFog(s)
+		w := walk()
+		rounds(s, w, 5)
+		d.stop()
+		if d.fog.deltas == 0 {
+			t.Error("no deltas at the first")
+		}
+		s.link.Set(linktest.Cut)
+		s.store.add(meter.Instant, w.Round()...)
+		time.Sleep(10 * time.Minute)
+		f := newFog()
+		f.gaps = true
+		for _, r := range other.Received() {
+			if err := f.take(r); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(f.rows[meter.Instant]) < 550 || f.deltas != 0 || len(f.lacks) != 0 {
+			t.Errorf("the second broker has %d rows, %d deltas, %v", len(f.rows[meter.Instant]), f.deltas, f.lacks)
+		}
+	})
+}
