@@ -54,9 +54,15 @@ func (s *Store) append(ctx context.Context, a meter.Append) error {
 		}
 		return s.settle(w, a.Rows)
 	}
+	return s.commitRelieved(mostImportant(a), do)
+}
+
+// commitRelieved runs do in a commit; where there is no room for it, it makes some
+// as long as there is what may be given up for rows of that lane.
+func (s *Store) commitRelieved(most meter.Lane, do func(*writeTx) error) error {
 	err := s.commit(commitAlways, do)
 	for errors.Is(err, ErrFull) {
-		did, rerr := s.relieve(mostImportant(a))
+		did, rerr := s.relieve(most)
 		if rerr != nil {
 			return errors.Join(err, rerr)
 		}

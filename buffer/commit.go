@@ -29,9 +29,12 @@ type writeTx struct {
 	reserve  func(octets uint64) error // of the disk
 	quota    Quota
 	zone     *time.Location    // whose midnight ends a day
+	times    *times            // of boots
 	handed   [laneCount]uint64 // numbers that Peek handed out
-	dropped  tally             // rows given up, to be counted
-	given    []stretch         // damaged chunks that were given up
+	hush     func()            // keeps Peek waiting until the commit is done
+	hushed   bool
+	dropped  tally     // rows given up, to be counted
+	given    []stretch // damaged chunks that were given up
 	now      time.Time
 	tally    []byte                // the count with what was counted, nil for none
 	written  [laneCount]meter.Hole // the last one that took the place of rows
@@ -52,6 +55,11 @@ func (s *Store) commit(when int, do func(*writeTx) error) error {
 		return nil
 	}
 	var w *writeTx
+	defer func() {
+		if w != nil && w.hushed {
+			s.peek.Unlock()
+		}
+	}()
 	var kept map[meter.ID]keptCache
 	err = guarded(func() error {
 		return s.db.Update(func(tx *bolt.Tx) (err error) {
@@ -109,7 +117,9 @@ func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
 		tx: tx, meta: tx.Bucket([]byte(bucketMeta)), hotLimit: uint64(s.opts.HotBytes),
 		reserve: func(need uint64) error { return s.reserve(tx, need) },
 		quota:   s.opts.Quota, now: s.opts.Now(), zone: s.opts.Zone, handed: s.handedOut(), dropped: tally{},
+		times: s.timesNow(),
 	}
+	w.hush = func() { s.hush(w) }
 	if w.meta == nil {
 		return nil, fmt.Errorf("%w: no bucket %s", ErrDamaged, bucketMeta)
 	}
@@ -128,6 +138,18 @@ func (s *Store) begin(tx *bolt.Tx) (*writeTx, error) {
 		return w, nil
 	}
 	return w, w.open(s.opts.BootID)
+}
+
+// hush keeps Peek waiting until the commit of w is done: what it handed out is
+// known then, and no row of a chunk that this commit thins is handed out beside
+// what is left of it.
+func (s *Store) hush(w *writeTx) {
+	if w.hushed {
+		return
+	}
+	s.peek.Lock()
+	w.hushed = true
+	w.handed, s.cache = s.handedOut(), chunkCache{}
 }
 
 func readLanes(meta *bolt.Bucket) (lanes [laneCount]laneState, err error) {
