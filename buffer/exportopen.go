@@ -87,7 +87,7 @@ func exportable(w *walker, q *Query, after uint64) (found []entry, through uint6
 		}
 		n++
 		after = e.end
-		if e.err == nil && e.chunk != nil && (e.info.newest < q.From || e.info.oldest >= q.to()) {
+		if e.err == nil && e.chunk != nil && !e.info.uncertain && (e.info.newest < q.From || e.info.oldest >= q.to()) {
 			continue
 		}
 		e.key, e.chunk = nil, slices.Clone(e.chunk)

@@ -59,7 +59,7 @@ func (s *Store) Mend(ctx context.Context, report func(Mended) []meter.Row) (m Me
 	}
 	given := slices.Clone(s.given)
 	s.state.Unlock()
-	err = s.commit(commitAlways, func(w *writeTx) (err error) {
+	err = s.commitRelieved(meter.Alarm, func(w *writeTx) (err error) {
 		m, err = w.mend(hurt, given, s.opts.Now())
 		if err != nil || m.Stretches == 0 || report == nil {
 			return err

@@ -28,18 +28,29 @@ func (s *Store) Peek(lane meter.Lane, after uint64, maxRows int) (meter.Span, er
 	if !lane.Valid() {
 		return meter.Span{}, fmt.Errorf("buffer: peek: %s: no such lane", lane)
 	}
+	span, held, err := s.take(lane, after, maxRows, true)
+	if held {
+		s.letGo(lane) // a commit, which may not be waited for under s.peek
+		span, _, err = s.take(lane, after, maxRows, false)
+	}
+	return span, err
+}
+
+// take gives what Peek gives, and notes that it is on its way. held says that it
+// gives nothing, since rows must be let go first that nothing holds back any more;
+// it is asked for that when ask is set.
+func (s *Store) take(lane meter.Lane, after uint64, maxRows int, ask bool) (span meter.Span, held bool, err error) {
 	s.peek.Lock()
 	defer s.peek.Unlock()
 	b, err := s.collect(lane, after, maxRows)
-	if err == nil && b.held && !s.waits(lane) {
-		s.letGo(lane)
-		b, err = s.collect(lane, after, maxRows)
-	}
 	if err != nil {
-		return meter.Span{}, err
+		return meter.Span{}, false, err
+	}
+	if ask && b.held && !s.waits(lane) {
+		return meter.Span{}, true, nil
 	}
 	s.handOut(lane, b.span.Last)
-	return b.span, nil
+	return b.span, false, nil
 }
 
 // collect gathers what Peek gives. The caller holds s.peek.

@@ -158,7 +158,8 @@ func (w *writeTx) dropOldest(lane meter.Lane) (did bool, err error) {
 	walk.seek(l.hot + 1)
 	for {
 		e, ok := walk.next()
-		if !ok {
+		if !ok { // the counter is wrong: a damaged chunk does not say what it took
+			l.bytes = min(l.bytes, l.hotBytes)
 			return false, nil
 		}
 		if e.end > l.hot && e.chunk != nil {
@@ -376,13 +377,13 @@ func (s *Store) relieve(most meter.Lane) (did bool, err error) {
 		if !ok {
 			return errNothing
 		}
-		goal := w.total() - min(w.total(), relieveBytes)
-		steps := maxShed
-		did = true
-		return w.shedTo(&steps, func() (meter.Lane, bool) {
+		had, steps := w.total(), maxShed
+		err := w.shedTo(&steps, func() (meter.Lane, bool) {
 			lane, ok = w.leastWaiting(most)
-			return lane, ok && w.total() > goal
+			return lane, ok && w.total()+relieveBytes > had
 		})
+		did = w.total() < had
+		return err
 	})
 	if errors.Is(err, errNothing) {
 		return false, nil

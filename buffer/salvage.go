@@ -402,7 +402,7 @@ func (s *salvager) split(w *writeTx, st *step) error {
 			if err != nil {
 				return err
 			}
-			copy(chunk[6:8], whole[6:8])
+			chunk[6] = whole[6] // the level; addChunk seals it
 			if err := w.addChunk(st.lane, chunk); err != nil {
 				return err
 			}

@@ -21,6 +21,7 @@ const thinChunks = 32
 // sum would come beside its parts. A power cut forgets what was handed out after
 // the last commit.
 func (w *writeTx) thin(lane meter.Lane) (did bool, err error) {
+	w.hush()
 	entries, err := w.thinnable(lane)
 	if err != nil || len(entries) == 0 {
 		return false, err
@@ -148,6 +149,7 @@ func (t *thinning) group(from, to int) error {
 				continue
 			}
 			w.dropped.add(&rows[j], 1)
+			w.times.correct(t.lane, t.entries[i].first+uint64(j), &rows[j]) // before it is known in which window it is
 			if err := th.take(&rows[j]); err != nil {
 				return err
 			}
