@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -160,4 +161,28 @@ func anonymous(pid int) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no RssAnon of process %d", pid)
+}
+
+// groupMemory is anonymous of all processes of a group.
+func groupMemory(group int) (sum int, err error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// After the name, which may have anything in it: state, parent, group.
+		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if len(fields) < 3 || fields[2] != strconv.Itoa(group) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			return 0, err
+		}
+		if n, err := anonymous(pid); err == nil {
+			sum += n
+		}
+	}
+	return sum, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,26 @@ func (r *running) membersReady(ctx context.Context, sites int) error {
 	return r.members[0].until(ctx, fmt.Sprintf("%d members hold %d sites", len(r.members), sites), func() bool {
 		members, held, err := group(ctx, r.url)
 		return err == nil && members == len(r.members) && held >= sites
+	})
+}
+
+// subscribed waits until members have subscribed to all sites. Before that a
+// broker acknowledges what gateways send, and throws it away: nobody wants it.
+func (r *running) subscribed(ctx context.Context, sites int) error {
+	return r.members[0].until(ctx, fmt.Sprintf("members have subscribed to %d sites", sites), func() bool {
+		seen := map[string]bool{}
+		for _, m := range r.members {
+			b, err := os.ReadFile(m.log)
+			if err != nil {
+				return false
+			}
+			for line := range strings.Lines(string(b)) {
+				if _, site, found := strings.Cut(line, "msg=subscribed site="); found {
+					seen[site] = true
+				}
+			}
+		}
+		return len(seen) >= sites
 	})
 }
 

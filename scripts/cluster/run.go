@@ -53,7 +53,7 @@ func (p plan) run(ctx context.Context) (o outcome, err error) {
 	}
 	o.took, o.end = time.Since(begun), r.crowd.progress()
 	last := r.broker.nodes[len(r.broker.nodes)-1]
-	if o.node, err = anonymous(last.cmd.Process.Pid); err != nil {
+	if o.node, err = groupMemory(last.cmd.Process.Pid); err != nil {
 		return o, err
 	}
 	for _, m := range r.members {
@@ -119,6 +119,9 @@ func (r *running) prepare(ctx context.Context) (err error) {
 	err = r.crowd.until(ctx, "all gateways are connected", func() bool { return r.crowd.progress().Connected == r.Fleet.Gateways })
 	if err == nil {
 		err = r.membersReady(ctx, min(r.Fleet.Sites, r.Fleet.Gateways))
+	}
+	if err == nil {
+		err = r.subscribed(ctx, min(r.Fleet.Sites, r.Fleet.Gateways))
 	}
 	if err == nil {
 		r.say("%s, PostgreSQL, %d members of gridfog ingest, %d gateways with %d meters each: up in %.1f s",

@@ -64,10 +64,14 @@ func newSite(name, installation string, cfg *Config, in *inbox, counts *counters
 // run keeps a connection until ctx is cancelled.
 func (s *site) run(ctx context.Context) error {
 	pause := backoff.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second}
-	said := ""
+	said, subscribed := "", false
 	for ctx.Err() == nil {
 		err := s.once(ctx, func() {
 			pause.Reset()
+			if !subscribed { // from now on the broker keeps what gateways send
+				s.log.Info("subscribed")
+			}
+			subscribed = true
 			if said != "" {
 				s.log.Info("the broker is back")
 			}
