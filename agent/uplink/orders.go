@@ -13,7 +13,7 @@ import (
 
 // Order is a signed document as it came from the fog. Nobody has verified it.
 type Order struct {
-	Name     string   // trust, config, command or firmware, as its topic says
+	Name     string   // trust or config, as its topic says
 	Group    meter.ID // whose members it was sent to; empty: it was sent to us
 	Payload  []byte
 	Retained bool
@@ -113,12 +113,16 @@ func (s *session) say(ctx context.Context) error {
 	}
 }
 
+// heard are the orders that this agent carries out. They are few, as all filters
+// are, and exact: RabbitMQ retains nothing for others.
+func heard() []string { return []string{"trust", "config"} }
+
 // orderFilters are the topics that orders come on.
 func (u *Uplink) orderFilters() (all []string) {
 	if u.cfg.Orders == nil || u.overlong {
 		return nil
 	}
-	for _, name := range mqtt.Orders() {
+	for _, name := range heard() {
 		all = append(all, mqtt.OrderTopic(u.cfg.Site, u.cfg.Gateway, "", name))
 		for _, g := range u.cfg.Groups {
 			all = append(all, mqtt.OrderTopic(u.cfg.Site, "", g, name))

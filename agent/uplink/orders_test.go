@@ -39,12 +39,12 @@ func TestOrdersComeDown(t *testing.T) {
 		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "config"), true, make([]byte, 3000))
 		s.start()
 		time.Sleep(30 * time.Second)
-		s.broker.Send(mqtt.OrderTopic("site", "", "north", "firmware"), false, []byte("to us"))
+		s.broker.Send(mqtt.OrderTopic("site", "", "north", "trust"), false, []byte("to us"))
 		s.broker.Send(mqtt.OrderTopic("site", "", "south", "config"), false, []byte("to others"))
 		s.broker.Send(mqtt.OrderTopic("site", "gw-2", "", "config"), false, []byte("to another"))
-		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "command"), false, []byte("do"))
+		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "trust"), false, []byte("do"))
 		time.Sleep(30 * time.Second)
-		want := []string{"config  3000 true", "firmware north 5 false", "command  2 false"}
+		want := []string{"config  3000 true", "trust north 5 false", "trust  2 false"}
 		if got := o.got(); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
