@@ -191,9 +191,11 @@ func (o *orders) configuration(d *order.Document, data []byte) (carry func(conte
 	if err := o.shelf.Put(d.Target.String(), d.Version, data); err != nil {
 		return nil, fmt.Errorf("it cannot be stored: %w", err)
 	}
+	o.at("put")
 	if err := o.seen(d); err != nil {
 		return nil, errors.Join(err, o.shelf.End(trial.Outcome{Step: trial.Refused}))
 	}
+	o.at("seen")
 	return func(ctx context.Context) { o.try(ctx, d, next, diff) }, nil
 }
 
@@ -265,6 +267,13 @@ type journal struct {
 	changes []string
 }
 
+// Begin counts an attempt.
+func (j *journal) Begin(before trial.Health) (attempt int, first trial.Health, err error) {
+	attempt, first, err = j.Shelf.Begin(before)
+	j.o.at("begun")
+	return attempt, first, err
+}
+
 // End writes down how the trial ended.
 func (j *journal) End(end trial.Outcome) error {
 	o, d := j.o, j.d
@@ -276,7 +285,12 @@ func (j *journal) End(end trial.Outcome) error {
 		o.running(j.next, kept)
 	}
 	o.note("config."+string(end.Step), signers(d), fmt.Sprintf("%s version %d: %s", d.Target, d.Version, end.Reason))
-	return errors.Join(o.keepLast(d, end, j.changes), j.Shelf.End(end))
+	o.at("noted")
+	err := o.keepLast(d, end, j.changes)
+	o.at("told")
+	err = errors.Join(err, j.Shelf.End(end))
+	o.at("ended")
+	return err
 }
 
 // keepLast keeps what came of a document over restarts.
@@ -361,6 +375,7 @@ func (p *pushed) Apply(ctx context.Context) error {
 	if err := p.o.a.Apply(ctx, p.next); err != nil {
 		return err
 	}
+	p.o.at("applied")
 	p.probes = p.o.a.start(ctx, "trial", p.probe)
 	return nil
 }
@@ -393,13 +408,18 @@ func (a *Agent) visit(ctx context.Context, keys []string) {
 func (p *pushed) stop() { p.probes.stop() }
 
 // Keep makes starts come back to the configuration.
-func (p *pushed) Keep() error { return p.o.shelf.Keep() }
+func (p *pushed) Keep() error {
+	err := p.o.shelf.Keep()
+	p.o.at("kept")
+	return err
+}
 
 // Revert makes the configuration before take effect again; when that does not
 // go either, one without meters: the fog can be reached, and send another.
 func (p *pushed) Revert(ctx context.Context) error {
 	p.stop()
 	err := p.o.a.Apply(ctx, p.before)
+	p.o.at("reverted")
 	if err == nil {
 		return nil
 	}

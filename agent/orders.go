@@ -31,6 +31,8 @@ type orders struct {
 	trustFile string
 	trusted   func() bool // says whether the wall clock can be relied on; a test replaces it
 
+	at func(step string) // is told what was just made durable; a test ends the process there
+
 	// turn is held while a document is dealt with, and while the configuration
 	// file is read again.
 	turn sync.Mutex
@@ -60,6 +62,7 @@ func (a *Agent) newOrders(dir, trustFile string) *orders {
 	o := &orders{
 		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: newMailbox(),
 		dir: dir, trustFile: trustFile, trusted: a.knowsTime,
+		at: func(string) {},
 	}
 	if err := o.open(); err != nil {
 		a.log.Error(noOrders, "error", err)
@@ -387,6 +390,7 @@ func (o *orders) replaceTrust(data []byte) error {
 	if err := o.a.state.SetTrust(data); err != nil {
 		return err
 	}
+	o.at("trust")
 	if err := o.seen(d); err != nil {
 		return err
 	}

@@ -95,6 +95,11 @@ func outcomeOf(d documentReport, outcome, reason string, changes []string) *outc
 // lastReport takes up what came of the trial before: a cut may have kept it from
 // being told.
 func (o *orders) lastReport() {
+	if e, _, ok, err := o.shelf.OnTrial(); ok && err == nil { // it goes on soon
+		o.mu.Lock()
+		o.report.Trial = &documentReport{Kind: string(order.KindConfig), Target: e.Target, Version: e.Version, Step: string(trial.Suspended)}
+		o.mu.Unlock()
+	}
 	var last outcomeReport
 	if data := o.shelf.Last(); data != nil && json.Unmarshal(data, &last) == nil {
 		o.mu.Lock()
