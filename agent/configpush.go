@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -182,7 +183,11 @@ func (o *orders) configuration(d *order.Document, data []byte) (carry func(conte
 	if err != nil {
 		return nil, err
 	}
-	diff := configs.Compare(o.a.config(), next)
+	running := o.a.config()
+	diff := configs.Compare(running, next)
+	if !slices.Equal(next.Trust.Groups, running.Trust.Groups) { // they say which layers there are
+		diff.Restart = append(diff.Restart, "trust.groups")
+	}
 	if len(diff.Restart) > 0 {
 		return nil, fmt.Errorf("%s can only change in the gateway's own file, and with a restart", strings.Join(diff.Restart, ", "))
 	}

@@ -147,6 +147,7 @@ func TestPushedConfiguration(t *testing.T) {
 		{"of the group", "here/_group/north", "groups: {fast: {every: 2s}}", "kept", "", 3},
 		{"wrong", "here/gw1", "meters:\n  - {id: added, serial: \"\"}\nuplink: {broker: nowhere}\n", "refused", "4 problems", 3},
 		{"what cannot change", "here/gw1", "buffer: {path: /elsewhere}", "refused", "buffer.path can only change in the gateway's own file", 3},
+		{"its own groups", "here/gw1", "trust: {groups: [south]}", "refused", "trust.groups can only change in the gateway's own file", 3},
 		{"nothing of it any more", "here/gw1", "{}", "kept", "", 2},
 	} {
 		version := uint64(i + 1)
@@ -177,7 +178,7 @@ func TestPushedConfiguration(t *testing.T) {
 	if _, err := audit.Verify(filepath.Join(s.dir, "buffer", "audit"), func(e audit.Entry) { log = append(log, e.What) }); err != nil {
 		t.Error(err)
 	}
-	want := "trust.first config.trial config.kept config.trial config.reverted config.trial config.reverted config.trial config.kept order.refused order.refused config.trial config.kept"
+	want := "trust.first config.trial config.kept config.trial config.reverted config.trial config.reverted config.trial config.kept order.refused order.refused order.refused config.trial config.kept"
 	if got := strings.Join(log, " "); got != want {
 		t.Errorf("audit: %s\nwant   %s", got, want)
 	}
