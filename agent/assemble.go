@@ -117,10 +117,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err := a.openState(cfg.Buffer.Path); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
-	if a.orders, err = a.newOrders(cfg.Buffer.Path, cfg.Trust.File); err != nil {
-		a.log.Error(noOrders, "error", err)
-		a.note(noOrders + ": " + err.Error())
-	}
+	a.orders = a.newOrders(cfg.Buffer.Path, cfg.Trust.File)
 	a.restore()
 	cfg = a.cfg
 	a.clock.Store(a.newClock(cfg))

@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"gridgate/agent/order"
@@ -111,6 +114,14 @@ func (a *Agent) restore() {
 	if err != nil {
 		return
 	}
+	if _, err := a.orders.shelf.Kept(); errors.Is(err, trial.ErrDamaged) {
+		a.log.Error("what was pushed is damaged and set aside; the configuration file goes alone", "error", err)
+		a.note("configuration: what was pushed is damaged: push it again: " + err.Error())
+		a.orders.damaged = map[[32]byte]bool{}
+		if err := a.orders.shelf.Mend(); err != nil {
+			a.log.Error("what was pushed cannot be set aside", "error", err)
+		}
+	}
 	cfg, kept, err := Effective(base)
 	if err == nil {
 		if d := configs.Compare(a.cfg, cfg); len(d.Restart) > 0 {
@@ -129,9 +140,19 @@ func (a *Agent) restore() {
 // Reload reads the configuration file again and applies what changed. It is
 // refused while a pushed configuration is on trial.
 func (a *Agent) Reload(ctx context.Context) error {
-	if _, _, busy, _ := a.orders.shelf.OnTrial(); busy {
-		return errors.New("a configuration is on trial; wait for its end (gridgate status)")
+	for !a.orders.turn.TryLock() {
+		if what := a.orders.tries(); what != "" {
+			return fmt.Errorf("%s is on trial; wait for its end (gridgate status)", what)
+		}
+		pause := time.NewTimer(busyPause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		case <-pause.C:
+		}
 	}
+	defer a.orders.turn.Unlock()
 	base, err := a.base()
 	if err != nil {
 		return err
@@ -162,7 +183,11 @@ func (o *orders) configuration(d *order.Document, data []byte) (carry func(conte
 	if err != nil {
 		return nil, err
 	}
-	diff := configs.Compare(o.a.config(), next)
+	running := o.a.config()
+	diff := configs.Compare(running, next)
+	if !slices.Equal(next.Trust.Groups, running.Trust.Groups) { // they say which layers there are
+		diff.Restart = append(diff.Restart, "trust.groups")
+	}
 	if len(diff.Restart) > 0 {
 		return nil, fmt.Errorf("%s can only change in the gateway's own file, and with a restart", strings.Join(diff.Restart, ", "))
 	}
@@ -171,9 +196,11 @@ func (o *orders) configuration(d *order.Document, data []byte) (carry func(conte
 	if err := o.shelf.Put(d.Target.String(), d.Version, data); err != nil {
 		return nil, fmt.Errorf("it cannot be stored: %w", err)
 	}
+	o.at("put")
 	if err := o.seen(d); err != nil {
-		return nil, errors.Join(err, o.shelf.End())
+		return nil, errors.Join(err, o.shelf.End(trial.Outcome{Step: trial.Refused}))
 	}
+	o.at("seen")
 	return func(ctx context.Context) { o.try(ctx, d, next, diff) }, nil
 }
 
@@ -201,49 +228,108 @@ func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Confi
 	a := o.a
 	before := a.config()
 	o.note("config.trial", signers(d), fmt.Sprintf("%s version %d", d.Target, d.Version))
+	if _, attempts, _, err := o.shelf.OnTrial(); err == nil && attempts == 0 {
+		o.settle(ctx, before)
+	}
 	_, ram := sys.Resident()
 	s := &pushed{o: o, next: next, before: before, changed: append(diff.LinesAdded, diff.LinesChanged...)}
+	j := &journal{Shelf: o.shelf, o: o, d: d, next: next, changes: diff.Changes()}
 	end := trial.Run(ctx, trial.Config{
-		Measure: a.health, Deadline: before.Trust.Prove, MaxMemory: ram / 4 * 3,
+		Measure: a.health, Deadline: before.Trust.Prove, Settle: min(settleMost, before.Trust.Prove/4), MaxMemory: ram / 4 * 3,
 		Step: func(step trial.Step) { o.step(d, step) },
-	}, o.shelf, s)
+	}, j, s)
 	s.stop()
 	if end.Step == trial.Suspended {
 		return
 	}
+	a.log.Info("configuration tried", "target", d.Target.String(), "version", d.Version, "outcome", string(end.Step), "reason", end.Reason)
+	o.ended(d, string(end.Step), end.Reason, diff.Changes())
+}
+
+// settleMost is how long a configuration has to do well without a break.
+const settleMost = time.Minute
+
+// settle visits the meters that were not visited yet, so that it is known which
+// of them read before a configuration is tried: a document that is retained
+// comes with the first connection, before anything was read.
+func (o *orders) settle(ctx context.Context, cfg *configs.Config) {
+	ctx, cancel := context.WithTimeout(ctx, cfg.Trust.Prove)
+	defer cancel()
+	var keys []string
+	for _, l := range cfg.Lines() {
+		keys = append(keys, l.Key)
+	}
+	o.a.visit(ctx, keys)
+}
+
+// journal is the shelf, with the outcome written down before the trial is over:
+// after a cut it is told.
+type journal struct {
+	*trial.Shelf
+	o       *orders
+	d       *order.Document
+	next    *configs.Config
+	changes []string
+}
+
+// Begin counts an attempt.
+func (j *journal) Begin(before trial.Health) (attempt int, first trial.Health, err error) {
+	attempt, first, err = j.Shelf.Begin(before)
+	j.o.at("begun")
+	return attempt, first, err
+}
+
+// End writes down how the trial ended.
+func (j *journal) End(end trial.Outcome) error {
+	o, d := j.o, j.d
 	if end.Step == trial.Kept {
 		kept, err := o.shelf.Kept()
 		if err != nil {
-			a.log.Error("what was kept cannot be read again", "error", err)
+			o.a.log.Error("what was kept cannot be read again", "error", err)
 		}
-		o.running(next, kept)
+		o.running(j.next, kept)
 	}
 	o.note("config."+string(end.Step), signers(d), fmt.Sprintf("%s version %d: %s", d.Target, d.Version, end.Reason))
-	a.log.Info("configuration tried", "target", d.Target.String(), "version", d.Version, "outcome", string(end.Step), "reason", end.Reason)
-	o.ended(d, string(end.Step), end.Reason, diff.Changes())
+	o.at("noted")
+	err := o.keepLast(d, end, j.changes)
+	o.at("told")
+	err = errors.Join(err, j.Shelf.End(end))
+	o.at("ended")
+	return err
+}
+
+// keepLast keeps what came of a document over restarts.
+func (o *orders) keepLast(d *order.Document, end trial.Outcome, changes []string) error {
+	last, err := json.Marshal(outcomeOf(reportDocument(d), string(end.Step), end.Reason, changes))
+	if err != nil {
+		return err
+	}
+	return o.shelf.SetLast(last)
 }
 
 // resume goes on with a trial that a cut or a crash ended. What was before is in
 // effect then.
 func (o *orders) resume(ctx context.Context) {
 	e, _, ok, err := o.shelf.OnTrial()
-	if err != nil || !ok {
-		if err != nil {
-			o.a.log.Error("what was on trial cannot be read and is given up", "error", err)
-			if err := o.shelf.End(); err != nil {
-				o.a.log.Error("the end of a trial cannot be noted", "error", err)
-			}
-		}
+	if err == nil && !ok {
 		return
 	}
-	d, err := o.resumed(ctx, e)
+	var d *order.Document
+	if err != nil {
+		err = fmt.Errorf("what was on trial cannot be read and is given up: %w", err)
+		o.note("config.lost", "", err.Error())
+	} else {
+		o.trying(documentReport{Target: e.Target, Version: e.Version}.name())
+		defer o.trying("")
+		d, err = o.resumed(ctx, e)
+	}
 	if err == nil {
 		return
 	}
-	if err := o.shelf.End(); err != nil {
+	if err := o.shelf.End(trial.Outcome{Step: trial.Refused}); err != nil {
 		o.a.log.Error("the end of a trial cannot be noted", "error", err)
 	}
-	o.refused(d, err)
+	o.refused(&incoming{data: e.Data, via: "restart"}, d, err)
 }
 
 func (o *orders) resumed(ctx context.Context, e trial.Entry) (*order.Document, error) {
@@ -261,8 +347,12 @@ func (o *orders) resumed(ctx context.Context, e trial.Entry) (*order.Document, e
 	for _, k := range kept {
 		if k.Sum == e.Sum { // the cut came right after
 			o.note("config.kept", signers(d), fmt.Sprintf("%s version %d, before a restart", d.Target, d.Version))
+			end := trial.Outcome{Step: trial.Kept}
+			if err := o.keepLast(d, end, nil); err != nil {
+				o.a.log.Error("the end of a trial cannot be noted", "error", err)
+			}
 			o.ended(d, string(trial.Kept), "", nil)
-			return d, o.shelf.End()
+			return d, o.shelf.End(end)
 		}
 	}
 	if err := o.seen(d); err != nil {
@@ -290,36 +380,51 @@ func (p *pushed) Apply(ctx context.Context) error {
 	if err := p.o.a.Apply(ctx, p.next); err != nil {
 		return err
 	}
+	p.o.at("applied")
 	p.probes = p.o.a.start(ctx, "trial", p.probe)
 	return nil
 }
 
-// probe asks each meter that was not visited yet who it is.
+// probe visits the meters of lines that began anew.
 func (p *pushed) probe(ctx context.Context) error {
-	for _, key := range p.changed {
-		poller := p.o.a.poller(key)
+	p.o.a.visit(ctx, p.changed)
+	return nil
+}
+
+// visit asks each meter of lines that was not visited yet who it is.
+func (a *Agent) visit(ctx context.Context, keys []string) {
+	var lines sync.WaitGroup
+	for _, key := range keys {
+		poller := a.poller(key)
 		if poller == nil {
 			continue
 		}
-		for _, s := range poller.Status() {
-			if s.State == poll.Waiting {
-				_, _ = poller.Do(ctx, s.Meter, meter.Ask{}) // its status says what came of it
+		lines.Go(func() {
+			for _, s := range poller.Status() {
+				if s.State == poll.Waiting && ctx.Err() == nil {
+					_, _ = poller.Do(ctx, s.Meter, meter.Ask{}) // its status says what came of it
+				}
 			}
-		}
+		})
 	}
-	return nil
+	lines.Wait()
 }
 
 func (p *pushed) stop() { p.probes.stop() }
 
 // Keep makes starts come back to the configuration.
-func (p *pushed) Keep() error { return p.o.shelf.Keep() }
+func (p *pushed) Keep() error {
+	err := p.o.shelf.Keep()
+	p.o.at("kept")
+	return err
+}
 
 // Revert makes the configuration before take effect again; when that does not
 // go either, one without meters: the fog can be reached, and send another.
 func (p *pushed) Revert(ctx context.Context) error {
 	p.stop()
 	err := p.o.a.Apply(ctx, p.before)
+	p.o.at("reverted")
 	if err == nil {
 		return nil
 	}

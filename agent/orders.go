@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,63 +23,116 @@ import (
 
 // orders is the task that deals with signed documents, one at a time.
 type orders struct {
-	a     *Agent
-	box   *uplink.Outbox
-	shelf *trial.Shelf
-	audit *audit.Log // nil where it cannot be written
-	in    chan incoming
+	a         *Agent
+	box       *uplink.Outbox
+	shelf     *trial.Shelf
+	in        *mailbox
+	dir       string // of the buffer
+	trustFile string
+	trusted   func() bool // says whether the wall clock can be relied on; a test replaces it
 
-	mu     sync.Mutex
-	trust  *order.Trust // nil: no order is taken
-	report ordersReport
+	at func(step string) // is told what was just made durable; a test ends the process there
+
+	// turn is held while a document is dealt with, and while the configuration
+	// file is read again.
+	turn sync.Mutex
+
+	// Of the task alone:
+	waiting  []*incoming // for the time to be known, or the disk to take writes
+	refusals refusals
+	damaged  map[[32]byte]bool // not nil: what was in effect is lost; true: it was taken once more
+
+	mu        sync.Mutex
+	audit     *audit.Log   // nil where it cannot be written
+	closed    error        // why no order is taken for now
+	noTrust   error        // why there are no keys, where there are none
+	trust     *order.Trust // nil: no order is taken
+	trustHash [32]byte     // of the document it came from
+	busy      string       // what is being tried; empty: nothing
+	report    ordersReport
 }
-
-// incoming is a document that waits to be dealt with.
-type incoming struct {
-	data []byte
-	via  string // "mqtt" or "local"
-	// verdict, where it is not nil, is told whether the document is taken.
-	verdict chan<- error
-}
-
-// maxOrders wait; the fog sends one again that found no room.
-const maxOrders = 4
 
 // noOrders is told where the audit log cannot be written: nothing is carried out
 // that could not be written down.
 const noOrders = "orders: none are taken, since none could be written down"
 
-// newOrders opens what the orders before have left. With an error it gives orders
-// that take none.
-func (a *Agent) newOrders(dir, trustFile string) (*orders, error) {
+// newOrders opens what the orders before have left. When it cannot, it gives
+// orders that take none until they can.
+func (a *Agent) newOrders(dir, trustFile string) *orders {
 	o := &orders{
-		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: make(chan incoming, maxOrders),
+		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: newMailbox(),
+		dir: dir, trustFile: trustFile, trusted: a.knowsTime,
+		at: func(string) {},
 	}
-	log, broken, err := audit.Open(filepath.Join(dir, "audit"), auditHead{a.state})
+	if err := o.open(); err != nil {
+		a.log.Error(noOrders, "error", err)
+		a.note(noOrders + ": " + err.Error())
+	}
+	return o
+}
+
+// open opens the audit log and reads whose orders are taken. The state has to be
+// open: it knows the end of the log.
+func (o *orders) open() error {
+	err := o.a.state.Held()
+	if err == nil {
+		err = o.openAudit()
+	}
+	o.mu.Lock()
+	o.closed = err
+	o.mu.Unlock()
 	if err != nil {
-		return o, err
+		return err
 	}
+	if err := o.loadTrust(o.trustFile); err != nil {
+		o.mu.Lock()
+		o.noTrust = fmt.Errorf("no order is taken: trust: %w", err)
+		o.mu.Unlock()
+		o.a.log.Error("no order is taken", "error", err)
+		o.tell("trust: " + err.Error())
+	}
+	o.lastReport()
+	return nil
+}
+
+func (o *orders) openAudit() error {
+	log, broken, err := audit.Open(filepath.Join(o.dir, "audit"), auditHead{o.a.state})
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
 	o.audit = log
+	o.mu.Unlock()
 	if broken != nil {
-		a.log.Error("the audit log does not fit its end and begins anew", "error", broken)
-		a.note("audit: " + broken.Error())
+		o.a.log.Error("the audit log does not fit its end and begins anew", "error", broken)
+		o.tell("audit: " + broken.Error())
 		o.note("audit.broken", "", broken.Error())
 	}
-	if err := o.loadTrust(trustFile); err != nil {
-		a.log.Error("no order is taken", "error", err)
-		a.note("trust: " + err.Error())
-	}
-	return o, nil
+	return nil
+}
+
+// tell notes something for an operator.
+func (o *orders) tell(text string) {
+	o.a.mu.Lock()
+	defer o.a.mu.Unlock()
+	o.a.note(text)
+}
+
+// isOpen says whether orders can be taken.
+func (o *orders) isOpen() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed == nil
 }
 
 // loadTrust takes the trust document that was taken last, or else the first one.
 func (o *orders) loadTrust(file string) error {
 	if data := o.a.state.Trust(); data != nil {
-		t, _, err := order.FirstTrust(data)
+		t, d, err := order.FirstTrust(data)
 		if err != nil {
 			return fmt.Errorf("the trust document that was taken last: %w", err)
 		}
-		o.trust = t
+		o.trusts(t, d)
 		return nil
 	}
 	data, err := os.ReadFile(file)
@@ -98,9 +152,16 @@ func (o *orders) loadTrust(file string) error {
 	if err := o.seen(d); err != nil {
 		return err
 	}
-	o.trust = t
+	o.trusts(t, d)
 	o.note("trust.first", "local", fmt.Sprintf("version %d from %s", d.Version, file))
 	return nil
+}
+
+// trusts puts keys in the place of those that there are.
+func (o *orders) trusts(t *order.Trust, d *order.Document) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.trust, o.trustHash = t, d.Hash
 }
 
 // auditHead keeps the end of the audit log in the state.
@@ -121,10 +182,13 @@ func (o *orders) note(what, by, detail string) {
 	if o.trusted() {
 		clock = "trusted"
 	}
-	if o.audit == nil {
+	o.mu.Lock()
+	log := o.audit
+	o.mu.Unlock()
+	if log == nil {
 		return
 	}
-	e, err := o.audit.Add(audit.Entry{Time: time.Now(), Clock: clock, What: what, By: by, Detail: detail})
+	e, err := log.Add(audit.Entry{Time: time.Now(), Clock: clock, What: what, By: by, Detail: detail})
 	if err != nil {
 		o.a.log.Error("what was done cannot be written down", "what", what, "detail", detail, "error", err)
 		return
@@ -133,78 +197,120 @@ func (o *orders) note(what, by, detail string) {
 	o.box.Say(mqtt.AuditTopic(cfg.Site, cfg.Gateway), false, e.JSON())
 }
 
-// trusted says whether the wall clock can be relied on.
-func (o *orders) trusted() bool {
-	clock := o.a.clock.Load()
+// knowsTime says whether the wall clock can be relied on.
+func (a *Agent) knowsTime() bool {
+	clock := a.clock.Load()
 	return clock != nil && clock.Trusted()
 }
 
 // close closes the audit log.
 func (o *orders) close() error {
-	if o.audit == nil {
+	o.mu.Lock()
+	log := o.audit
+	o.mu.Unlock()
+	if log == nil {
 		return nil
 	}
-	return o.audit.Close()
+	return log.Close()
 }
 
-// take is given what comes over MQTT.
-func (o *orders) take(d uplink.Order) {
-	select {
-	case o.in <- incoming{data: d.Payload, via: "mqtt"}:
-	default:
-		o.a.log.Warn("an order found no room; the fog sends it again", "order", d.Name)
-	}
-}
+// errBusy is told who submits a document while another one is on trial.
+var errBusy = errors.New("another order is on trial; submit it again when that has ended (gridgate status)")
+
+// busyPause is how often who submits a document looks whether another one began
+// a trial before it.
+const busyPause = 100 * time.Millisecond
 
 // Submit takes a document from somebody at the gateway. It gives when the
-// document was refused, or was taken and is being carried out.
+// document was refused, or was taken and is being carried out. While another one
+// is on trial it is refused at once, and not dealt with later.
 func (a *Agent) Submit(ctx context.Context, data []byte) error {
-	verdict := make(chan error, 1)
-	select {
-	case a.orders.in <- incoming{data: data, via: "local", verdict: verdict}:
-	case <-ctx.Done():
-		return fmt.Errorf("another order is being carried out: %w", ctx.Err())
+	o := a.orders
+	if what := o.tries(); what != "" {
+		return fmt.Errorf("%s: %w", what, errBusy)
 	}
-	select {
-	case err := <-verdict:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	in := &incoming{data: data, via: "local", verdict: make(chan error, 1)}
+	if lost := o.in.put(in); lost != nil {
+		answer(lost, errBusy)
+	}
+	tick := time.NewTicker(busyPause)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-in.verdict:
+			return err
+		case <-ctx.Done():
+			o.in.withdraw(in)
+			return ctx.Err()
+		case <-tick.C:
+			if what := o.tries(); what != "" && o.in.withdraw(in) {
+				return fmt.Errorf("%s: %w", what, errBusy)
+			}
+		}
 	}
 }
 
-// run deals with documents until ctx ends.
-func (o *orders) run(ctx context.Context) error {
-	o.resume(ctx)
-	o.publish()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case in := <-o.in:
-			o.deal(ctx, in)
-		}
-	}
+// tries says what is on trial; empty: nothing.
+func (o *orders) tries() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.busy
+}
+
+func (o *orders) trying(what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy = what
 }
 
 // deal verifies, judges and carries out one document.
-func (o *orders) deal(ctx context.Context, in incoming) {
-	answer := func(err error) {
-		if in.verdict != nil {
-			in.verdict <- err
-		}
-	}
+func (o *orders) deal(ctx context.Context, in *incoming) {
+	o.turn.Lock()
+	defer o.turn.Unlock()
 	d, carry, err := o.accept(in.data)
-	if err != nil {
-		o.refused(d, err)
-		answer(err)
+	switch {
+	case errors.Is(err, errSame):
+		if in.verdict != nil && !o.isInEffect(d) {
+			answer(in, err)
+			return
+		}
+		err = nil
+	case errors.Is(err, errWaits):
+		o.told(in, d, waits, err)
+		answer(in, err)
+		o.wait(in)
+		return
+	case err != nil:
+		o.refused(in, d, err)
+	}
+	if err != nil || carry == nil {
+		answer(in, err)
 		return
 	}
-	answer(nil)
-	if carry != nil {
-		carry(ctx)
-	}
+	o.step(d, trial.Measuring) // before the answer: who asks what became of it sees this one
+	o.trying(reportDocument(d).name())
+	defer o.trying("")
+	answer(in, nil)
+	carry(ctx)
 }
+
+// isInEffect says whether a configuration that was taken before is in effect.
+func (o *orders) isInEffect(d *order.Document) bool {
+	if d.Kind != order.KindConfig {
+		return true
+	}
+	kept, err := o.shelf.Kept()
+	return err == nil && slices.ContainsFunc(kept, func(e trial.Entry) bool { return e.Target == d.Target.String() && e.Version == d.Version })
+}
+
+// waits is the outcome of a document that is dealt with later.
+const waits = "waiting"
+
+// What keeps a document from being carried out that is not wrong.
+var (
+	errWaits = errors.New("it waits, and is dealt with when that has passed")
+	errSame  = errors.New("it was dealt with before and is not in effect; sign it with a higher version to have it tried again")
+)
 
 // errNoTrust says that nobody may give orders.
 var errNoTrust = errors.New("this gateway has no trust document, so it takes no orders: put the first one where trust.file says, and start it anew")
@@ -212,10 +318,18 @@ var errNoTrust = errors.New("this gateway has no trust document, so it takes no 
 // accept says whether a document is taken; carry carries it out, and is nil when
 // there is nothing to do.
 func (o *orders) accept(data []byte) (d *order.Document, carry func(context.Context), err error) {
-	if o.trust == nil {
+	o.mu.Lock()
+	trust, closed, noTrust := o.trust, o.closed, o.noTrust
+	o.mu.Unlock()
+	switch {
+	case closed != nil:
+		return nil, nil, fmt.Errorf("%s: %w: %w", noOrders, closed, errWaits)
+	case trust == nil && noTrust != nil:
+		return nil, nil, noTrust
+	case trust == nil:
 		return nil, nil, errNoTrust
 	}
-	if d, err = o.trust.Verify(data); err != nil {
+	if d, err = trust.Verify(data); err != nil {
 		return nil, nil, err
 	}
 	verdict, err := d.Judge(o.here())
@@ -224,9 +338,11 @@ func (o *orders) accept(data []byte) (d *order.Document, carry func(context.Cont
 	}
 	switch verdict {
 	case order.Same:
-		return d, nil, nil
+		if !o.isLost(d) {
+			return d, nil, errSame
+		}
 	case order.Wait:
-		return d, nil, errors.New("it is bounded in time, and this gateway does not know the time yet: it waits; the fog sends it again")
+		return d, nil, fmt.Errorf("it is bounded in time, and this gateway does not know the time yet: %w", errWaits)
 	case order.Take:
 	}
 	switch d.Kind {
@@ -245,6 +361,9 @@ func (o *orders) here() order.Here {
 	h := order.Here{
 		Site: string(cfg.Site), Gateway: string(cfg.Gateway), Agent: o.a.opts.Version, Now: time.Now(), Trusted: o.trusted(),
 		Seen: func(k order.Kind, t order.Target) (uint64, [32]byte, bool) {
+			if k == order.KindTrust { // whatever its target: there is one set of keys
+				return o.trust.Version, o.trustHash, true
+			}
 			d, ok := o.a.state.Document(string(k), t.String())
 			return d.Version, d.Hash, ok
 		},
@@ -271,12 +390,11 @@ func (o *orders) replaceTrust(data []byte) error {
 	if err := o.a.state.SetTrust(data); err != nil {
 		return err
 	}
+	o.at("trust")
 	if err := o.seen(d); err != nil {
 		return err
 	}
-	o.mu.Lock()
-	o.trust = next
-	o.mu.Unlock()
+	o.trusts(next, d)
 	o.note("trust.replaced", signers(d), fmt.Sprintf("version %d", d.Version))
 	o.ended(d, string(trial.Kept), "", nil)
 	return nil
@@ -293,14 +411,47 @@ func signers(d *order.Document) string {
 	return strings.Join(all, " ")
 }
 
+// isLost says whether a document that was taken before was in effect perhaps, and
+// is lost. It may be taken once more.
+func (o *orders) isLost(d *order.Document) bool {
+	if o.damaged == nil || d.Kind != order.KindConfig || o.damaged[d.Hash] || o.isInEffect(d) {
+		return false
+	}
+	o.damaged[d.Hash] = true
+	return true
+}
+
 // refused tells why a document is not taken. Only what somebody with a key has
 // signed is worth an entry in the audit log: anybody can send the rest.
-func (o *orders) refused(d *order.Document, why error) {
-	o.a.log.Warn("an order is refused", "error", why)
-	if d != nil {
-		o.note("order.refused", signers(d), fmt.Sprintf("%s %s: %v", d.Kind, d.Target, why))
+func (o *orders) refused(in *incoming, d *order.Document, why error) {
+	if first := o.told(in, d, string(trial.Refused), why); !first || d == nil {
+		return
 	}
-	o.ended(d, string(trial.Refused), why.Error(), nil)
+	may, last := o.refusals.mayWrite(time.Now())
+	if !may {
+		return
+	}
+	text := fmt.Sprintf("%s %s: %v", d.Kind, d.Target, why)
+	if last {
+		text = "more are not written down within this hour; " + text
+	}
+	o.note("order.refused", signers(d), text)
+}
+
+// told reports what keeps a document from being carried out; first is false when
+// that was told of the same one before. The broker gives a retained one again
+// with every connection: that is no news.
+func (o *orders) told(in *incoming, d *order.Document, outcome string, why error) (first bool) {
+	if first = o.refusals.first(in.data, why); !first && in.retained {
+		return false
+	}
+	o.a.log.Warn("an order is not taken", "outcome", outcome, "via", in.via, "error", why)
+	if d == nil {
+		o.outcome(documentReport{Hash: hexHash(order.Sum(in.data))}, outcome, why.Error(), nil)
+	} else {
+		o.ended(d, outcome, why.Error(), nil)
+	}
+	return first
 }
 
 func hexHash(h [32]byte) string { return hex.EncodeToString(h[:]) }

@@ -43,7 +43,7 @@ type documentReport struct {
 // outcomeReport is what came of the document that was dealt with last.
 type outcomeReport struct {
 	documentReport
-	Outcome  string   `json:"outcome"` // kept, reverted, refused, broken
+	Outcome  string   `json:"outcome"` // kept, reverted, refused, broken, waiting
 	Reason   string   `json:"reason,omitempty"`
 	Problems []string `json:"problems,omitempty"` // of a configuration that is wrong: all of them
 	Changes  []string `json:"changes,omitempty"`
@@ -80,10 +80,36 @@ func (o *orders) step(d *order.Document, s trial.Step) {
 
 // ended tells what came of a document.
 func (o *orders) ended(d *order.Document, outcome, reason string, changes []string) {
-	last := &outcomeReport{documentReport: reportDocument(d), Outcome: outcome, Reason: reason, Changes: changes}
+	o.outcome(reportDocument(d), outcome, reason, changes)
+}
+
+// outcomeOf says what came of a document.
+func outcomeOf(d documentReport, outcome, reason string, changes []string) *outcomeReport {
+	last := &outcomeReport{documentReport: d, Outcome: outcome, Reason: reason, Changes: changes}
 	if lines := strings.Split(reason, "\n"); len(lines) > 1 {
 		last.Reason, last.Problems = fmt.Sprintf("%d problems", len(lines)), lines
 	}
+	return last
+}
+
+// lastReport takes up what came of the trial before: a cut may have kept it from
+// being told.
+func (o *orders) lastReport() {
+	if e, _, ok, err := o.shelf.OnTrial(); ok && err == nil { // it goes on soon
+		o.mu.Lock()
+		o.report.Trial = &documentReport{Kind: string(order.KindConfig), Target: e.Target, Version: e.Version, Step: string(trial.Suspended)}
+		o.mu.Unlock()
+	}
+	var last outcomeReport
+	if data := o.shelf.Last(); data != nil && json.Unmarshal(data, &last) == nil {
+		o.mu.Lock()
+		o.report.Last = &last
+		o.mu.Unlock()
+	}
+}
+
+func (o *orders) outcome(d documentReport, outcome, reason string, changes []string) {
+	last := outcomeOf(d, outcome, reason, changes)
 	o.mu.Lock()
 	o.report.Trial, o.report.Last = nil, last
 	o.mu.Unlock()

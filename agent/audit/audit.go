@@ -239,6 +239,10 @@ func (l *Log) Add(e Entry) (Entry, error) {
 	}
 	e.Number, e.Prev, e.Time = l.last+1, hex.EncodeToString(l.hash[:]), e.Time.UTC().Round(0)
 	line, err := json.Marshal(e)
+	for err == nil && len(line) > lineMost-hashSize-2 && e.Detail != "" { // JSON writes some octets as six
+		e.Detail = strings.ToValidUTF8(e.Detail[:len(e.Detail)/2], "") + "…"
+		line, err = json.Marshal(e)
+	}
 	if err != nil {
 		return Entry{}, fmt.Errorf("audit: %w", err)
 	}

@@ -265,3 +265,28 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// TestALongDetailFitsALine: JSON writes '<' and control characters in six octets.
+func TestALongDetailFitsALine(t *testing.T) {
+	t.Parallel()
+	dir, head := t.TempDir(), &memory{}
+	l, _, err := audit.Open(dir, head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, detail := range []string{strings.Repeat("<", 10000), strings.Repeat("\x01", 10000), strings.Repeat("é", 10000)} {
+		if _, err := l.Add(audit.Entry{What: "test", Detail: detail}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, broken, err := audit.Open(dir, head)
+	if err != nil || broken != nil {
+		t.Fatalf("opened again: %v, %v", broken, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}

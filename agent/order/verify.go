@@ -151,3 +151,13 @@ func ReadTrust(body []byte) (*Trust, error) {
 	}
 	return parseTrust(d)
 }
+
+// Sum gives the hash that a document is known by, which nobody may have signed:
+// that of its body, or of the whole where no body can be told apart.
+func Sum(data []byte) [32]byte {
+	e, err := split(data)
+	if err != nil {
+		return sha256.Sum256(data)
+	}
+	return sha256.Sum256(e.body)
+}

@@ -20,6 +20,7 @@ import (
 //
 //	kept.json         what is in effect: {"documents":[{"target":…,"version":…,"sha256":…,"file":…}]}
 //	trial.json        what is on trial, with its attempts and the health before
+//	last.json         what came of the trial before, for the one whose shelf it is
 //	HASH.doc          a document, as it came, signatures and all
 //
 // Each file is written beside its place, made durable, and moved there.
@@ -177,9 +178,33 @@ func (s *Shelf) Keep() error {
 	return s.writeJSON("kept.json", k)
 }
 
+// SetLast keeps what came of a trial; Last gives it, nil where there is none.
+func (s *Shelf) SetLast(report []byte) error { return s.write("last.json", report) }
+
+// Last gives what SetLast was given.
+func (s *Shelf) Last() []byte {
+	data, err := s.file("last.json")
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// Mend sets aside a list of what is in effect that cannot be read, or whose
+// documents cannot: none of them is in effect then, and others can be.
+func (s *Shelf) Mend() error {
+	if _, err := s.Kept(); !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	if err := os.Rename(filepath.Join(s.dir, "kept.json"), filepath.Join(s.dir, "kept.damaged")); err != nil {
+		return err
+	}
+	return syncDir(s.dir)
+}
+
 // End says that nothing is on trial any more, and removes documents that are
-// not in effect.
-func (s *Shelf) End() error {
+// not in effect, and what a cut left half written.
+func (s *Shelf) End(Outcome) error {
 	if err := os.Remove(filepath.Join(s.dir, "trial.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -193,6 +218,15 @@ func (s *Shelf) End() error {
 	docs, err := filepath.Glob(filepath.Join(s.dir, "*.doc"))
 	if err != nil {
 		return err
+	}
+	torn, err := filepath.Glob(filepath.Join(s.dir, fresh+"*"))
+	if err != nil {
+		return err
+	}
+	for _, t := range torn {
+		if err := os.Remove(t); err != nil {
+			return err
+		}
 	}
 	for _, d := range docs {
 		name := strings.TrimSuffix(filepath.Base(d), ".doc")
@@ -213,9 +247,12 @@ func (s *Shelf) writeJSON(name string, v any) error {
 	return s.write(name, append(data, '\n'))
 }
 
+// fresh is what the names of files begin with that are being written.
+const fresh = ".new-"
+
 // write replaces a file. It is durable on return.
 func (s *Shelf) write(name string, data []byte) error {
-	f, err := os.CreateTemp(s.dir, ".new-*")
+	f, err := os.CreateTemp(s.dir, fresh+"*")
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func TestShelf(t *testing.T) {
 			t.Fatalf("attempt %d, %v", n, err)
 		}
 		must(t, s.Keep())
-		must(t, s.End())
+		must(t, s.End(trial.Outcome{}))
 	}
 	keep("s/g", 1, "first")
 	keep("s/_group/n", 4, "group")
@@ -98,7 +98,7 @@ func TestDamagedShelf(t *testing.T) {
 	s := trial.OpenShelf(dir)
 	must(t, s.Put("s/g", 1, []byte("document")))
 	must(t, s.Keep())
-	must(t, s.End())
+	must(t, s.End(trial.Outcome{}))
 	docs, err := filepath.Glob(filepath.Join(dir, "*.doc"))
 	if err != nil || len(docs) != 1 {
 		t.Fatal(docs, err)
@@ -115,6 +115,44 @@ func TestDamagedShelf(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(dir, "kept.json"), []byte(bad), 0o600))
 		if _, err := s.Kept(); !errors.Is(err, trial.ErrDamaged) {
 			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+// TestADamagedShelfIsMended: it takes documents again.
+func TestADamagedShelfIsMended(t *testing.T) {
+	t.Parallel()
+	for _, damage := range []func(dir string) error{
+		func(dir string) error { return os.WriteFile(filepath.Join(dir, "kept.json"), []byte("{"), 0o600) },
+		func(dir string) error {
+			docs, err := filepath.Glob(filepath.Join(dir, "*.doc"))
+			return errors.Join(err, os.Remove(docs[0]))
+		},
+	} {
+		dir := t.TempDir()
+		s := trial.OpenShelf(dir)
+		must(t, s.Mend()) // nothing is there yet
+		must(t, s.Put("s/g", 1, []byte("document")))
+		must(t, s.Keep())
+		must(t, s.End(trial.Outcome{}))
+		must(t, s.Mend())
+		if got := targets(t, s); got != "s/g=document" {
+			t.Fatalf("mending took away what was whole: %q", got)
+		}
+		must(t, damage(dir))
+		must(t, s.Mend())
+		if got := targets(t, s); got != "" {
+			t.Errorf("in effect: %q", got)
+		}
+		must(t, os.WriteFile(filepath.Join(dir, ".new-1"), []byte("half"), 0o600))
+		must(t, s.Put("s/g", 2, []byte("another")))
+		must(t, s.Keep())
+		must(t, s.End(trial.Outcome{}))
+		if got := targets(t, s); got != "s/g=another" {
+			t.Errorf("in effect: %q", got)
+		}
+		if _, err := os.Stat(filepath.Join(dir, ".new-1")); err == nil {
+			t.Error("what was half written stays")
 		}
 	}
 }

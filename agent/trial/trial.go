@@ -50,8 +50,8 @@ type Journal interface {
 	// Begin counts an attempt and gives its number, from 1 on, and the health
 	// before the first one: after a crash nothing has been read yet.
 	Begin(before Health) (attempt int, first Health, err error)
-	// End says that no trial runs any more.
-	End() error
+	// End says that no trial runs any more, and how the last one ended.
+	End(o Outcome) error
 }
 
 // Config is how a trial is done.
@@ -60,6 +60,9 @@ type Config struct {
 	Measure func(since time.Time) Health
 	// Deadline is how long proving may take.
 	Deadline time.Duration
+	// Settle is how long all has to be well without a break: what crashes or
+	// fills memory does so after a while.
+	Settle time.Duration
 	// MaxMemory in octets; 0: no limit.
 	MaxMemory int64
 	// Step is told of each step, for reports.
@@ -71,6 +74,7 @@ type Step string
 
 // The steps, and how a trial ends.
 const (
+	Measuring Step = "measuring" // how well the gateway did before
 	Applying  Step = "applying"
 	Proving   Step = "proving"
 	Kept      Step = "kept"
@@ -94,7 +98,7 @@ const interval = time.Second
 func Run(ctx context.Context, cfg Config, j Journal, s Subject) Outcome {
 	attempt, before, err := j.Begin(cfg.Measure(time.Time{}))
 	if err != nil {
-		return Outcome{Refused, fmt.Sprintf("the attempt cannot be noted: %v", err)}
+		return finish(j, Outcome{Refused, fmt.Sprintf("the attempt cannot be noted: %v", err)})
 	}
 	if attempt > MaxAttempts {
 		return finish(j, Outcome{Refused, fmt.Sprintf("%d attempts did not end: it stops the agent", MaxAttempts)})
@@ -130,7 +134,7 @@ func revert(ctx context.Context, j Journal, s Subject, why string) Outcome {
 }
 
 func finish(j Journal, o Outcome) Outcome {
-	if err := j.End(); err != nil {
+	if err := j.End(o); err != nil {
 		o.Reason = errors.Join(errors.New(o.Reason), fmt.Errorf("the end cannot be noted: %w", err)).Error()
 	}
 	return o
@@ -143,19 +147,29 @@ func prove(ctx context.Context, cfg Config, before Health, since time.Time) stri
 	defer deadline.Stop()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	var well time.Time // since when; zero: it is not
 	for {
 		now := cfg.Measure(since)
 		if cfg.MaxMemory > 0 && now.Memory > cfg.MaxMemory {
 			return fmt.Sprintf("memory: %d octets, %d are the most", now.Memory, cfg.MaxMemory)
 		}
 		why := lacks(before, now)
-		if why == "" {
+		switch {
+		case why != "":
+			well = time.Time{}
+		case well.IsZero():
+			well = time.Now()
+		}
+		if why == "" && time.Since(well) >= cfg.Settle {
 			return ""
 		}
 		select {
 		case <-ctx.Done():
 			return ""
 		case <-deadline.C:
+			if why == "" {
+				why = "it was well only from time to time"
+			}
 			return fmt.Sprintf("not proven within %v: %s", cfg.Deadline, why)
 		case <-tick.C:
 		}

@@ -48,7 +48,7 @@ func (s *site) Begin(before trial.Health) (int, trial.Health, error) {
 	return s.attempts, before, s.fails("begin")
 }
 
-func (s *site) End() error {
+func (s *site) End(trial.Outcome) error {
 	s.ended++
 	return s.fails("end")
 }
@@ -161,4 +161,50 @@ func TestStopped(t *testing.T) {
 			t.Errorf("steps %v", s.steps)
 		}
 	})
+}
+
+// TestSettle: what goes wrong after a while is not kept.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	well := trial.Health{Reached: true, Meters: 2, Reading: 2}
+	for name, c := range map[string]struct {
+		after func(since time.Duration) trial.Health
+		want  trial.Step
+	}{
+		"well": {func(time.Duration) trial.Health { return well }, trial.Kept},
+		"fills memory": {func(since time.Duration) trial.Health {
+			h := well
+			h.Memory = int64(since / time.Second * 20)
+			return h
+		}, trial.Reverted},
+		"comes and goes": {func(since time.Duration) trial.Health {
+			h := well
+			h.Reached = since/time.Second%30 != 0
+			return h
+		}, trial.Reverted},
+		"comes late": {func(since time.Duration) trial.Health {
+			h := well
+			h.Reached = since > 5*time.Minute
+			return h
+		}, trial.Kept},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &site{}
+				got := trial.Run(t.Context(), trial.Config{
+					Measure: func(time.Time) trial.Health {
+						if !s.applied {
+							return well
+						}
+						return c.after(time.Since(s.at))
+					},
+					Deadline: deadline, Settle: time.Minute, MaxMemory: 1000, Step: func(trial.Step) {},
+				}, s, s)
+				if got.Step != c.want {
+					t.Errorf("got %+v; want %s", got, c.want)
+				}
+			})
+		})
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -30,7 +31,7 @@ func pushVerb() cli.Verb {
 			"gridfog push -broker mqtt://127.0.0.1:1883   # who has what",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
-			p := &pushing{client: client{verb: "push"}, reports: map[string]pushReport{}}
+			p := &pushing{client: client{verb: "push"}, reports: map[string]pushReport{}, ended: map[string]pushDocument{}}
 			p.flags(fs, "mqtt://127.0.0.1:1883")
 			fs.StringVar(&p.site, "site", "", "show this `SITE` only")
 			fs.StringVar(&p.gateways, "to", "", "publish a trust document to these `GATEWAYS`, SITE/GATEWAY with commas between")
@@ -49,7 +50,8 @@ type pushing struct {
 	json           bool
 
 	mu      sync.Mutex
-	reports map[string]pushReport // by SITE/GATEWAY
+	reports map[string]pushReport   // by SITE/GATEWAY
+	ended   map[string]pushDocument // what came of documents, by SITE/GATEWAY and hash
 	changed chan struct{}
 }
 
@@ -194,6 +196,9 @@ func (p *pushing) take(m mqtt.Message) {
 	r.Gateway = string(topic.Site) + "/" + string(topic.Gateway) // whatever it says
 	p.mu.Lock()
 	p.reports[r.Gateway] = r
+	if l := r.Last; l != nil && l.Outcome != "waiting" {
+		p.ended[r.Gateway+" "+l.Hash] = *l
+	}
 	p.mu.Unlock()
 	select {
 	case p.changed <- struct{}{}:
@@ -219,12 +224,25 @@ func (p *pushing) settled(documents []pushed) bool {
 func (p *pushing) outcome(d pushed) (last pushDocument, ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := p.reports[d.d.Target.String()]
-	if r.Last == nil || r.Trial != nil {
-		return last, false
+	gateway := d.d.Target.String()
+	if r := p.reports[gateway]; r.has(d) {
+		return pushDocument{Outcome: "kept"}, true
 	}
-	// What was refused unverified has no name there.
-	return *r.Last, r.Last.Hash == fmt.Sprintf("%x", d.d.Hash) || r.Last.Hash == ""
+	last, ended = p.ended[fmt.Sprintf("%s %x", gateway, d.d.Hash)]
+	return last, ended
+}
+
+// has says whether a document is in effect: it ended well, whatever came after.
+func (r pushReport) has(d pushed) bool {
+	if d.d.Kind == order.KindTrust {
+		return r.Trust == d.d.Version
+	}
+	var running struct {
+		Layers []pushDocument `json:"layers"`
+	}
+	sum := fmt.Sprintf("%x", sha256.Sum256(d.data))
+	return json.Unmarshal(r.Running, &running) == nil &&
+		slices.ContainsFunc(running.Layers, func(l pushDocument) bool { return l.Hash == sum })
 }
 
 // verdict is an error when a document was not taken where it had to be.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -36,6 +37,9 @@ func auditVerb() cli.Verb {
 // auditLog goes through the log. The number of the last entry it cannot know:
 // the agent does, and says at its start when it is another.
 func auditLog(env cli.Env, dir string, show, asJSON bool) error {
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("audit: no log is there: %w", err)
+	}
 	n := 0
 	last, err := audit.Verify(dir, func(e audit.Entry) {
 		n++

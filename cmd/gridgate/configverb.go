@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"gridgate/agent"
+	"gridgate/agent/order"
 	"gridgate/agent/status"
 	"gridgate/configs"
 	"gridgate/internal/cli"
@@ -131,6 +133,15 @@ func applyOrder(ctx context.Context, env cli.Env, socket, path string, wait time
 	if wait <= 0 {
 		return nil
 	}
+	d, err := order.Read(document)
+	if err != nil {
+		return fmt.Errorf("config apply: %w", err)
+	}
+	return awaitOutcome(ctx, env, socket, fmt.Sprintf("%s version %d", d.Target, d.Version), wait)
+}
+
+// awaitOutcome waits for what comes of the document of that name.
+func awaitOutcome(ctx context.Context, env cli.Env, socket, name string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
@@ -145,10 +156,10 @@ func applyOrder(ctx context.Context, env cli.Env, socket, path string, wait time
 		case o.Trial != "" && o.Trial != shown:
 			shown = o.Trial
 			fmt.Fprintln(env.Stderr, o.Trial)
-		case o.Trial == "" && (strings.HasSuffix(o.Last, ": kept") || o.Last == ""):
-			fmt.Fprintln(env.Stdout, strings.TrimSpace("done: "+o.Last))
+		case o.Trial == "" && (o.Last == name+": kept" || slices.Contains(o.Layers, name)):
+			fmt.Fprintf(env.Stdout, "done: %s: kept\n", name)
 			return nil
-		case o.Trial == "":
+		case o.Trial == "" && strings.HasPrefix(o.Last, name+": "):
 			return errors.New("config apply: " + o.Last)
 		}
 		select {
