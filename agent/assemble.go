@@ -63,6 +63,7 @@ type Agent struct {
 	runs      atomic.Pointer[configs.Config] // cfg, for who must not wait for mu
 	gate      chan struct{}                  // a place for each visit that is not on a serial port
 	reached   reach                          // when the fog was, last
+	mending   mending
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.

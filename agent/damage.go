@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gridgate/buffer"
@@ -64,6 +65,32 @@ func describeMended(m buffer.Mended) string {
 	return text + " reason: chunk checksum"
 }
 
+// mendFirst and mendMost bound the pause from one mending to the next. It doubles
+// while none goes well, as on a full disk: each is a commit.
+const (
+	mendFirst = 5 * time.Second
+	mendMost  = 10 * time.Minute
+)
+
+// mending paces Mend.
+type mending struct {
+	pause atomic.Int64 // 0 while all goes well
+}
+
+// failed notes that a mending failed, and says whether it is the first in a row.
+func (m *mending) failed() bool {
+	before := time.Duration(m.pause.Load())
+	m.pause.Store(int64(min(max(2*before, mendFirst), mendMost)))
+	return before == 0
+}
+
+func (m *mending) succeeded() { m.pause.Store(0) }
+
+// isDue says whether it is time for another, so long after the last.
+func (m *mending) isDue(since time.Duration) bool {
+	return since >= max(mendFirst, time.Duration(m.pause.Load()))
+}
+
 // mend sees to damaged chunks in a sound file: they become holes, their profiles
 // are read again, and an alarm tells. The intake calls it.
 func (a *Agent) mend(ctx context.Context) (meter.Gap, []meter.Cursor) {
@@ -75,9 +102,12 @@ func (a *Agent) mend(ctx context.Context) (meter.Gap, []meter.Cursor) {
 		return []meter.Row{damageAlarm(gateway, describeMended(m))}
 	})
 	if a.store.look(err) != nil {
-		a.log.Error("damaged readings cannot be declared; tried again when they are met again", "error", err)
+		if a.mending.failed() {
+			a.log.Error("damaged readings cannot be declared; tried again, ever less often", "error", err)
+		}
 		return meter.Gap{}, nil
 	}
+	a.mending.succeeded()
 	if m.Stretches > 0 {
 		a.log.Error("readings on flash were damaged; they are declared, and profiles are read again", "what", describeMended(m))
 		a.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gridgate/buffer"
 	"gridgate/internal/meter"
@@ -36,5 +37,31 @@ func TestAStateThatWasTakenAwayIsLost(t *testing.T) {
 		if lost := s.agent.state.Lost(); lost != (rows > 0) || told != lost {
 			t.Errorf("%d rows: lost %v, told %v", rows, lost, told)
 		}
+	}
+}
+
+// TestMendingSlowsDown: what cannot be mended is tried ever less often, and told
+// once until it goes well again.
+func TestMendingSlowsDown(t *testing.T) {
+	t.Parallel()
+	var m mending
+	if m.isDue(mendFirst-1) || !m.isDue(mendFirst) {
+		t.Error("the first pause is another one")
+	}
+	tries, told := 0, 0
+	for at, last := time.Duration(0), -mendFirst; at < 24*time.Hour; at += time.Second {
+		if !m.isDue(at - last) {
+			continue
+		}
+		last = at
+		if tries++; m.failed() {
+			told++
+		}
+	}
+	if told != 1 || tries > 24*6+8 || tries < 24*6 {
+		t.Errorf("%d tries in a day, %d told", tries, told)
+	}
+	if m.succeeded(); !m.isDue(mendFirst) || !m.failed() {
+		t.Error("it is not told again after a success")
 	}
 }

@@ -183,10 +183,6 @@ func (r *readings) Last(lane meter.Lane) uint64  { return r.get().Last(lane) }
 func (r *readings) Acked(lane meter.Lane) uint64 { return r.get().Acked(lane) }
 func (r *readings) Close() error                 { return r.get().Close() }
 
-// mendPause is the least time from one mending to the next: where the disk is
-// full none goes well.
-const mendPause = 5 * time.Second
-
 // renewPause is the least time from one opening anew to the next.
 const renewPause = time.Minute
 
@@ -212,7 +208,7 @@ func (a *Agent) keepStore(ctx context.Context) error {
 			a.compactStore(ctx, time.Now())
 			continue
 		case <-a.store.hurt:
-			if now := time.Now(); now.Sub(mended) >= mendPause {
+			if now := time.Now(); a.mending.isDue(now.Sub(mended)) {
 				a.intake.Mend(a.mend)
 				mended = now
 			}

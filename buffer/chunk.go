@@ -159,7 +159,10 @@ func parseChunkInfo(b []byte) (chunkInfo, error) {
 
 // parseChunk reads a chunk after checking its checksum. The rows alias nothing
 // of b.
-func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
+func parseChunk(b []byte) (chunkInfo, []meter.Row, error) { return parseChunkInto(nil, b) }
+
+// parseChunkInto is parseChunk with the memory of rows that are done with.
+func parseChunkInto(rows []meter.Row, b []byte) (chunkInfo, []meter.Row, error) {
 	c, err := parseChunkInfo(b)
 	if err != nil {
 		return c, nil, err
@@ -171,11 +174,11 @@ func parseChunk(b []byte) (chunkInfo, []meter.Row, error) {
 	if err != nil {
 		return c, nil, err
 	}
-	parse := column.ParseRows
-	if b[4] == chunkFirst {
-		parse = column.ParseFirstRows
+	if body := b[chunkHeader+c.dict:]; b[4] == chunkFirst {
+		rows, err = column.ParseFirstRows(body, dict)
+	} else {
+		rows, err = column.ParseKnownRows(rows[:0], body, dict, nil)
 	}
-	rows, err := parse(b[chunkHeader+c.dict:], dict)
 	if err != nil {
 		return c, nil, fmt.Errorf("%w: body: %w", errChunk, err)
 	}

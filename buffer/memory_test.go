@@ -22,7 +22,7 @@ import (
 // memory that is no file's it has at the end and at most, beside what it had
 // before.
 func childMemory(dir string) error {
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(50)     // as gridgate run has it
 	runtime.GOMAXPROCS(1)      // on more, a loaded machine collects late
 	runtime.MemProfileRate = 0 // as in a program that writes no profiles
 	start, err := rssAnon()

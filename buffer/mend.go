@@ -153,7 +153,7 @@ func (w *writeTx) stretchOf(b *bolt.Bucket, lane meter.Lane, e *entry, now time.
 	at.seek(e.first - 1)
 	for n, ok := at.next(); ok && n.first <= e.end+1; n, ok = at.next() {
 		switch {
-		case n.chunk == nil || n.err != nil || n.first == e.first:
+		case n.chunk == nil || n.err != nil || n.first == e.first || n.info.ageless:
 		case n.first < e.first:
 			s.gap.From = n.info.oldest - 1
 		default:

@@ -53,8 +53,8 @@ func (w *writeTx) thin(lane meter.Lane) (did bool, err error) {
 
 // thinMeters bounds, as series, the meters that are thinned at a time, and so the
 // memory. Chunks are read again for each such group, but only those that have
-// meters of it: in the order of the intake that is once or twice.
-const thinMeters = 2048
+// meters of it: in the order of the intake, for each group that a chunk has rows of.
+const thinMeters = 512
 
 // thinChunkRows is how many rows a chunk of thinned rows has at most, which are
 // gathered in memory.
@@ -69,6 +69,7 @@ type thinning struct {
 	places  map[meter.ID]int // of meters, in the order in which chunks name them
 	weights []int            // of the meters by place: how many series they may have
 	spans   [][2]int         // of places, by entry: from the first to behind the last
+	read    []meter.Row      // of the chunk that was read last
 	rows    []meter.Row      // to be stored
 	out     uint64           // rows that are left
 }
@@ -135,10 +136,11 @@ func (t *thinning) group(from, to int) error {
 		if t.spans[i][1] <= from || t.spans[i][0] >= to {
 			continue
 		}
-		_, rows, err := parseChunk(t.entries[i].chunk)
+		_, rows, err := parseChunkInto(t.read, t.entries[i].chunk)
 		if err != nil {
 			continue
 		}
+		t.read = rows
 		id, wanted := meter.ID(""), false
 		for j := range rows {
 			if r := &rows[j]; j == 0 || r.Meter != id {

@@ -320,6 +320,47 @@ func TestMendMakesRoom(t *testing.T) {
 	}
 }
 
+// TestGapBesideUnknownTimes: what is read again of a damaged chunk does not end
+// where a clock of 1970 says that the next chunk does.
+func TestGapBesideUnknownTimes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(dir, Options{BootID: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const taken = 1_800_000_000_000
+	profile := unsureRow(s.Boot(), 5)
+	profile.Stamp.Time, profile.Stamp.Source, profile.Stamp.Bound = taken, meter.FromMeter, 5
+	for _, r := range []meter.Row{profile, unsureRow(s.Boot(), 9)} {
+		if err := s.Append(t.Context(), meter.Append{Rows: []meter.Row{r}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.commit(commitAlways, func(w *writeTx) error {
+		q, err := w.queue(meter.Interval)
+		if err != nil {
+			return err
+		}
+		b := q.Bucket(sequenceKey(1))
+		chunk := slices.Clone(b.Get([]byte(keyOne)))
+		chunk[31] ^= 0x40 // of its lowest stamp
+		return b.Put([]byte(keyOne), chunk)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Peek(meter.Interval, 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Mend(t.Context(), nil)
+	if err != nil || m.Lost != 1 || m.Gap.From >= taken || m.Gap.To < taken {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestExportOfCorrectedTimes: rows are exported by the time that they have, not by
 // that which they were stored with.
 func TestExportOfCorrectedTimes(t *testing.T) {
