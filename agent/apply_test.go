@@ -31,6 +31,7 @@ type zeroMeter struct {
 	address string
 	mu      sync.Mutex
 	conns   []net.Conn
+	asked   []time.Time // when requests came
 }
 
 func startZeroMeter(t *testing.T) *zeroMeter {
@@ -71,6 +72,9 @@ func (m *zeroMeter) serve(c net.Conn) {
 		if _, err := io.ReadFull(c, request); err != nil {
 			return
 		}
+		m.mu.Lock()
+		m.asked = append(m.asked, time.Now())
+		m.mu.Unlock()
 		n := 2 * int(binary.BigEndian.Uint16(request[10:]))
 		answer := append([]byte(nil), request[:4]...)
 		answer = append(binary.BigEndian.AppendUint16(answer, uint16(3+n)), request[6], request[7], byte(n))
