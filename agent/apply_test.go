@@ -31,6 +31,7 @@ type zeroMeter struct {
 	address string
 	mu      sync.Mutex
 	conns   []net.Conn
+	asked   int // requests
 }
 
 func startZeroMeter(t *testing.T) *zeroMeter {
@@ -71,6 +72,9 @@ func (m *zeroMeter) serve(c net.Conn) {
 		if _, err := io.ReadFull(c, request); err != nil {
 			return
 		}
+		m.mu.Lock()
+		m.asked++
+		m.mu.Unlock()
 		n := 2 * int(binary.BigEndian.Uint16(request[10:]))
 		answer := append([]byte(nil), request[:4]...)
 		answer = append(binary.BigEndian.AppendUint16(answer, uint16(3+n)), request[6], request[7], byte(n))
@@ -78,6 +82,12 @@ func (m *zeroMeter) serve(c net.Conn) {
 			return
 		}
 	}
+}
+
+func (m *zeroMeter) requests() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked
 }
 
 func (m *zeroMeter) connections() int {

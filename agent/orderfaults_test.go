@@ -26,7 +26,7 @@ func (s *site) entries() (all []string) {
 	return all
 }
 
-// trial begins one of a configuration that proves nothing until its deadline.
+// endless begins the trial of a configuration that proves nothing until its deadline.
 func (s *site) endless(u utility, version int) {
 	s.t.Helper()
 	if err := s.submit(u.config("here/gw1", version, "meters:\n  - "+modbusMeter("dead", "127.0.0.1:1", "fast"))); err != nil {
@@ -107,7 +107,13 @@ func TestSubmitDoesNotWaitForATrial(t *testing.T) {
 	s.proving("2h")
 	end := s.begin()
 	s.visited(1, "m")
+	connections, poller := m.connections(), s.poller(m.address)
 	s.endless(u, 1)
+	asked := m.requests() // its line did not change: it is read on, in the same session
+	proctest.Until(t, "it is read on", func() bool { return m.requests() > asked+2 })
+	if m.connections() != connections || s.poller(m.address) != poller {
+		t.Error("a line that did not change began anew")
+	}
 	if err := s.submit(u.config("here/gw1", 2, "{}")); !errors.Is(err, errBusy) || !strings.Contains(err.Error(), "here/gw1 version 1") {
 		t.Errorf("submitted amid a trial: %v", err)
 	}

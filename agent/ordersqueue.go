@@ -185,7 +185,7 @@ func (o *orders) again(ctx context.Context) {
 
 // wait puts a document aside until it can be dealt with.
 func (o *orders) wait(in *incoming) {
-	in.verdict = nil // it was told
+	in = &incoming{data: in.data, via: in.via, topic: in.topic, retained: in.retained} // who submitted it was told
 	o.waiting = slices.DeleteFunc(o.waiting, func(w *incoming) bool { return in.topic != "" && w.topic == in.topic })
 	if len(o.waiting) == maxOrders {
 		o.waiting = o.waiting[1:]
