@@ -100,7 +100,9 @@ func (v *visit) compare(data axdr.Value, before, after meter.Stamp) (dlms.DateTi
 	// By how much the gateway's own clock was stepped meanwhile.
 	stepped := time.Duration(after.Time-before.Time)*time.Millisecond - turn
 	middle := time.UnixMilli(after.Time).Add(-turn / 2)
-	if d.Deviation == dlms.NoDeviation && !d.Has(0) { // it does not say which pass of an hour that comes twice
+	if d.Deviation == dlms.NoDeviation {
+		// Which pass of an hour that comes twice: the status does not always say so
+		// rightly, as meters that give no deviation often give none of that either.
 		at = dlms.Near(at, middle, v.cfg.TimeZone)
 	}
 	return d, meter.ClockOffset{

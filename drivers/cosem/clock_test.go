@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gridgate/dlms"
+	"gridgate/dlms/axdr"
 	"gridgate/dlms/dlmstest"
 	"gridgate/internal/meter"
 )
@@ -207,5 +208,35 @@ func TestAStepWhileTheClockIsRead(t *testing.T) {
 	got, err := r.driver(t, Config{Now: now}).Visit(t.Context(), meter.Ask{Clock: true})
 	if err != nil || got.Clock == nil || got.Clock.Offset.Abs() > got.Clock.Uncertainty {
 		t.Errorf("%v, %+v", err, got.Clock)
+	}
+}
+
+// TestAnHourThatComesTwice: a meter that tells neither deviation nor daylight
+// saving is not an hour off in either pass.
+func TestAnHourThatComesTwice(t *testing.T) {
+	t.Parallel()
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-07-01T10:00:00Z"} {
+		now, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, status := range []byte{0x00, 0x80, 0xFF} {
+			clock := &turnable{at: now}
+			o := listing()
+			o.Objects = append([]dlmstest.Object{dlmstest.Attributes(8, obisOf("0-0:1.0.0"), map[int8]func() axdr.Value{2: func() axdr.Value {
+				b := []byte(dlmstest.DateTime(now.In(zone).Add(3 * time.Second)))
+				b[9], b[10], b[11] = 0x80, 0, status
+				return axdr.OctetString(string(b))
+			}})}, objects("A1")[1:]...)
+			m := newRig(t, o).driver(t, Config{Now: clock.now, TimeZone: zone})
+			got, err := m.Visit(t.Context(), meter.Ask{Clock: true})
+			if err != nil || got.Clock == nil || got.Clock.Offset != 3*time.Second {
+				t.Errorf("%s, status %02X: %v, %+v, %s", at, status, err, got.Clock, describe(got))
+			}
+		}
 	}
 }
