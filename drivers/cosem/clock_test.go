@@ -117,6 +117,41 @@ func TestSetAndShift(t *testing.T) {
 	}
 }
 
+// TestATimeThatCameLate: what the meter was told when a frame was lost and
+// repeated was old by then; it is told once more, and no more than that.
+func TestATimeThatCameLate(t *testing.T) {
+	t.Parallel()
+	for title, c := range map[string]struct {
+		after time.Duration // on the way
+		left  time.Duration
+	}{
+		"late": {10 * time.Second, 0},
+		"not":  {4 * time.Second, -4 * time.Second},
+		"long": {2 * time.Minute, -2 * time.Minute},
+	} {
+		clock := &turnable{at: start()}
+		r, wrong, _ := wrongClock(t, 75*time.Second, clock, dlmstest.Options{})
+		m := r.driver(t, Config{Timeout: 5 * time.Second, Now: func() meter.Stamp {
+			now := clock.now()
+			now.Mono = now.Time // all that passes counts
+			return now
+		}})
+		asked := 0
+		got, err := m.Visit(t.Context(), meter.Ask{SetClock: &meter.SetClock{May: func(meter.Stamp, meter.ClockOffset) error {
+			asked++
+			clock.turn(c.after)
+			return nil
+		}}})
+		set := got.ClockSet
+		if err != nil || set == nil || set.Err != nil || !set.Sent || set.After == nil || asked != 1 {
+			t.Fatalf("%s: %v, %+v, asked %d times", title, err, set, asked)
+		}
+		if left := 75*time.Second + wrong.By(); left != c.left || set.After.Offset != c.left || set.Before.Offset != 75*time.Second {
+			t.Errorf("%s: the clock is off by %v, want %v; told as %+v", title, left, c.left, set)
+		}
+	}
+}
+
 // TestAClockThatMayNotBeSet: nothing is sent that order does not let, or to another
 // meter, or twice.
 func TestAClockThatMayNotBeSet(t *testing.T) {
