@@ -96,9 +96,10 @@ func (k *meterClock) report() *status.Clock {
 const waitMost = 2 * time.Minute
 
 // waitsForTime says whether it is worth waiting with readings of no known time.
+// That the clock is right now is not enough: they are put right a moment later.
 func (a *Agent) waitsForTime() bool {
 	c := a.clock.Load()
-	return c != nil && c.servers && time.Since(a.started) < waitMost && !c.Trusted()
+	return c != nil && c.servers && time.Since(a.started) < waitMost && !c.corrected.Load()
 }
 
 // sureTime gives the time, the zero time where nobody vouches for it.

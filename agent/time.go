@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"gridgate/agent/status"
@@ -22,6 +23,8 @@ type runningClock struct {
 	task *task
 	// servers says that there are some to ask.
 	servers bool
+	// corrected says that the store was told what time it was before.
+	corrected atomic.Bool
 }
 
 // now gives the stamp of this moment.
@@ -66,6 +69,7 @@ func (a *Agent) newClock(cfg *configs.Config) *runningClock {
 		if err := a.store.look(a.store.get().Correct(r.ctx, correctionOf(c))); err != nil && r.ctx.Err() == nil {
 			a.log.Error("times of readings cannot be put right", "error", err)
 		}
+		r.corrected.Store(true)
 		a.tellUplink() // what waited for it may go
 	}
 	r.Clock = timesync.New(c)

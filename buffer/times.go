@@ -291,14 +291,15 @@ func (s *Store) settle(w *writeTx, rows []meter.Row) error {
 		return nil
 	}
 	b, changed := s.timesNow().boots[w.boot].clone(), false
-	// What is let go here has no correction that comes with it or later.
+	// What time it was is often known by now: rows of a window come after it.
+	if c := s.unsure.latest; c != nil && b.Add(*c) {
+		changed = true
+	}
+	// What is let go here has no correction that comes later.
 	for lane := range uncertain {
 		if uncertain[lane] && time.Since(s.unsure.taken[lane]) < streaming && w.lanes[lane].last > b.Released[lane] {
 			b.Released[lane], changed = w.lanes[lane].last, true
 		}
-	}
-	if c := s.unsure.latest; c != nil && b.Add(*c) {
-		changed = true
 	}
 	w.done = append(w.done, func() { s.unsure.open = true })
 	if !changed {

@@ -269,3 +269,60 @@ func TestUnknownTimesDoNotExpire(t *testing.T) {
 		t.Errorf("%d rows are left of the last 30 days, want 2", n)
 	}
 }
+
+// TestCorrectionThatCameBeforeItsRows puts them right, also in a lane whose rows
+// are let go as they come.
+func TestCorrectionThatCameBeforeItsRows(t *testing.T) {
+	t.Parallel()
+	s, err := buffer.Open(t.TempDir(), buffer.Options{BootID: "boot", Waits: func() bool { return false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	store := func(mono int64) {
+		t.Helper()
+		r := rowOf(meter.Interval, uint64(mono))
+		r.Stamp, r.Quality = meter.Stamp{Time: mono, Mono: mono, Boot: s.Boot(), Bound: meter.UnknownBound}, 0
+		if err := s.Append(t.Context(), meter.Append{Rows: []meter.Row{r}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	correct := func(mono int64) {
+		t.Helper()
+		if err := s.Correct(t.Context(), buffer.Correction{Mono: mono, Offset: 1_800_000_000_000, Bound: 5}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() []meter.Row {
+		t.Helper()
+		span, err := s.Peek(meter.Interval, 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return span.Rows
+	}
+	store(1000)
+	before := left() // as it is: nobody knows the time
+	correct(2000)
+	correct(4000) // there is nothing to put right by it yet
+	store(3000)   // captured before, and stored behind it
+	rows := left()
+	if len(before) != 1 || len(rows) != 2 || rows[0] != before[0] || rows[0].Stamp.Time != 1000 {
+		t.Fatalf("%+v, then %+v", before, rows)
+	}
+	if rows[1].Stamp.Time != 1_800_000_003_000 || rows[1].Quality&meter.TimeCorrected == 0 {
+		t.Errorf("left as %+v", rows[1])
+	}
+	store(5000) // no correction is for that
+	if rows = left(); len(rows) != 3 || rows[2].Stamp.Bound != meter.UnknownBound {
+		t.Errorf("%+v", rows)
+	}
+	correct(6000)
+	if again := left(); len(again) != 3 || again[2] != rows[2] || again[1] != rows[1] {
+		t.Errorf("left as %+v and then as %+v", rows, again)
+	}
+}

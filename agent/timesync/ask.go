@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -158,7 +160,7 @@ func (c *Clock) take(i int, h *heard, now time.Duration) (cand candidate, ok boo
 func (c *Clock) failed(s *server, err error, now time.Duration) {
 	st := &s.status
 	st.Failures++
-	st.Verdict, st.Reason = Unreachable, err.Error()
+	st.Verdict, st.Reason = Unreachable, plainly(err)
 	st.Offset, st.Trip, st.Distance, st.Stratum = 0, 0, 0, 0
 	var kiss *Kiss
 	switch {
@@ -170,6 +172,22 @@ func (c *Clock) failed(s *server, err error, now time.Duration) {
 			st.Verdict = Refused
 		}
 	}
+}
+
+// plainly says why a server was not reached, without our own addresses.
+func plainly(err error) string {
+	var name *net.DNSError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &name):
+		return name.Name + " cannot be looked up: " + name.Err
+	case errors.As(err, &op) && op.Net == "udp" && op.Op == "read":
+		var why syscall.Errno
+		if errors.As(op, &why) {
+			return why.Error()
+		}
+	}
+	return err.Error()
 }
 
 // kissed does what a server wants.

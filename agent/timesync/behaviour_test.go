@@ -3,6 +3,7 @@ package timesync_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,60 @@ func TestKissesAreObeyed(t *testing.T) {
 		time.Sleep(day)
 		g.state(timesync.Synchronised, "when it answers again")
 	})
+}
+
+// A server that wants to be left alone is polled when that is over, and not
+// counted as silent before.
+func TestNoPollWhileAllAreLeftAlone(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		servers := three()[:1]
+		servers[0].Kiss = "RATE"
+		w := timetest.New(timetest.Config{Seed: 15, Servers: servers})
+		g := newGateway(t, w, timesync.Config{})
+		defer g.stop()
+		for range 3600 {
+			time.Sleep(time.Second)
+			if s := g.clock.Status(); s.Servers[0].Verdict == timesync.Unasked && s.Servers[0].Failures > 0 {
+				t.Fatalf("a poll that asked nobody: %q, %+v", s.Reason, s.Servers[0])
+			}
+		}
+	})
+}
+
+// What was stamped before the first majority is put right before anything that
+// takes long: readings wait for it.
+func TestCorrectionComesFirst(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := timetest.New(timetest.Config{Seed: 16, Away: -time.Hour, Servers: three()})
+		saved := 0
+		cfg := timesync.Config{Discipline: timesync.Agent, Memory: remembering(func() { saved++ })}
+		cfg.System, cfg.Exchange, cfg.Boot = w, w.Exchange, w.Boot
+		cfg.Servers, cfg.Log = w.Servers(), slog.New(slog.DiscardHandler)
+		after := -1
+		cfg.Corrected = func(timesync.Correction) {
+			if after < 0 {
+				after = saved
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- timesync.New(cfg).Run(ctx) }()
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-done; err != nil || after != 0 || saved == 0 {
+			t.Errorf("corrected after %d savings of %d, %v", after, saved, err)
+		}
+	})
+}
+
+// remembering is a memory that calls when it is written.
+type remembering func()
+
+func (remembering) LastTime() time.Time { return time.Time{} }
+
+func (r remembering) SetLastTime(time.Time) error {
+	r()
+	return nil
 }
 
 // In the mode agent a clock that somebody sets is set right again, and what is
@@ -349,6 +404,8 @@ func TestSuspended(t *testing.T) {
 		if s := g.check("suspended"); s.Bound != meter.UnknownBound {
 			t.Errorf("after an hour of sleep the clock claims %d ms", s.Bound)
 		}
+		time.Sleep(2 * time.Minute) // not the hours to the next poll as it was planned
+		g.state(timesync.Synchronised, "soon after")
 		for range 50 {
 			time.Sleep(10 * time.Minute)
 			g.check("later")

@@ -57,12 +57,12 @@ func (c *Clock) permitted(err error) {
 	k := &c.keeper
 	switch {
 	case err != nil && !k.denied:
-		text := "the system clock cannot be set: " + err.Error()
+		text := err.Error()
 		if sys.NotPermitted(err) {
 			text += "; it takes root, or CAP_SYS_TIME (AmbientCapabilities= of systemd), or configure `discipline: observe`"
 		}
-		c.cfg.Log.Error("the system clock cannot be set", "error", err)
-		c.warn(text)
+		c.cfg.Log.Error("the system clock cannot be set", "error", text)
+		c.warn("the system clock cannot be set: " + text)
 		k.denied = true
 	case err == nil && k.denied:
 		c.warn("")
@@ -135,14 +135,14 @@ func (c *Clock) keep(at sys.Instant) {
 	if v.state == Unsynchronised && !v.known {
 		return
 	}
+	if c.cfg.Corrected != nil && v.source != "kernel" { // first: somebody waits for it
+		c.cfg.Corrected(c.correction(at, v))
+	}
 	c.save(at)
 	if h := c.cfg.Hardware; h != nil && c.cfg.Discipline == Agent && v.state != Unsynchronised && !c.keeper.denied {
 		if err := h.Set(c.cfg.System.Now().Wall); err != nil {
 			c.cfg.Log.Debug("the hardware clock cannot be set", "error", err)
 		}
-	}
-	if c.cfg.Corrected != nil && v.source != "kernel" {
-		c.cfg.Corrected(c.correction(at, v))
 	}
 }
 
@@ -224,7 +224,8 @@ func (c *Clock) askFallback(ctx context.Context, name string) (t time.Time, ok b
 
 // setCoarse sets the clock from a fallback.
 func (c *Clock) setCoarse(name string, by time.Duration) {
-	if by.Abs() > fallbackOff {
+	set := by.Abs() > fallbackOff
+	if set {
 		if c.cfg.Discipline != Agent {
 			c.cfg.Log.Warn("the system clock seems wrong, and its discipline is not ours", "source", name, "by", by.String())
 			return
@@ -237,5 +238,9 @@ func (c *Clock) setCoarse(name string, by time.Duration) {
 	c.mu.Lock()
 	c.coarse = name
 	c.mu.Unlock()
-	c.cfg.Log.Info("clock set from a fallback; nobody vouches for it", "source", name, "by", by.String())
+	text := "clock set from a fallback; nobody vouches for it"
+	if !set {
+		text = "the clock agrees with a fallback; nobody vouches for it"
+	}
+	c.cfg.Log.Info(text, "source", name, "by", by.String())
 }

@@ -292,7 +292,7 @@ func (c *MeterClock) may(now meter.Stamp, o meter.ClockOffset) error {
 		return ErrGatewayUnsure
 	case sure <= c.policy.Threshold:
 		return ErrRightEnough
-	case o.Offset.Abs()+Uncertainty(o) > c.policy.Limit:
+	case o.Offset.Abs() > c.policy.Limit-Uncertainty(o): // the sum may be more than there is
 		return ErrTooFarOff
 	case c.setAt != 0 && now.Time-c.setAt < day && c.setAt-now.Time < day:
 		return ErrSetToday

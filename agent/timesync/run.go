@@ -51,13 +51,24 @@ func (c *Clock) Run(ctx context.Context) error {
 			c.end()
 			return nil
 		case <-watch.C:
-			c.watch()
+			if c.watch(); c.slept() {
+				poll.Reset(0)
+			}
 		case <-poll.C:
 			if c.poll(ctx); ctx.Err() == nil {
 				poll.Reset(c.pause())
 			}
 		}
 	}
+}
+
+// slept says that the system was suspended since a poll that found a majority:
+// timers stood still meanwhile, and the next poll may be hours away.
+func (c *Clock) slept() bool {
+	at := c.cfg.System.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.agreed && (at.Suspended-c.suspended).Abs() > suspendedMost
 }
 
 // Once asks the servers once, and sets nothing but what the discipline says.
@@ -110,10 +121,11 @@ func (c *Clock) pause() time.Duration {
 			soonest = min(soonest, max(s.until-now, 0))
 		}
 	}
+	d -= time.Duration(rand.Float64() * 0.1 * float64(d)) //nolint:gosec // it spreads load
 	if soonest > d && soonest < 1<<62 {
-		d = soonest
+		d = soonest + time.Duration(mostDrift*2*float64(soonest)) + time.Millisecond // by the slower clock too
 	}
-	return d - time.Duration(rand.Float64()*0.1*float64(d)) //nolint:gosec // it spreads load
+	return d
 }
 
 // poll asks the servers and judges what they say.

@@ -79,6 +79,8 @@ func clockNow(ctx context.Context, env cli.Env, socket, path string) (clockRepor
 	}
 	if n := len(cfg.Time.Servers); n > 0 {
 		fmt.Fprintf(env.Stderr, "no agent runs here; asking %s…\n", count(n, "time server"))
+	} else {
+		fmt.Fprintln(env.Stderr, "no agent runs here, and no time servers are configured: this is what the kernel says")
 	}
 	c.Measured = true
 	c.Gateway, err = agent.MeasureClock(ctx, cfg)

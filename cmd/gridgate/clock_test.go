@@ -25,6 +25,7 @@ func clockConfig(t *testing.T, servers ...string) (path, socket string) {
 	path, socket = filepath.Join(dir, "c.yaml"), filepath.Join(dir, "c.sock")
 	text := fmt.Sprintf("version: 1\nsite: s\ngateway: g\nbuffer: {path: %s}\ncontrol: {socket: %s}\nuplink: {broker: \"tcp://127.0.0.1:1\"}\n"+
 		"time: {servers: [\"%s\"], min_poll: 16s, hardware_clock: none}\n", filepath.Join(dir, "b"), socket, strings.Join(servers, "\", \""))
+	text = strings.Replace(text, `servers: [""], `, "", 1)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +78,11 @@ func TestClockWithoutAnAgent(t *testing.T) {
 		"the same twice": {[]string{a.Address, strings.Replace(a.Address, "127.0.0.1", "[::ffff:127.0.0.1]", 1)}, [][]string{
 			{strings.Replace(a.Address, "127.0.0.1", "[::ffff:127.0.0.1]", 1), "it is the same server as " + a.Address},
 		}},
+		"nobody": {[]string{"127.0.0.1:1", "no-such-name.invalid"}, [][]string{
+			{"state", "unsynchronised: none of 2 servers"}, {"127.0.0.1:1", "0 of 1 connection refused"},
+			{"no-such-name.invalid", "no-such-name.invalid cannot be looked up: "},
+		}},
+		"none": {nil, [][]string{{"state", ""}}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -100,7 +100,9 @@ func (v *visit) compare(data axdr.Value, before, after meter.Stamp) (dlms.DateTi
 	// By how much the gateway's own clock was stepped meanwhile.
 	stepped := time.Duration(after.Time-before.Time)*time.Millisecond - turn
 	middle := time.UnixMilli(after.Time).Add(-turn / 2)
-	if d.Deviation == dlms.NoDeviation && !d.Has(0) { // it does not say which pass of an hour that comes twice
+	if d.Deviation == dlms.NoDeviation {
+		// Which pass of an hour that comes twice: the status does not always say so
+		// rightly, as meters that give no deviation often give none of that either.
 		at = dlms.Near(at, middle, v.cfg.TimeZone)
 	}
 	return d, meter.ClockOffset{
@@ -156,12 +158,34 @@ func (v *visit) setClock(ctx context.Context, order *meter.SetClock) error {
 		}
 		return err
 	}
-	_, after, err := v.readOffset(ctx)
+	shown, after, err := v.readOffset(ctx)
 	if err != nil {
 		return v.failed(clockChannel(), err)
 	}
 	set.After = &after
+	if order.Method != meter.WriteTime || !v.cameLate(set) {
+		return nil
+	}
+	again := meter.ClockSet{At: v.cfg.Now(), Before: after}
+	if err = v.tried(ctx, v.tellClock(ctx, order.Method, shown, &again)); err != nil {
+		return v.failed(clockChannel(), err)
+	}
+	_, last, err := v.readOffset(ctx)
+	if err != nil {
+		return v.failed(clockChannel(), err)
+	}
+	set.After = &last
 	return nil
+}
+
+// cameLate says that the time was old when the meter got it, and the meter's
+// clock is behind by that: a frame was lost on the way, and repeated. It is told
+// once more, or else it would stay so for a day.
+func (v *visit) cameLate(set *meter.ClockSet) bool {
+	const soon = 30 * time.Second // both times are far enough from the ends of capture periods
+	took := time.Duration(set.After.At.Mono-set.At.Mono) * time.Millisecond
+	behind, open := -set.After.Offset, set.After.Uncertainty
+	return took >= v.cfg.Timeout && took <= soon && behind > open && behind <= took+open+set.Before.Uncertainty
 }
 
 // tellClock sends the right time, or by how much the clock is wrong.

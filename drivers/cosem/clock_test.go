@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gridgate/dlms"
+	"gridgate/dlms/axdr"
 	"gridgate/dlms/dlmstest"
 	"gridgate/internal/meter"
 )
@@ -116,6 +117,41 @@ func TestSetAndShift(t *testing.T) {
 	}
 }
 
+// TestATimeThatCameLate: what the meter was told when a frame was lost and
+// repeated was old by then; it is told once more, and no more than that.
+func TestATimeThatCameLate(t *testing.T) {
+	t.Parallel()
+	for title, c := range map[string]struct {
+		after time.Duration // on the way
+		left  time.Duration
+	}{
+		"late": {10 * time.Second, 0},
+		"not":  {4 * time.Second, -4 * time.Second},
+		"long": {2 * time.Minute, -2 * time.Minute},
+	} {
+		clock := &turnable{at: start()}
+		r, wrong, _ := wrongClock(t, 75*time.Second, clock, dlmstest.Options{})
+		m := r.driver(t, Config{Timeout: 5 * time.Second, Now: func() meter.Stamp {
+			now := clock.now()
+			now.Mono = now.Time // all that passes counts
+			return now
+		}})
+		asked := 0
+		got, err := m.Visit(t.Context(), meter.Ask{SetClock: &meter.SetClock{May: func(meter.Stamp, meter.ClockOffset) error {
+			asked++
+			clock.turn(c.after)
+			return nil
+		}}})
+		set := got.ClockSet
+		if err != nil || set == nil || set.Err != nil || !set.Sent || set.After == nil || asked != 1 {
+			t.Fatalf("%s: %v, %+v, asked %d times", title, err, set, asked)
+		}
+		if left := 75*time.Second + wrong.By(); left != c.left || set.After.Offset != c.left || set.Before.Offset != 75*time.Second {
+			t.Errorf("%s: the clock is off by %v, want %v; told as %+v", title, left, c.left, set)
+		}
+	}
+}
+
 // TestAClockThatMayNotBeSet: nothing is sent that order does not let, or to another
 // meter, or twice.
 func TestAClockThatMayNotBeSet(t *testing.T) {
@@ -207,5 +243,35 @@ func TestAStepWhileTheClockIsRead(t *testing.T) {
 	got, err := r.driver(t, Config{Now: now}).Visit(t.Context(), meter.Ask{Clock: true})
 	if err != nil || got.Clock == nil || got.Clock.Offset.Abs() > got.Clock.Uncertainty {
 		t.Errorf("%v, %+v", err, got.Clock)
+	}
+}
+
+// TestAnHourThatComesTwice: a meter that tells neither deviation nor daylight
+// saving is not an hour off in either pass.
+func TestAnHourThatComesTwice(t *testing.T) {
+	t.Parallel()
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-07-01T10:00:00Z"} {
+		now, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, status := range []byte{0x00, 0x80, 0xFF} {
+			clock := &turnable{at: now}
+			o := listing()
+			o.Objects = append([]dlmstest.Object{dlmstest.Attributes(8, obisOf("0-0:1.0.0"), map[int8]func() axdr.Value{2: func() axdr.Value {
+				b := []byte(dlmstest.DateTime(now.In(zone).Add(3 * time.Second)))
+				b[9], b[10], b[11] = 0x80, 0, status
+				return axdr.OctetString(string(b))
+			}})}, objects("A1")[1:]...)
+			m := newRig(t, o).driver(t, Config{Now: clock.now, TimeZone: zone})
+			got, err := m.Visit(t.Context(), meter.Ask{Clock: true})
+			if err != nil || got.Clock == nil || got.Clock.Offset != 3*time.Second {
+				t.Errorf("%s, status %02X: %v, %+v, %s", at, status, err, got.Clock, describe(got))
+			}
+		}
 	}
 }
