@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -114,31 +115,33 @@ func (n *names) channel(ctx context.Context, conn *pgx.Conn, c batch.Channel) er
 // findMeters finds or makes meters, and writes where they were read last.
 func (n *names) findMeters(ctx context.Context, conn *pgx.Conn, site, gateway string, rows map[meterKey]*batch.Row, now time.Time) error {
 	var b pgx.Batch
+	found := map[meterKey]*meterRef{} // when one fails, none of them is there
 	for k, r := range rows {
 		name := clean(string(r.Meter))
 		if k.serial != "" {
 			b.Queue(`INSERT INTO meters (site, serial, gateway, name) VALUES ($1, $2, $3, $4)
 				ON CONFLICT (site, serial) WHERE serial <> '' DO UPDATE SET gateway = $3, name = $4 RETURNING id`,
-				site, clean(k.serial), gateway, name).QueryRow(n.found(k, gateway, r, now))
+				site, clean(k.serial), gateway, name).QueryRow(scanMeter(found, k, gateway, r, now))
 		} else {
 			b.Queue(`INSERT INTO meters (site, serial, gateway, name) VALUES ($1, '', $2, $3)
 				ON CONFLICT (site, gateway, name) WHERE serial = '' DO UPDATE SET name = $3 RETURNING id`,
-				site, gateway, name).QueryRow(n.found(k, gateway, r, now))
+				site, gateway, name).QueryRow(scanMeter(found, k, gateway, r, now))
 		}
 	}
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("meters of site %s: %w", site, err)
 	}
+	maps.Copy(n.meters, found)
 	return nil
 }
 
-func (n *names) found(k meterKey, gateway string, r *batch.Row, now time.Time) func(pgx.Row) error {
+func scanMeter(found map[meterKey]*meterRef, k meterKey, gateway string, r *batch.Row, now time.Time) func(pgx.Row) error {
 	ref := &meterRef{gateway: gateway, name: string(r.Meter), changed: now}
 	return func(row pgx.Row) error {
 		if err := row.Scan(&ref.id); err != nil {
 			return err
 		}
-		n.meters[k] = ref
+		found[k] = ref
 		return nil
 	}
 }

@@ -20,6 +20,7 @@ type letter struct {
 	ack     func() // sends the PUBACK
 	fault   *refusal
 	loss    *loss // numbers that are given up; then it is no message at all
+	alone   bool  // of a catalogue: what waits for it is stored apart
 }
 
 // loss is numbers of a stream that are waited for no more.
@@ -127,6 +128,9 @@ func (w *writer) openCatalogue(ctx context.Context, p *pack, l *letter, now time
 	}
 	p.catalogues = append(p.catalogues, l)
 	w.remember(c)
+	if l.alone {
+		return nil
+	}
 	return w.openWaiting(ctx, p, c.Hash(), now)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"gridgate/agent/batch"
 	"gridgate/internal/backoff"
+	"gridgate/internal/mqtt"
 )
 
 const (
@@ -186,6 +187,9 @@ func (w *writer) divide(ctx context.Context, letters []*letter, cause error) err
 			letters[0].ack()
 			return nil //nolint:nilerr // it is said
 		}
+		if l := letters[0]; l.topic.Kind == mqtt.Catalogue && !l.alone {
+			return w.apart(ctx, l)
+		}
 		letters[0].fault = refused(reasonDatabase, "%v", cause)
 		return w.store(ctx, letters)
 	}
@@ -193,6 +197,22 @@ func (w *writer) divide(ctx context.Context, letters []*letter, cause error) err
 		if err := w.store(ctx, []*letter{l}); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// apart stores a catalogue, and then one by one the batches that wait for it:
+// the database may refuse one of those.
+func (w *writer) apart(ctx context.Context, l *letter) error {
+	l.alone = true
+	if err := w.store(ctx, []*letter{l}); err != nil {
+		return err
+	}
+	for _, waits := range w.waiting.of(batch.Hash(l.topic.Hash)) {
+		if err := w.store(ctx, []*letter{waits}); err != nil {
+			return err
+		}
+		w.waiting.done(setOf([]*letter{waits}))
 	}
 	return nil
 }
