@@ -127,7 +127,7 @@ func Run(ctx context.Context, c Config) error {
 	var tasks, writing sync.WaitGroup
 	for range c.Writers {
 		w := &writer{
-			url: c.Database, log: c.Log, counts: m.counts, wait: c.CatalogueWait, inbox: newInbox(),
+			url: c.Database, log: c.Log, counts: m.counts, wait: c.CatalogueWait, inbox: newInbox(), limits: dayLimits(),
 			retry: backoff.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second},
 		}
 		w.commitAs = w.commit
