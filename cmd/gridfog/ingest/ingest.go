@@ -251,6 +251,9 @@ func (m *member) lookAround(ctx context.Context, c *claims) error {
 	if err != nil {
 		return err
 	}
+	if err := m.zones(within, c); err != nil {
+		return err
+	}
 	m.counts.add(func(k *Counts) { k.Members, k.SitesKnown = len(l.members), len(l.sites) })
 	return nil
 }
