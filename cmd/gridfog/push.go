@@ -60,6 +60,7 @@ type pushReport struct {
 	Running json.RawMessage `json:"running"`
 	Trial   *pushDocument   `json:"trial,omitempty"`
 	Last    *pushDocument   `json:"last,omitempty"`
+	old     bool            // it was said before we listened
 }
 
 type pushDocument struct {
@@ -191,7 +192,7 @@ func (p *pushing) take(m mqtt.Message) {
 	if err := json.Unmarshal(m.Payload, &r); err != nil {
 		r.Last = &pushDocument{Outcome: "unreadable", Reason: err.Error()}
 	}
-	r.Gateway = string(topic.Site) + "/" + string(topic.Gateway) // whatever it says
+	r.Gateway, r.old = string(topic.Site)+"/"+string(topic.Gateway), m.Retained // whatever it says
 	p.mu.Lock()
 	p.reports[r.Gateway] = r
 	p.mu.Unlock()
@@ -223,8 +224,8 @@ func (p *pushing) outcome(d pushed) (last pushDocument, ended bool) {
 	if r.Last == nil || r.Trial != nil {
 		return last, false
 	}
-	// What was refused unverified has no name there.
-	return *r.Last, r.Last.Hash == fmt.Sprintf("%x", d.d.Hash) || r.Last.Hash == ""
+	// What was refused unverified has no name there; it may be another one of long ago.
+	return *r.Last, r.Last.Hash == fmt.Sprintf("%x", d.d.Hash) || r.Last.Hash == "" && !r.old
 }
 
 // verdict is an error when a document was not taken where it had to be.
