@@ -127,9 +127,10 @@ func (f *fleeting) start(zone *time.Location) {
 // look takes what the broker has retained, shows it, and ends.
 func (f *fleeting) look(ctx context.Context, env cli.Env) error {
 	err := f.once(ctx, func(ctx context.Context, conn *mqtt.Conn) error {
-		filter := mqtt.StateTopic(meter.ID(orAny(f.site)), "+")
-		if err := conn.Subscribe(ctx, filter, f.take); err != nil {
-			return err
+		for _, filter := range []string{mqtt.StateTopic(meter.ID(orAny(f.site)), "+"), mqtt.ConfigFilter(meter.ID(f.site))} {
+			if err := conn.Subscribe(ctx, filter, f.take); err != nil {
+				return err
+			}
 		}
 		f.mu.Lock()
 		f.came = time.Now() // over a slow link that took a while
@@ -200,6 +201,11 @@ func (f *fleeting) takeAt(name string, payload []byte, retained bool, now time.T
 	case err != nil:
 	case topic.Kind == mqtt.State:
 		err = f.fleet.State(topic, payload, retained, now)
+		if err != nil {
+			err = fmt.Errorf("topic %s: %w", name, err)
+		}
+	case topic.Kind == mqtt.ConfigReport:
+		err = f.fleet.Config(topic, payload)
 		if err != nil {
 			err = fmt.Errorf("topic %s: %w", name, err)
 		}

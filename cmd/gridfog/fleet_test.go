@@ -28,6 +28,8 @@ func states(g *gateway, now time.Time) {
 	g.publish("gridgate/1/north/gw-1/up/state", true, fmt.Appendf(nil, `{"state":"online","version":"1.0","epoch":"0000000000000005","connected":%q,"at":%q,"time_zone":"UTC",`+
 		`"config":"5f3c0a9be0d1c277","meters":3,"clock":{"synchronised":true,"bound_ms":12},"backlog":{"alarm":1,"billing":0,"interval":2,"instant":39},"reading":%q}`, at, at, at))
 	g.publish("gridgate/1/north/gw-2/up/state", true, []byte(`{"state":"offline","reason":"lost","version":"0.9","at":"2026-01-01T00:00:00Z"}`))
+	g.publish("gridgate/1/north/gw-1/up/config", true, []byte(`{"trust":2,"running":{"layers":[{"target":"north/_group/pilots","version":3},{"target":"north/gw-1","version":6}]},`+
+		`"trial":{"target":"north/gw-1","version":7,"step":"proving"},"last":{"target":"north/gw-1","version":6,"outcome":"kept"}}`))
 	g.publish("gridgate/1/north/gw-3/up/state", true, []byte("\x1b[2Jhello"))
 }
 
@@ -47,9 +49,9 @@ func TestFleetShowsWhoIsAlive(t *testing.T) {
 	states(newGateway(t, address), time.Now().Add(-3*time.Minute))
 	code, out, errOut := run(t, "fleet", "-broker", "mqtt://"+address)
 	want := []string{
-		"GATEWAY     STATE   SINCE                    BACKLOG       LAST READING  CLOCK  VERSION  CONFIG    AT 8 H  AT 12 H  NOTE",
-		"north/gw-1  online  3 min                    42 (alarm 1)  3 min         ±12ms  1.0      5f3c0a9b  -       -",
-		"north/gw-2  lost    after 2026-01-01 00:00Z  -             -             -      0.9      -         -       -",
+		"GATEWAY     STATE   SINCE                    BACKLOG       LAST READING  CLOCK  VERSION  CONFIG    TRUST  LAYERS         LAST ORDER  AT 8 H  AT 12 H  NOTE",
+		"north/gw-1  online  3 min                    42 (alarm 1)  3 min         ±12ms  1.0      5f3c0a9b  v2     pilots v3, v6  v7 proving  -       -",
+		"north/gw-2  lost    after 2026-01-01 00:00Z  -             -             -      0.9      -         -      -              -           -       -",
 		"2 gateways: 1 online, 1 offline, 0 unknown",
 	}
 	for i, line := range strings.Split(strings.TrimSpace(out), "\n") {

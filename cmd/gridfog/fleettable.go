@@ -28,13 +28,13 @@ func writeFleetJSON(to io.Writer, all []fleet.Gateway) error {
 // writeFleetTable writes a line a gateway, and one for all of them.
 func writeFleetTable(to io.Writer, all []fleet.Gateway, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "GATEWAY\tSTATE\tSINCE\tBACKLOG\tLAST READING\tCLOCK\tVERSION\tCONFIG\tAT 8 H\tAT 12 H\tNOTE")
+	fmt.Fprintln(w, "GATEWAY\tSTATE\tSINCE\tBACKLOG\tLAST READING\tCLOCK\tVERSION\tCONFIG\tTRUST\tLAYERS\tLAST ORDER\tAT 8 H\tAT 12 H\tNOTE")
 	states := map[string]int{}
 	for i := range all {
 		g := &all[i]
 		states[g.State]++
-		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Site, g.Gateway, stateText(g), sinceText(g, now), backlogText(g), agoText(g.Reading, now),
-			clockText(g.Clock), dash(clip(g.Version, 20)), dash(clip(g.Config, 8)), shareText(g.Shares, fleet.FirstHour), shareText(g.Shares, fleet.SecondHour), noteText(g))
+		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Site, g.Gateway, stateText(g), sinceText(g, now), backlogText(g), agoText(g.Reading, now),
+			clockText(g.Clock), dash(clip(g.Version, 20)), dash(clip(g.Config, 8)), ordersText(g.Orders), shareText(g.Shares, fleet.FirstHour), shareText(g.Shares, fleet.SecondHour), noteText(g))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -114,6 +114,34 @@ func shareText(all []fleet.Share, hour int) string {
 		}
 	}
 	return "-"
+}
+
+// ordersText gives three columns: the trust document's version, those of the
+// layers that run, and what is tried or became of the last order.
+func ordersText(c *fleet.Configuration) string {
+	if c == nil {
+		return "-\t-\t-"
+	}
+	trust, layers, last := "-", []string{}, "-"
+	if c.Trust > 0 {
+		trust = fmt.Sprintf("v%d", c.Trust)
+	}
+	for _, l := range c.Layers {
+		text := fmt.Sprintf("v%d", l.Version)
+		if _, group, ok := strings.Cut(l.Target, "/_group/"); ok {
+			text = clip(group, 20) + " " + text
+		}
+		layers = append(layers, text)
+	}
+	switch {
+	case c.Trial != nil:
+		last = fmt.Sprintf("v%d %s", c.Trial.Version, clip(c.Trial.Step, 20))
+	case c.Last != nil && c.Last.Target == "": // refused, and of nobody that is trusted
+		last = clip(c.Last.Outcome, 20)
+	case c.Last != nil:
+		last = fmt.Sprintf("v%d %s", c.Last.Version, clip(c.Last.Outcome, 20))
+	}
+	return trust + "\t" + dash(clip(strings.Join(layers, ", "), 60)) + "\t" + last
 }
 
 func noteText(g *fleet.Gateway) string {

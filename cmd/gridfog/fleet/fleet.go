@@ -55,7 +55,9 @@ type Gateway struct {
 	Reading *time.Time `json:"reading,omitempty"`
 	Arrived *time.Time `json:"arrived,omitempty"` // when a batch last came here
 	Missing uint64     `json:"missing"`           // numbers that should have come since we listen
-	Shares  []Share    `json:"shares,omitempty"`  // of the last days whose deadlines have passed
+	// Orders is what the gateway says of its signed configuration.
+	Orders *Configuration `json:"orders,omitempty"`
+	Shares []Share        `json:"shares,omitempty"` // of the last days whose deadlines have passed
 }
 
 // Clock is whether somebody vouches for a gateway's clock, and for how much.
@@ -133,12 +135,13 @@ type Fleet struct {
 	Intervals Intervals
 	zone      *time.Location // of sites that do not say theirs
 	gateways  map[place]*Gateway
+	orders    map[place]*Configuration
 	zones     map[string]*time.Location // by name, nil for one that nobody knows
 }
 
 // New gives a fleet of nobody. zone is of the gateways that do not tell theirs.
 func New(zone *time.Location) *Fleet {
-	return &Fleet{zone: zone, gateways: map[place]*Gateway{}, zones: map[string]*time.Location{}}
+	return &Fleet{zone: zone, gateways: map[place]*Gateway{}, orders: map[place]*Configuration{}, zones: map[string]*time.Location{}}
 }
 
 // ErrTooMany says that there are more gateways than we remember.
@@ -282,8 +285,9 @@ const maxZones = 2000
 // Intervals where counted says so.
 func (f *Fleet) Gateways(now time.Time, counted bool) []Gateway {
 	all := make([]Gateway, 0, len(f.gateways))
-	for _, g := range f.gateways {
+	for at, g := range f.gateways {
 		one := *g
+		one.Orders = f.orders[at]
 		for _, hour := range []int{FirstHour, SecondHour} {
 			if s, ok := f.Intervals.Share(g.Site, g.Gateway, hour, now, f.ZoneOf(g)); counted && ok {
 				one.Shares = append(one.Shares, s)

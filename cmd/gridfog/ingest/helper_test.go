@@ -90,7 +90,7 @@ func database(t testing.TB, s *pgtest.Server) string {
 
 func newTestWriter(t testing.TB, url string) *writer {
 	w := &writer{
-		url: url, log: logger(t), counts: newCounters(), wait: time.Minute, inbox: newInbox(),
+		url: url, log: logger(t), counts: newCounters(), wait: time.Minute, inbox: newInbox(), limits: dayLimits(),
 		retry: backoff.Backoff{Min: 10 * time.Millisecond, Max: 100 * time.Millisecond},
 	}
 	w.commitAs = w.commit

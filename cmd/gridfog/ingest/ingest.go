@@ -127,7 +127,7 @@ func Run(ctx context.Context, c Config) error {
 	var tasks, writing sync.WaitGroup
 	for range c.Writers {
 		w := &writer{
-			url: c.Database, log: c.Log, counts: m.counts, wait: c.CatalogueWait, inbox: newInbox(),
+			url: c.Database, log: c.Log, counts: m.counts, wait: c.CatalogueWait, inbox: newInbox(), limits: dayLimits(),
 			retry: backoff.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second},
 		}
 		w.commitAs = w.commit
@@ -249,6 +249,9 @@ func (m *member) lookAround(ctx context.Context, c *claims) error {
 	}
 	l, err := c.balance(within, m.have, func(name string) error { return m.start(ctx, c, name) }, m.leave)
 	if err != nil {
+		return err
+	}
+	if err := m.zones(within, c); err != nil {
 		return err
 	}
 	m.counts.add(func(k *Counts) { k.Members, k.SitesKnown = len(l.members), len(l.sites) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,7 @@ type names struct {
 	meters   map[meterKey]*meterRef
 	channels map[batch.Channel]int32
 	series   map[[2]int32]bool
+	made     int // by the last resolve
 }
 
 // meterKey tells meters apart: by site and serial, or where there is none by
@@ -28,6 +30,7 @@ type meterRef struct {
 	id            int32
 	gateway, name string    // as the database has them
 	changed       time.Time // when they were last written
+	made          int       // 1 when that made it
 }
 
 // maxNames bounds each cache; a full one begins anew.
@@ -62,8 +65,26 @@ func clean(s string) string {
 	return "hex:" + hex.EncodeToString([]byte(s))
 }
 
-// resolve finds or makes the numbers of all meters, channels and series in rows.
-func (n *names) resolve(ctx context.Context, conn *pgx.Conn, site, gateway string, rows []batch.Row, now time.Time) error {
+// know says whether all meters, channels and series in rows are known here.
+func (n *names) know(site, gateway string, rows []batch.Row) bool {
+	for i := range rows {
+		m, c := n.meters[keyOf(site, gateway, &rows[i])], n.channels[rows[i].Channel]
+		if m == nil || c == 0 || !n.series[[2]int32{m.id, c}] {
+			return false
+		}
+	}
+	return true
+}
+
+// resolve finds or makes the numbers of all meters, channels and series in rows,
+// and says how many it made.
+func (n *names) resolve(ctx context.Context, conn *pgx.Conn, site, gateway string, rows []batch.Row, now time.Time) (fresh int, err error) {
+	n.made = 0
+	err = n.find(ctx, conn, site, gateway, rows, now)
+	return n.made, err
+}
+
+func (n *names) find(ctx context.Context, conn *pgx.Conn, site, gateway string, rows []batch.Row, now time.Time) error {
 	if n.meters == nil || len(n.meters) > maxNames || len(n.channels) > maxNames || len(n.series) > maxNames {
 		n.clear()
 	}
@@ -100,6 +121,7 @@ func (n *names) channel(ctx context.Context, conn *pgx.Conn, c batch.Channel) er
 	const find = `SELECT id FROM channels WHERE name = $1`
 	err := conn.QueryRow(ctx, find, clean(string(c))).Scan(&id)
 	if err == pgx.ErrNoRows { //nolint:errorlint // pgx gives it bare
+		n.made++
 		if _, err = conn.Exec(ctx, `INSERT INTO channels (name) VALUES ($1) ON CONFLICT DO NOTHING`, clean(string(c))); err == nil {
 			err = conn.QueryRow(ctx, find, clean(string(c))).Scan(&id)
 		}
@@ -114,31 +136,36 @@ func (n *names) channel(ctx context.Context, conn *pgx.Conn, c batch.Channel) er
 // findMeters finds or makes meters, and writes where they were read last.
 func (n *names) findMeters(ctx context.Context, conn *pgx.Conn, site, gateway string, rows map[meterKey]*batch.Row, now time.Time) error {
 	var b pgx.Batch
+	found := map[meterKey]*meterRef{} // when one fails, none of them is there
 	for k, r := range rows {
 		name := clean(string(r.Meter))
 		if k.serial != "" {
 			b.Queue(`INSERT INTO meters (site, serial, gateway, name) VALUES ($1, $2, $3, $4)
-				ON CONFLICT (site, serial) WHERE serial <> '' DO UPDATE SET gateway = $3, name = $4 RETURNING id`,
-				site, clean(k.serial), gateway, name).QueryRow(n.found(k, gateway, r, now))
+				ON CONFLICT (site, serial) WHERE serial <> '' DO UPDATE SET gateway = $3, name = $4 RETURNING id, (xmax = 0)::int`,
+				site, clean(k.serial), gateway, name).QueryRow(scanMeter(found, k, gateway, r, now))
 		} else {
 			b.Queue(`INSERT INTO meters (site, serial, gateway, name) VALUES ($1, '', $2, $3)
-				ON CONFLICT (site, gateway, name) WHERE serial = '' DO UPDATE SET name = $3 RETURNING id`,
-				site, gateway, name).QueryRow(n.found(k, gateway, r, now))
+				ON CONFLICT (site, gateway, name) WHERE serial = '' DO UPDATE SET name = $3 RETURNING id, (xmax = 0)::int`,
+				site, gateway, name).QueryRow(scanMeter(found, k, gateway, r, now))
 		}
 	}
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("meters of site %s: %w", site, err)
 	}
+	maps.Copy(n.meters, found)
+	for _, ref := range found {
+		n.made += ref.made
+	}
 	return nil
 }
 
-func (n *names) found(k meterKey, gateway string, r *batch.Row, now time.Time) func(pgx.Row) error {
+func scanMeter(found map[meterKey]*meterRef, k meterKey, gateway string, r *batch.Row, now time.Time) func(pgx.Row) error {
 	ref := &meterRef{gateway: gateway, name: string(r.Meter), changed: now}
 	return func(row pgx.Row) error {
-		if err := row.Scan(&ref.id); err != nil {
+		if err := row.Scan(&ref.id, &ref.made); err != nil {
 			return err
 		}
-		n.meters[k] = ref
+		found[k] = ref
 		return nil
 	}
 }
@@ -159,9 +186,11 @@ func (n *names) findSeries(ctx context.Context, conn *pgx.Conn, site, gateway st
 	if len(fresh) == 0 {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, `INSERT INTO series SELECT * FROM unnest($1::int[], $2::int[]) s(m, c) ORDER BY m, c ON CONFLICT DO NOTHING`, meters, channels); err != nil {
+	tag, err := conn.Exec(ctx, `INSERT INTO series SELECT * FROM unnest($1::int[], $2::int[]) s(m, c) ORDER BY m, c ON CONFLICT DO NOTHING`, meters, channels)
+	if err != nil {
 		return fmt.Errorf("series of site %s: %w", site, err)
 	}
+	n.made += int(tag.RowsAffected())
 	for _, s := range fresh {
 		n.series[s] = true
 	}

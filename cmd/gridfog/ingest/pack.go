@@ -20,6 +20,7 @@ type letter struct {
 	ack     func() // sends the PUBACK
 	fault   *refusal
 	loss    *loss // numbers that are given up; then it is no message at all
+	alone   bool  // of a catalogue: what waits for it is stored apart
 }
 
 // loss is numbers of a stream that are waited for no more.
@@ -92,7 +93,10 @@ func (w *writer) open(ctx context.Context, letters []*letter, now time.Time) (*p
 		default:
 			err = w.openBatch(ctx, p, l, now)
 		}
-		if err != nil {
+		var over *refusal
+		if errors.As(err, &over) {
+			p.refuse(l, err)
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -125,8 +129,21 @@ func (w *writer) openCatalogue(ctx context.Context, p *pack, l *letter, now time
 		p.refuse(l, err)
 		return nil
 	}
+	known, err := w.catalogue(ctx, c.Hash())
+	if err != nil {
+		return err
+	}
+	if from := w.learnt(string(l.topic.Site), string(l.topic.Gateway), now); known == nil {
+		if from.catalogues+len(l.payload) > w.limits.catalogues {
+			return tooMany("%d bytes of catalogues", w.limits.catalogues)
+		}
+		from.catalogues += len(l.payload)
+	}
 	p.catalogues = append(p.catalogues, l)
 	w.remember(c)
+	if l.alone {
+		return nil
+	}
 	return w.openWaiting(ctx, p, c.Hash(), now)
 }
 
@@ -139,14 +156,19 @@ func (w *writer) openWaiting(ctx context.Context, p *pack, hash batch.Hash, now 
 		}
 		p.waits[l] = true
 		p.letters = append(p.letters, l)
-		if err := w.openBatch(ctx, p, l, now); err != nil {
+		err := w.openBatch(ctx, p, l, now)
+		var over *refusal
+		if errors.As(err, &over) {
+			p.refuse(l, err)
+		} else if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// openBatch decodes a batch and makes its tuples.
+// openBatch decodes a batch and makes its tuples. Its errors are of the database,
+// or a refusal.
 func (w *writer) openBatch(ctx context.Context, p *pack, l *letter, now time.Time) error {
 	var dberr error
 	find := func(h batch.Hash) (c *batch.Catalogue) {
@@ -183,7 +205,12 @@ func (w *writer) openBatch(ctx context.Context, p *pack, l *letter, now time.Tim
 		b.holes = append(b.holes, holeRow{b.stream.id, int64(h.First), int64(min(h.Last, maxNumber)), h.Reason.String(), int64(min(h.Count, maxNumber))})
 	}
 	if !b.base {
-		if err := w.encode(ctx, p, b, span, now); err != nil {
+		err := w.encode(ctx, p, b, span, now)
+		var over *refusal
+		if errors.As(err, &over) {
+			p.refuse(l, err)
+			b.base = true // its numbers are missed, and asked for
+		} else if err != nil {
 			return err
 		}
 	}
@@ -194,7 +221,12 @@ func (w *writer) openBatch(ctx context.Context, p *pack, l *letter, now time.Tim
 // encode makes the tuples of a batch. Rows of a time that cannot be are left
 // out, and the batch is a dead letter beside what is stored of it.
 func (w *writer) encode(ctx context.Context, p *pack, b *packed, span batch.Span, now time.Time) error {
-	if err := w.names.resolve(ctx, w.conn, b.key.Site, b.key.Gateway, span.Rows, now); err != nil {
+	from := w.learnt(b.key.Site, b.key.Gateway, now)
+	if from.names >= w.limits.names && !w.names.know(b.key.Site, b.key.Gateway, span.Rows) {
+		return tooMany("%d meters, channels and channels of meters", w.limits.names)
+	}
+	fresh, err := w.names.resolve(ctx, w.conn, b.key.Site, b.key.Gateway, span.Rows, now)
+	if from.names += fresh; err != nil {
 		return err
 	}
 	b.rows, b.ends = make([]byte, 0, 160*len(span.Rows)), make([]int, 0, len(span.Rows))

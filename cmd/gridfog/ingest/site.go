@@ -43,6 +43,7 @@ type site struct {
 	mu       sync.Mutex
 	follows  map[streamKey]*follow
 	gateways map[string]*gateway
+	zone     string // that the database knows of
 	dead     []deadLetter
 }
 
@@ -50,6 +51,7 @@ type site struct {
 type gateway struct {
 	offline bool   // by its state
 	epoch   uint64 // likewise; 0 is not known
+	zone    string // likewise; "" is not known
 	wants   bool   // its catalogue is to be asked for
 	asked   time.Time
 }
@@ -183,7 +185,10 @@ func (s *site) take(m mqtt.Message, taken chan *mqtt.Conn) {
 
 // state notes what a gateway says of itself.
 func (s *site) state(topic mqtt.Topic, payload []byte) {
-	var told struct{ State, Epoch string }
+	var told struct {
+		State, Epoch string
+		Zone         string `json:"time_zone"`
+	}
 	if json.Unmarshal(payload, &told) != nil {
 		return
 	}
@@ -200,6 +205,9 @@ func (s *site) state(topic mqtt.Topic, payload []byte) {
 	g.offline = told.State == "offline"
 	if e, err := strconv.ParseUint(told.Epoch, 16, 64); err == nil {
 		g.epoch = e
+	}
+	if isZone(told.Zone) {
+		g.zone = told.Zone
 	}
 }
 

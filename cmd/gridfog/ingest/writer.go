@@ -13,6 +13,7 @@ import (
 
 	"gridgate/agent/batch"
 	"gridgate/internal/backoff"
+	"gridgate/internal/mqtt"
 )
 
 const (
@@ -41,6 +42,7 @@ type writer struct {
 	inbox    *inbox
 	retry    backoff.Backoff
 	deadRate map[string]*allowance
+	limits   limits
 
 	conn       *pgx.Conn // nil while there is none
 	decoder    decoder
@@ -49,6 +51,7 @@ type writer struct {
 	catalogues map[batch.Hash]*batch.Catalogue
 	weeks      map[int64]bool // that have a partition; nil for a hypertable
 	waiting    waiting
+	allLearnt  map[[2]string]*learnt
 	staged     int // for how many packs rows pass through the stage
 
 	// commitAs is commit; a test puts a wrong one here, to see that it finds out.
@@ -186,6 +189,9 @@ func (w *writer) divide(ctx context.Context, letters []*letter, cause error) err
 			letters[0].ack()
 			return nil //nolint:nilerr // it is said
 		}
+		if l := letters[0]; l.topic.Kind == mqtt.Catalogue && !l.alone {
+			return w.apart(ctx, l)
+		}
 		letters[0].fault = refused(reasonDatabase, "%v", cause)
 		return w.store(ctx, letters)
 	}
@@ -193,6 +199,22 @@ func (w *writer) divide(ctx context.Context, letters []*letter, cause error) err
 		if err := w.store(ctx, []*letter{l}); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// apart stores a catalogue, and then one by one the batches that wait for it:
+// the database may refuse one of those.
+func (w *writer) apart(ctx context.Context, l *letter) error {
+	l.alone = true
+	if err := w.store(ctx, []*letter{l}); err != nil {
+		return err
+	}
+	for _, waits := range w.waiting.of(batch.Hash(l.topic.Hash)) {
+		if err := w.store(ctx, []*letter{waits}); err != nil {
+			return err
+		}
+		w.waiting.done(setOf([]*letter{waits}))
 	}
 	return nil
 }
@@ -313,7 +335,8 @@ func (w *writer) disconnect(ctx context.Context) {
 	w.conn = nil
 }
 
-// stream gives a stream's number, which is committed before it is used.
+// stream gives a stream's number, which is committed before it is used. Its
+// errors are of the database, or a refusal.
 func (w *writer) stream(ctx context.Context, k streamKey) (*streamRef, error) {
 	if s := w.streams[k]; s != nil {
 		return s, nil
@@ -323,6 +346,11 @@ func (w *writer) stream(ctx context.Context, k streamKey) (*streamRef, error) {
 	key := []any{k.Site, k.Gateway, epochText(k.Epoch), int(k.Lane)}
 	err := w.conn.QueryRow(ctx, find, key...).Scan(&s.id)
 	if errors.Is(err, pgx.ErrNoRows) {
+		known := w.learnt(k.Site, k.Gateway, time.Now())
+		if known.streams >= w.limits.streams {
+			return nil, tooMany("%d streams (site, gateway, epoch, lane)", w.limits.streams)
+		}
+		known.streams++
 		if _, err = w.conn.Exec(ctx, "INSERT INTO streams (site, gateway, epoch, lane) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", key...); err == nil {
 			err = w.conn.QueryRow(ctx, find, key...).Scan(&s.id)
 		}

@@ -25,7 +25,7 @@ type Receiver struct {
 	// one that came twice. The span is valid until it returns.
 	Each       func(batch.Header, batch.Span)
 	decoders   batch.Decoders
-	catalogues map[batch.Hash]*batch.Catalogue
+	catalogues *shelf
 	asks       map[Stream]set  // numbers that came in deltas against rows that are not known here
 	lost       map[Stream]bool // the latest batch was such a delta
 	waiting    []waiting
@@ -41,7 +41,7 @@ type waiting struct {
 
 // NewReceiver gives a receiver that counts with t.
 func NewReceiver(t *Tracker) *Receiver {
-	return &Receiver{Tracker: t, catalogues: map[batch.Hash]*batch.Catalogue{}, asks: map[Stream]set{}, lost: map[Stream]bool{}, online: map[[2]string]bool{}}
+	return &Receiver{Tracker: t, catalogues: newShelf(maxCatalogues, maxCatalogueBytes), asks: map[Stream]set{}, lost: map[Stream]bool{}, online: map[[2]string]bool{}}
 }
 
 // Take takes a message, and gives the rows that are new by it: its own, or those
@@ -86,7 +86,7 @@ func (r *Receiver) catalogue(hash batch.Hash, payload []byte) ([]Reading, error)
 		r.Tracker.Undecoded()
 		return nil, err
 	}
-	r.catalogues[hash] = c
+	r.catalogues.put(c, len(payload))
 	var fresh []Reading
 	var errs []error
 	all := r.waiting
@@ -108,7 +108,7 @@ func (r *Receiver) batch(topic mqtt.Topic, payload []byte) ([]Reading, error) {
 		r.Tracker.Undecoded()
 		return nil, fmt.Errorf("a batch of %s/%s, lane %s, under another name", h.Site, h.Gateway, h.Lane)
 	}
-	h, span, err := r.decoders.Parse(payload, func(h batch.Hash) *batch.Catalogue { return r.catalogues[h] })
+	h, span, err := r.decoders.Parse(payload, r.catalogues.get)
 	var unknown *batch.UnknownCatalogueError
 	if errors.As(err, &unknown) {
 		r.wait(waiting{topic, unknown.Hash, append([]byte(nil), payload...)})
@@ -135,7 +135,10 @@ func (r *Receiver) batch(topic mqtt.Topic, payload []byte) ([]Reading, error) {
 }
 
 // Know takes a catalogue that came from elsewhere.
-func (r *Receiver) Know(c *batch.Catalogue) { r.catalogues[c.Hash()] = c }
+func (r *Receiver) Know(c *batch.Catalogue) {
+	b, _ := c.AppendBinary(nil) // too long for a message is too long for the shelf
+	r.catalogues.put(c, len(b))
+}
 
 func (r *Receiver) wait(w waiting) {
 	for len(r.waiting) > 0 && (len(r.waiting) >= maxWaiting || r.bytes+len(w.payload) > maxWaitingBytes) {

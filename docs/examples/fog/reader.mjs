@@ -97,8 +97,14 @@ const client = mqtt.connect(`mqtts://${host}:${port}`, {
   clientId: "reader-mjs", clean: false, // the broker keeps what comes while we are away
   ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key),
 });
-client.handleMessage = ({ topic, payload }, done) => {
-  const [kind, name] = topic.split("/").slice(5);
+client.handleMessage = ({ topic, payload, retain }, done) => {
+  const [site, gateway, , kind, name] = topic.split("/").slice(2);
+  if (kind === "ack" && retain) { // what a fog has confirmed no longer comes
+    const { epoch, sequence } = JSON.parse(payload);
+    const known = stream({ site, gateway, epoch, lane: name });
+    known.through = Math.max(known.through, sequence);
+    known.settle(known.through);
+  }
   if (kind === "readings") take(payload);
   if (kind === "catalog" && payload.length > 0) {
     catalogues.set(name, Dict.decode(content(Catalogue.decode(payload)))); // a real fog keeps them for good
@@ -106,4 +112,4 @@ client.handleMessage = ({ topic, payload }, done) => {
   }
   done();
 };
-client.on("connect", () => client.subscribe("gridgate/1/+/+/up/#", { qos: 1 }, () => console.log("connected")));
+client.on("connect", () => client.subscribe(["gridgate/1/+/+/down/ack/+", "gridgate/1/+/+/up/#"], { qos: 1 }, () => console.log("connected")));

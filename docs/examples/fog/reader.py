@@ -94,8 +94,13 @@ def take(client, payload):
 
 
 def on_message(client, _, message):
-    part = message.topic.split("/")[5:]
-    if part[:1] == ["readings"]:
+    place, part = message.topic.split("/")[2:4], message.topic.split("/")[5:]
+    if part[:1] == ["ack"] and message.retain:  # what a fog has confirmed no longer comes
+        told = json.loads(message.payload)
+        s = stream(*place, told["epoch"], part[1])
+        s.through = max(s.through, told["sequence"])
+        s.settle(s.through)
+    elif part[:1] == ["readings"]:
         take(client, message.payload)
     elif part[:1] == ["catalog"] and message.payload:
         catalogues[bytes.fromhex(part[1])] = message.payload  # a real fog keeps them for good
@@ -105,7 +110,7 @@ def on_message(client, _, message):
 
 
 def on_connect(client, *_):
-    client.subscribe("gridgate/1/+/+/up/#", qos=1)
+    client.subscribe([("gridgate/1/+/+/down/ack/+", 1), ("gridgate/1/+/+/up/#", 1)])
     print("connected", flush=True)
 
 
