@@ -88,7 +88,7 @@ func (s *site) asks(key streamKey, f *follow, now time.Time) numbers {
 	if g.offline {
 		return nil
 	}
-	f.next = now.Add(min(s.cfg.AskEvery<<f.asked, maxAskEvery))
+	f.next = now.Add(min(min(s.cfg.AskEvery, maxAskEvery)<<min(f.asked, 20), maxAskEvery))
 	f.asked++
 	return f.missing[:min(len(f.missing), asksAtOnce)]
 }

@@ -126,3 +126,23 @@ func TestConfirmedEarlier(t *testing.T) {
 		}
 	}
 }
+
+// TestAskingStaysSlow: however often numbers were asked for, the next time is not
+// at once.
+func TestAskingStaysSlow(t *testing.T) {
+	t.Parallel()
+	config := Config{AskEvery: 30 * time.Second, Asks: 1000, Log: logger(t)}
+	s := newSite("s", "1", &config, newInbox(), newCounters(), nil)
+	key := streamKey{"s", "g", 1, batch.Interval}
+	f := &follow{progress: progress{missing: numbers{{1, 2}}}}
+	now := begin
+	for n := range 100 {
+		if len(s.asks(key, f, now)) != 1 {
+			t.Fatalf("not asked the %dth time", n)
+		}
+		if pause := f.next.Sub(now); pause < config.AskEvery || pause > maxAskEvery {
+			t.Fatalf("after %d times it waits %v", n+1, pause)
+		}
+		now = f.next
+	}
+}

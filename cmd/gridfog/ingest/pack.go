@@ -84,6 +84,7 @@ func (w *writer) open(ctx context.Context, letters []*letter, now time.Time) (*p
 	for _, l := range letters {
 		var err error
 		switch {
+		case p.waits[l]: // its catalogue has come at the last moment
 		case l.loss != nil:
 			err = w.openLoss(ctx, p, l)
 		case l.fault != nil:

@@ -67,3 +67,24 @@ func TestPoisonBehindItsCatalogue(t *testing.T) {
 		t.Errorf("dead: %+v", box.dead)
 	}
 }
+
+// TestCatalogueComesAtTheLastMoment: with its catalogue in one transaction with it,
+// a batch that has waited too long is stored, and is no dead letter.
+func TestCatalogueComesAtTheLastMoment(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Start(t)
+	url := database(t, s)
+	w, box := newTestWriter(t, url), &postbox{}
+	from := &sender{site: "s", gateway: "g", epoch: 1, lane: batch.Interval, catalogue: batch.NewCatalogue(), rows: profile(3, 1, 2)}
+	if err := w.store(t.Context(), []*letter{box.message(from.topic(), from.batch(t, 1, 6))}); err != nil {
+		t.Fatal(err)
+	}
+	late := w.waiting.late(time.Now().Add(time.Hour))
+	if err := w.store(t.Context(), append([]*letter{box.message(from.catalog())}, late...)); err != nil {
+		t.Fatal(err)
+	}
+	w.waiting.done(setOf(late))
+	if n := scalar(t, s.Connect(url), "SELECT count(*) FROM readings"); n != 6 || len(late) != 1 || len(box.dead) != 0 || len(w.waiting.all) != 0 {
+		t.Errorf("%d rows of 6, %d were late, %d dead letters, %d wait", n, len(late), len(box.dead), len(w.waiting.all))
+	}
+}
