@@ -50,8 +50,9 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 		Site: cfg.Site, Gateway: cfg.Gateway, Version: a.opts.Version, MQTT: options, Paths: paths,
 		Store: a.uplinkStore, Wake: a.committed, MaxMessage: int(cfg.Uplink.MaxMessage),
 		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Delta: cfg.Uplink.Delta,
-		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Schedules: schedules(cfg.Uplink.Lanes),
-		TimeZone: cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box,
+		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Sure: func() bool { return !a.sureTime().IsZero() },
+		Schedules: schedules(cfg.Uplink.Lanes),
+		TimeZone:  cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box,
 		State: a.fogState, Log: a.log,
 	})
 	u.task = a.start(ctx, "uplink", u.uplink.Run)

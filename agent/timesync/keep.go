@@ -238,9 +238,5 @@ func (c *Clock) setCoarse(name string, by time.Duration) {
 	c.mu.Lock()
 	c.coarse = name
 	c.mu.Unlock()
-	text := "clock set from a fallback; nobody vouches for it"
-	if !set {
-		text = "the clock agrees with a fallback; nobody vouches for it"
-	}
-	c.cfg.Log.Info(text, "source", name, "by", by.String())
+	c.cfg.Log.Info("clock compared with a fallback; nobody vouches for it", "source", name, "by", by.String(), "set", set)
 }

@@ -42,9 +42,14 @@ type spending struct {
 	savedAt  time.Time
 }
 
+// lost is what a clock is set back by that lost its time.
+const lost = 365 * 24 * time.Hour
+
 // add counts what was spent since the last call. A clock that goes back begins
-// no new day: what was spent stays spent.
-func (s *spending) add(now time.Time, zone *time.Location, counted int64) {
+// no new day: what was spent stays spent. One that nobody vouches for, and that
+// begins long ago after a power cut, has no say: when it is right again that
+// would be a new month.
+func (s *spending) add(now time.Time, zone *time.Location, counted int64, sure bool) {
 	now = now.Round(0).In(zone)
 	if now.Before(s.from) || !now.Before(s.to) {
 		y, m, d := now.Date()
@@ -56,7 +61,9 @@ func (s *spending) add(now time.Time, zone *time.Location, counted int64) {
 		if day[:7] > s.Month {
 			s.MonthBytes = 0
 		}
-		s.Day, s.Month = day, day[:7]
+		if sure || s.Day <= now.Add(lost).Format(time.DateOnly) {
+			s.Day, s.Month = day, day[:7]
+		}
 	}
 	s.DayBytes += counted - s.counted
 	s.MonthBytes += counted - s.counted
@@ -74,7 +81,7 @@ func (u *Uplink) settle(now time.Time) {
 		return
 	}
 	s := &u.spending
-	s.add(now, u.cfg.TimeZone, u.traffic.Bytes())
+	s.add(now, u.cfg.TimeZone, u.traffic.Bytes(), u.cfg.Sure == nil || u.cfg.Sure())
 	if spent := s.spent(u.cfg.Budget); spent != u.withheld {
 		u.withheld = spent
 		if spent {

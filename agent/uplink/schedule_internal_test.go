@@ -50,6 +50,35 @@ func TestWindows(t *testing.T) {
 	}
 }
 
+// TestSpendingOfALostClock: a gateway that begins in 1970 after a power cut has no
+// new month when it comes to know the time.
+func TestSpendingOfALostClock(t *testing.T) {
+	t.Parallel()
+	at := func(year int, month time.Month, day, hour int) time.Time {
+		return time.Date(year, month, day, hour, 0, 0, 0, time.UTC)
+	}
+	s := spending{Day: "2026-05-03", Month: "2026-05", DayBytes: 100, MonthBytes: 1000}
+	counted := int64(0)
+	for i, c := range []struct {
+		now        time.Time
+		sure       bool
+		day, month int64
+	}{
+		{at(1970, 1, 1, 0), false, 101, 1001},
+		{at(1970, 1, 2, 1), false, 102, 1002},
+		{at(2026, 5, 3, 9), true, 103, 1003},
+		{at(2026, 5, 4, 9), true, 1, 1004},
+		{at(2031, 5, 4, 9), false, 1, 1}, // a clock that is far ahead
+		{at(2026, 5, 5, 9), true, 2, 2},  // does not keep the days from coming
+		{at(2026, 5, 6, 9), true, 1, 3},
+	} {
+		counted++
+		if s.add(c.now, time.UTC, counted, c.sure); s.DayBytes != c.day || s.MonthBytes != c.month {
+			t.Errorf("%d: %d and %d, want %d and %d", i, s.DayBytes, s.MonthBytes, c.day, c.month)
+		}
+	}
+}
+
 func TestSpendingKnowsDaysAndMonths(t *testing.T) {
 	t.Parallel()
 	zone := time.FixedZone("", 3600)
@@ -72,7 +101,7 @@ func TestSpendingKnowsDaysAndMonths(t *testing.T) {
 		{at(12, 1, 0), 100, 100},
 	} {
 		counted += 100
-		s.add(c.now, zone, counted)
+		s.add(c.now, zone, counted, true)
 		if s.DayBytes != c.day || s.MonthBytes != c.month {
 			t.Errorf("%d: %d and %d, want %d and %d", i, s.DayBytes, s.MonthBytes, c.day, c.month)
 		}

@@ -91,6 +91,8 @@ type Config struct {
 	// Budget bounds what is spent, Ledger keeps it over restarts and may be nil.
 	Budget Budget
 	Ledger Ledger
+	// Sure says whether the clock is right; nil: it always is.
+	Sure func() bool
 	// Schedules say when each lane is sent, in TimeZone; nil is UTC.
 	Schedules [meter.Instant + 1]Schedule
 	TimeZone  *time.Location

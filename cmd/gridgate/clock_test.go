@@ -79,7 +79,8 @@ func TestClockWithoutAnAgent(t *testing.T) {
 			{strings.Replace(a.Address, "127.0.0.1", "[::ffff:127.0.0.1]", 1), "it is the same server as " + a.Address},
 		}},
 		"nobody": {[]string{"127.0.0.1:1", "no-such-name.invalid"}, [][]string{
-			{"state", "unsynchronised: none of 2 servers"}, {"127.0.0.1:1", "0 of 1 connection refused"},
+			{"state", "unsynchronised: none of 2 servers"},
+			{"127.0.0.1:1", "0 of 1 connection refused"},
 			{"no-such-name.invalid", "no-such-name.invalid cannot be looked up: "},
 		}},
 		"none": {nil, [][]string{{"state", ""}}},
