@@ -122,7 +122,7 @@ func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, erro
 		if o.TLS, err = files.Config(); err != nil {
 			return o, nil, fmt.Errorf("uplink: %w", err)
 		}
-		o.Roots = files.Roots()
+		o.Roots, o.TLS.Time = files.Roots(), a.certificateTime
 	}
 	return o, paths, nil
 }
