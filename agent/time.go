@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"gridgate/agent/status"
 	"gridgate/agent/timesync"
 	"gridgate/configs"
+	"gridgate/drivers/line"
 	"gridgate/internal/meter"
 	"gridgate/internal/sys"
 )
@@ -42,6 +44,9 @@ func clockConfig(t configs.Time, log *slog.Logger) (timesync.Config, error) {
 	if t.Hardware != "" {
 		c.Hardware = sys.RTC(t.Hardware)
 	}
+	if t.Modem != "" {
+		c.Network = modem(t.Modem)
+	}
 	if t.CA == "" {
 		return c, nil
 	}
@@ -54,6 +59,26 @@ func clockConfig(t configs.Time, log *slog.Logger) (timesync.Config, error) {
 		return c, fmt.Errorf("time.ca: %w", err)
 	}
 	return c, nil
+}
+
+// modem is the path of the port on which a modem takes commands. The port is open
+// only while it is asked, at the speed that modems find out by themselves.
+type modem string
+
+const modemBaud = 115200
+
+// NetworkTime asks the modem what time its network told it.
+func (m modem) NetworkTime(ctx context.Context) (t time.Time, err error) {
+	l := line.Serial(string(m), line.Options{})
+	defer func() { err = errors.Join(err, l.Close()) }()
+	err = l.Do(ctx, line.Settings{Baud: modemBaud}, func(ctx context.Context, p line.Port) error {
+		if err := p.Discard(); err != nil {
+			return err
+		}
+		t, err = timesync.Modem{Port: p}.NetworkTime(ctx)
+		return err
+	})
+	return t, err
 }
 
 // newClock makes the clock; startClock starts it.
@@ -91,7 +116,7 @@ func MeasureClock(ctx context.Context, cfg *configs.Config) (status.GatewayClock
 	if err != nil {
 		return status.GatewayClock{}, err
 	}
-	c.Discipline, c.Hardware = timesync.Observe, nil
+	c.Discipline, c.Hardware, c.Network = timesync.Observe, nil, nil
 	c.Boot = func() uint32 { return 0 }
 	clock := timesync.New(c)
 	if err := clock.Once(ctx); err != nil {

@@ -58,7 +58,7 @@ buffer: {path: /b, max_size: 8MiB, max_age: 10d, lanes: {instant: {max_size: 1Mi
 intake: {window: 1m30s, window_offline: 20m, max_waiting: 1MB}
 poll: {parallel: 3}
 mains: {voltage: 120, frequency: 60}
-time: {servers: [a, "192.0.2.1:124", "nts://c", "2001:db8::1", "[2001:db8::2]:123"], discipline: agent, min_poll: 16s, max_poll: 1d, step: 1s, max_error: 10s, hardware_clock: /dev/rtc1, ca: /t}
+time: {servers: [a, "192.0.2.1:124", "nts://c", "2001:db8::1", "[2001:db8::2]:123"], discipline: agent, min_poll: 16s, max_poll: 1d, step: 1s, max_error: 10s, hardware_clock: /dev/rtc1, modem: /dev/ttyUSB2, ca: /t}
 meter_clocks: {policy: set, threshold: 8s, limit: 5m, guard: 90s}
 push: {listen: ["udp://"], title: "0102030405060708"}
 uplink:
@@ -109,7 +109,7 @@ meters:
 		Time: Time{
 			Servers:    []TimeServer{{"a", false}, {"192.0.2.1:124", false}, {"c", true}, {"2001:db8::1", false}, {"[2001:db8::2]:123", false}},
 			Discipline: DisciplineAgent, MinPoll: 16 * time.Second, MaxPoll: day, Step: time.Second, MaxError: 10 * time.Second,
-			Hardware: "/dev/rtc1", CA: "/t",
+			Hardware: "/dev/rtc1", Modem: "/dev/ttyUSB2", CA: "/t",
 		},
 		Push: Push{
 			Listen: []Listen{{Text: "udp://", Listen: address.Listen{Network: "udp", Host: ":4059"}}},

@@ -19,6 +19,7 @@ type Time struct {
 	Step       time.Duration // a clock that is further off is set, not slewed
 	MaxError   time.Duration // a clock that may be further off counts as unsynchronised
 	Hardware   string        // path of the hardware clock's device; empty for none
+	Modem      string        // path of the port on which a modem takes AT commands; empty for none
 	CA         string        // path of a PEM file: who may have signed certificates of NTS servers
 }
 
@@ -85,6 +86,9 @@ func timeFields() []field[Time] {
 			} else {
 				t.Hardware = ""
 			}
+		}},
+		{name: "modem", read: func(r *reader, at string, n *yaml.Node, t *Time) {
+			t.Modem = r.path(at, n, 4096)
 		}},
 		{name: "ca", read: func(r *reader, at string, n *yaml.Node, t *Time) {
 			t.CA = r.path(at, n, 4096)
