@@ -377,3 +377,28 @@ func TestALineThatIsLentTakesNoPlaceInTheGate(t *testing.T) {
 		}
 	})
 }
+
+// TestAnOrderTellsHowAMeterDoes: whoever ordered a visit sees what came of it in
+// the status at once, though nothing is due yet.
+func TestAnOrderTellsHowAMeterDoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		later := group(meter.Interval, time.Hour)
+		later.Align = true
+		p := pollerOf(Config{Meters: []Meter{{
+			ID: "m", Serial: "m", Visitor: &busyVisitor{takes: time.Second, log: &visitLog{}, id: "m"}, Groups: []Group{later},
+		}}})
+		runFor(t, p, time.Minute, func() {
+			time.Sleep(time.Second)
+			if s := p.Status()[0].State; s != Waiting {
+				t.Errorf("it is %s before anything is due", s)
+			}
+			if _, err := p.Do(t.Context(), "m", meter.Ask{}); err != nil {
+				t.Error(err)
+			}
+			if s := p.Status()[0]; s.State != OK || s.Since.IsZero() {
+				t.Errorf("it is %s, since %v", s.State, s.Since)
+			}
+		})
+	})
+}

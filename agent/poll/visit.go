@@ -60,14 +60,25 @@ func (p *Poller) obey(ctx context.Context, m *meterState, d *demand) {
 	//nolint:contextcheck // it is of who waits, and ends the visit when they leave
 	defer context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })()
 	got, err := m.Visitor.Visit(visit, d.ask)
-	d.reply <- reply{got, err}
+	defer func() { d.reply <- reply{got, err} }() // when what it says of the meter can be seen
 	switch {
 	case errors.Is(err, meter.ErrAuthentication), visit.Err() == nil && mayBeRefusal(err):
 		p.failed(m, err)
 	case err == nil:
 		p.accepted(m)
 		m.notBefore = time.Time{} // it answers: what was due meanwhile is read now
+		answered := got.Identity.Found != "" || len(got.Rows) > 0
+		if answered && len(got.Failures) == 0 && !got.Identity.Exchanged() && p.waits(m) {
+			p.become(m, OK, "")
+		}
 	}
+}
+
+// waits says whether a meter was not visited yet.
+func (p *Poller) waits(m *meterState) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return m.status.State == Waiting
 }
 
 // visit visits m for all its jobs that are due.
