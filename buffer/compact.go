@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sys"
 )
 
 const (
@@ -170,7 +171,7 @@ func compactFile(path string) error {
 		_ = os.Remove(temporary)
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return sys.SyncDir(filepath.Dir(path))
 }
 
 // copyStore copies all that is in a store to a new file, which is on the disk

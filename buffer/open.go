@@ -13,6 +13,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sys"
 )
 
 // fileName is the store's file in its directory.
@@ -130,7 +131,7 @@ func (s *Store) open() error {
 		if err := os.Rename(s.path+newSuffix, s.path); err != nil {
 			return err
 		}
-		if err := syncDir(filepath.Dir(s.path)); err != nil {
+		if err := sys.SyncDir(filepath.Dir(s.path)); err != nil {
 			return err
 		}
 	}
@@ -328,17 +329,4 @@ func findBoot(boots *bolt.Bucket, id string) (number uint32, known bool, err err
 		return number, true, nil
 	}
 	return number + 1, false, nil
-}
-
-// syncDir makes new and changed names in dir durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
-		return err
-	}
-	return nil
 }

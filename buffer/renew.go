@@ -15,6 +15,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sys"
 )
 
 // keepAside is how many damaged files stay beside the store: they are there to
@@ -63,7 +64,7 @@ func (s *Store) resume() error {
 	_, err := os.Lstat(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.Rename(s.path+salvageSuffix, s.path); err == nil {
-			return syncDir(filepath.Dir(s.path))
+			return sys.SyncDir(filepath.Dir(s.path))
 		}
 	} else if err == nil {
 		err = os.Remove(s.path + salvageSuffix)
@@ -145,7 +146,7 @@ func (s *Store) build(suffix string, fill func(*Store) error) error {
 		err = errors.Join(err, guarded(t.db.Close))
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(s.path))
+		err = sys.SyncDir(filepath.Dir(s.path))
 	}
 	if err != nil {
 		_ = os.Remove(t.path)
@@ -216,7 +217,7 @@ func (s *Store) create() error {
 		return err
 	}
 	s.epoch = epoch
-	return syncDir(filepath.Dir(s.path))
+	return sys.SyncDir(filepath.Dir(s.path))
 }
 
 func newEpoch() (uint64, error) {

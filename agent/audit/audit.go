@@ -4,7 +4,7 @@
 // The log is a directory of files named audit-N.log, N the number of their first
 // entry with ten digits; a line an entry:
 //
-//	{"n":17,"time":"2026-11-22T10:00:00Z","clock":"trusted","what":"config.kept","by":"C559F7D82C2DAB52","detail":"site-1/gw-1 version 7","prev":"<64 hex digits>"} <64 hex digits>
+//	{"n":17,"time":"2026-11-22T10:00:00Z","clock":"trusted","what":"config.kept","by":"config×1","detail":"site-1/gw-1 version 7","prev":"<64 hex digits>"} <64 hex digits>
 //
 // The last word is the SHA-256 of what stands before the space; prev is that of
 // the entry before, zeros in the first one. The number and hash of the last
@@ -27,6 +27,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"gridgate/internal/sys"
 )
 
 // Entry is one thing that was done.
@@ -35,7 +37,7 @@ type Entry struct {
 	Time   time.Time `json:"time"`
 	Clock  string    `json:"clock"`            // what the clock was worth: "trusted" or "untrusted"
 	What   string    `json:"what"`             // such as config.kept
-	By     string    `json:"by,omitempty"`     // ids of the keys that signed, or "local"
+	By     string    `json:"by,omitempty"`     // roles that signed and with how many keys, such as config×1, or "local"
 	Detail string    `json:"detail,omitempty"` // for people; never a secret
 	Prev   string    `json:"prev"`             // hash of the entry before, in hexadecimal digits
 
@@ -150,7 +152,7 @@ func (l *Log) setAside() error {
 			return err
 		}
 	}
-	return syncDir(l.dir)
+	return sys.SyncDir(l.dir)
 }
 
 // SetAside gives the names of files that did not fit when the log was opened.
@@ -210,15 +212,7 @@ func (l *Log) begin() error {
 			return err
 		}
 	}
-	return syncDir(l.dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return sys.SyncDir(l.dir)
 }
 
 // Add adds an entry; its number, prev and hash are given to it. It is durable

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"gridgate/internal/sys"
 )
 
 // Shelf keeps documents in a directory: those that are in effect, and the one
@@ -199,7 +201,7 @@ func (s *Shelf) Mend() error {
 	if err := os.Rename(filepath.Join(s.dir, "kept.json"), filepath.Join(s.dir, "kept.damaged")); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	return sys.SyncDir(s.dir)
 }
 
 // End says that nothing is on trial any more, and removes documents that are
@@ -208,7 +210,7 @@ func (s *Shelf) End(Outcome) error {
 	if err := os.Remove(filepath.Join(s.dir, "trial.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := sys.SyncDir(s.dir); err != nil {
 		return err
 	}
 	var k keptFile
@@ -267,13 +269,5 @@ func (s *Shelf) write(name string, data []byte) error {
 		_ = os.Remove(f.Name())
 		return err
 	}
-	return syncDir(s.dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return sys.SyncDir(s.dir)
 }

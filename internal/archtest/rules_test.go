@@ -28,8 +28,8 @@ agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
-agent/trial:
-agent/audit:
+agent/trial:         internal/sys
+agent/audit:         internal/sys
 agent/timesync:      internal/meter internal/sys
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
