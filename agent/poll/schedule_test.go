@@ -383,14 +383,13 @@ func TestALineThatIsLentTakesNoPlaceInTheGate(t *testing.T) {
 func TestAnOrderTellsHowAMeterDoes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Minute) // the bubble's clock starts on a full hour, when it would be due
-		later := group(meter.Interval, time.Hour)
-		later.Align = true
+		time.Sleep(12 * time.Hour) // the bubble's clock starts at midnight, about which registers for bills are read
+		later := group(meter.Billing, 24*time.Hour)
 		p := pollerOf(Config{Meters: []Meter{{
 			ID: "m", Serial: "m", Visitor: &busyVisitor{takes: time.Second, log: &visitLog{}, id: "m"}, Groups: []Group{later},
 		}}})
 		runFor(t, p, time.Minute, func() {
-			time.Sleep(time.Second)
+			time.Sleep(time.Minute)
 			if s := p.Status()[0].State; s != Waiting {
 				t.Errorf("it is %s before anything is due", s)
 			}
