@@ -18,7 +18,6 @@ import (
 	"gridgate/agent/trial"
 	"gridgate/agent/uplink"
 	"gridgate/buffer/state"
-	"gridgate/internal/mqtt"
 )
 
 // orders is the task that deals with signed documents, one at a time.
@@ -27,6 +26,7 @@ type orders struct {
 	box       *uplink.Outbox
 	shelf     *trial.Shelf
 	in        *mailbox
+	export    *export
 	dir       string // of the buffer
 	trustFile string
 	trusted   func() bool // says whether the wall clock can be relied on; a test replaces it
@@ -60,7 +60,7 @@ const noOrders = "orders: none are taken, since none could be written down"
 // orders that take none until they can.
 func (a *Agent) newOrders(dir, trustFile string) *orders {
 	o := &orders{
-		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: newMailbox(),
+		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: newMailbox(), export: newExport(),
 		dir: dir, trustFile: trustFile, trusted: a.knowsTime,
 		at: func(string) {},
 	}
@@ -92,22 +92,6 @@ func (o *orders) open() error {
 		o.tell("trust: " + err.Error())
 	}
 	o.lastReport()
-	return nil
-}
-
-func (o *orders) openAudit() error {
-	log, broken, err := audit.Open(filepath.Join(o.dir, "audit"), auditHead{o.a.state})
-	if err != nil {
-		return err
-	}
-	o.mu.Lock()
-	o.audit = log
-	o.mu.Unlock()
-	if broken != nil {
-		o.a.log.Error("the audit log does not fit its end and begins anew", "error", broken)
-		o.tell("audit: " + broken.Error())
-		o.note("audit.broken", "", broken.Error())
-	}
 	return nil
 }
 
@@ -164,54 +148,10 @@ func (o *orders) trusts(t *order.Trust, d *order.Document) {
 	o.trust, o.trustHash = t, d.Hash
 }
 
-// auditHead keeps the end of the audit log in the state.
-type auditHead struct{ s *state.State }
-
-func (h auditHead) AuditHead() (uint64, [32]byte, bool) {
-	head, ok := h.s.AuditHead()
-	return head.Number, head.Hash, ok
-}
-
-func (h auditHead) SetAuditHead(n uint64, hash [32]byte) error {
-	return h.s.SetAuditHead(state.AuditHead{Number: n, Hash: hash})
-}
-
-// note adds an entry to the audit log, and sends it.
-func (o *orders) note(what, by, detail string) {
-	clock := "untrusted"
-	if o.trusted() {
-		clock = "trusted"
-	}
-	o.mu.Lock()
-	log := o.audit
-	o.mu.Unlock()
-	if log == nil {
-		return
-	}
-	e, err := log.Add(audit.Entry{Time: time.Now(), Clock: clock, What: what, By: by, Detail: detail})
-	if err != nil {
-		o.a.log.Error("what was done cannot be written down", "what", what, "detail", detail, "error", err)
-		return
-	}
-	cfg := o.a.config()
-	o.box.Say(mqtt.AuditTopic(cfg.Site, cfg.Gateway), false, e.JSON())
-}
-
 // knowsTime says whether the wall clock can be relied on.
 func (a *Agent) knowsTime() bool {
 	clock := a.clock.Load()
 	return clock != nil && clock.Trusted()
-}
-
-// close closes the audit log.
-func (o *orders) close() error {
-	o.mu.Lock()
-	log := o.audit
-	o.mu.Unlock()
-	if log == nil {
-		return nil
-	}
-	return log.Close()
 }
 
 // errBusy is told who submits a document while another one is on trial.
@@ -400,12 +340,13 @@ func (o *orders) replaceTrust(data []byte) error {
 	return nil
 }
 
-// signers says which roles have signed, and how many keys of each.
+// signers says which roles have signed, with how many keys of each, and which:
+// config×1 E7620F1842B4E81F.
 func signers(d *order.Document) string {
 	var all []string
 	for _, r := range order.Roles() {
-		if n := d.Signed(r); n > 0 {
-			all = append(all, fmt.Sprintf("%s×%d", r, n))
+		if keys := d.SignedBy(r); len(keys) > 0 {
+			all = append(all, fmt.Sprintf("%s×%d %s", r, len(keys), strings.Join(keys, " ")))
 		}
 	}
 	return strings.Join(all, " ")

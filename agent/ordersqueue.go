@@ -137,6 +137,9 @@ const lookAgain = 5 * time.Second
 
 // run deals with documents until ctx ends.
 func (o *orders) run(ctx context.Context) error {
+	var exporting sync.WaitGroup
+	defer exporting.Wait()
+	exporting.Go(func() { o.exporting(ctx) })
 	o.turn.Lock()
 	if o.isOpen() {
 		o.resume(ctx)

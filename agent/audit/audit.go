@@ -8,7 +8,8 @@
 //
 // The last word is the SHA-256 of what stands before the space; prev is that of
 // the entry before, zeros in the first one. The number and hash of the last
-// entry are kept in another place (Head): who cuts the log off is found out.
+// entry are kept in another place (Head): who cuts the log off is found out. Such
+// a log is moved aside, and the first entry after it says so (Aside).
 package audit
 
 import (
@@ -37,8 +38,9 @@ type Entry struct {
 	Time   time.Time `json:"time"`
 	Clock  string    `json:"clock"`            // what the clock was worth: "trusted" or "untrusted"
 	What   string    `json:"what"`             // such as config.kept
-	By     string    `json:"by,omitempty"`     // roles that signed and with how many keys, such as config×1, or "local"
+	By     string    `json:"by,omitempty"`     // roles that signed, with how many keys and which, such as config×1 E7620F1842B4E81F, or "local"
 	Detail string    `json:"detail,omitempty"` // for people; never a secret
+	Aside  *Aside    `json:"aside,omitempty"`  // a log that was moved aside before this entry
 	Prev   string    `json:"prev"`             // hash of the entry before, in hexadecimal digits
 
 	Hash string `json:"-"`
@@ -94,6 +96,8 @@ type Log struct {
 	size int64
 	last uint64
 	hash [32]byte
+	// aside is what the first entry has to name, nil: nothing.
+	aside *Aside
 	// err is why nothing can be added any more.
 	err error
 }
@@ -129,34 +133,13 @@ func Open(dir string, head Head) (l *Log, broken, err error) {
 			return nil, broken, fmt.Errorf("audit: %w", err)
 		}
 	}
+	if l.file == nil {
+		if l.aside, err = newest(dir); err != nil {
+			return nil, broken, errors.Join(fmt.Errorf("audit: %w", err), l.Close())
+		}
+	}
 	return l, broken, nil
 }
-
-// aside is what the names of files begin with that did not fit.
-const aside = "broken-"
-
-// setAside keeps what does not fit under other names, and begins anew.
-func (l *Log) setAside() error {
-	if l.file != nil {
-		if err := l.file.Close(); err != nil {
-			return err
-		}
-		l.file = nil
-	}
-	names, err := files(l.dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := os.Rename(filepath.Join(l.dir, name), filepath.Join(l.dir, fmt.Sprintf("%s%d-%s", aside, l.last, name))); err != nil {
-			return err
-		}
-	}
-	return sys.SyncDir(l.dir)
-}
-
-// SetAside gives the names of files that did not fit when the log was opened.
-func SetAside(dir string) ([]string, error) { return filepath.Glob(filepath.Join(dir, aside+"*")) }
 
 // sum gives an entry's hash.
 func (e Entry) sum() (h [32]byte) {
@@ -231,6 +214,7 @@ func (l *Log) Add(e Entry) (Entry, error) {
 	if len(e.Detail) > textMost {
 		e.Detail = strings.ToValidUTF8(e.Detail[:textMost], "") + "…"
 	}
+	e.Aside = l.aside
 	e.Number, e.Prev, e.Time = l.last+1, hex.EncodeToString(l.hash[:]), e.Time.UTC().Round(0)
 	line, err := json.Marshal(e)
 	for err == nil && len(line) > lineMost-hashSize-2 && e.Detail != "" { // JSON writes some octets as six
@@ -253,7 +237,7 @@ func (l *Log) Add(e Entry) (Entry, error) {
 		return Entry{}, l.undo(err)
 	}
 	l.size += int64(len(line))
-	l.last, l.hash = e.Number, sum
+	l.last, l.hash, l.aside = e.Number, sum, nil
 	return e, nil
 }
 
@@ -284,14 +268,18 @@ func (l *Log) Close() error {
 	return l.file.Close()
 }
 
-func files(dir string) ([]string, error) {
+func files(dir string) ([]string, error) { return filesOf(dir, "") }
+
+// filesOf gives the names of the files of a log, the oldest first; those of a
+// log that was moved aside begin with its name.
+func filesOf(dir, log string) ([]string, error) {
 	all, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, f := range all {
-		if strings.HasPrefix(f.Name(), "audit-") && strings.HasSuffix(f.Name(), ".log") {
+		if strings.HasPrefix(f.Name(), log+"audit-") && strings.HasSuffix(f.Name(), ".log") {
 			names = append(names, f.Name())
 		}
 	}
@@ -303,8 +291,11 @@ func files(dir string) ([]string, error) {
 // each is called with every entry that is good, when it is not nil. The error is
 // a *Problem: the first that was found. That the end is missing only the head
 // can tell.
-func Verify(dir string, each func(Entry)) (last Entry, err error) {
-	names, err := files(dir)
+func Verify(dir string, each func(Entry)) (last Entry, err error) { return verify(dir, "", each) }
+
+// verify checks a log by the name that those of its files begin with.
+func verify(dir, log string, each func(Entry)) (last Entry, err error) {
+	names, err := filesOf(dir, log)
 	if errors.Is(err, fs.ErrNotExist) {
 		return last, nil
 	}
@@ -312,14 +303,15 @@ func Verify(dir string, each func(Entry)) (last Entry, err error) {
 		return last, &Problem{File: dir, Text: err.Error()}
 	}
 	for i, name := range names {
-		if last, err = verifyFile(filepath.Join(dir, name), last, i == 0, each); err != nil {
+		if last, err = verifyFile(filepath.Join(dir, name), strings.TrimPrefix(name, log), last, i == 0, each); err != nil {
 			return last, err
 		}
 	}
 	return last, nil
 }
 
-func verifyFile(path string, before Entry, first bool, each func(Entry)) (last Entry, err error) {
+// verifyFile checks a file; name is what it was called when it was written.
+func verifyFile(path, name string, before Entry, first bool, each func(Entry)) (last Entry, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return before, &Problem{File: path, Text: err.Error()}
@@ -335,7 +327,7 @@ func verifyFile(path string, before Entry, first bool, each func(Entry)) (last E
 		switch {
 		case why != "":
 		case first && line == 1: // what was before may be given up long since
-			if want := fmt.Sprintf("audit-%010d.log", e.Number); want != filepath.Base(path) {
+			if want := fmt.Sprintf("audit-%010d.log", e.Number); want != name {
 				why = fmt.Sprintf("entry %d stands first: entries before it are missing", e.Number)
 			}
 		case e.Number != last.Number+1:

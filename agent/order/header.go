@@ -3,6 +3,7 @@ package order
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,12 +37,16 @@ type Document struct {
 
 	Payload []byte // after the header
 	Hash    [32]byte
-	signed  map[Role]int
-	line    int // of the payload's first, for errors
+	signed  map[Role][]string // ids of keys
+	line    int               // of the payload's first, for errors
 }
 
 // Signed says how many keys of a role have signed.
-func (d *Document) Signed(r Role) int { return d.signed[r] }
+func (d *Document) Signed(r Role) int { return len(d.signed[r]) }
+
+// SignedBy gives the ids of the keys of a role that have signed, as minisign
+// writes them: 16 hexadecimal digits.
+func (d *Document) SignedBy(r Role) []string { return slices.Clone(d.signed[r]) }
 
 // Target is whom a document is for: one gateway, the members of a group at a
 // site, or, for trust alone, everybody.

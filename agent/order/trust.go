@@ -153,11 +153,11 @@ func (t *Trust) Keys(r Role) []string {
 // Has gives the roles that have keys.
 func (t *Trust) Has() []Role { return slices.Sorted(maps.Keys(t.keys)) }
 
-// signers says how many keys of each role have signed the body of e, and which
+// signers says which keys of each role have signed the body of e, and which
 // signatures are of keys that are not known here. One that is not good spoils
 // the document. A key that signed twice counts once.
-func (t *Trust) signers(e envelope) (count map[Role]int, unknown []int, err error) {
-	count = map[Role]int{}
+func (t *Trust) signers(e envelope) (by map[Role][]string, unknown []int, err error) {
+	by = map[Role][]string{}
 	seen := map[string]bool{}
 	for i, s := range e.signatures {
 		k, role, ok := t.signer(s)
@@ -170,10 +170,10 @@ func (t *Trust) signers(e envelope) (count map[Role]int, unknown []int, err erro
 		}
 		if !seen[point(k)] {
 			seen[point(k)] = true
-			count[role]++
+			by[role] = append(by[role], keyID(k))
 		}
 	}
-	return count, unknown, nil
+	return by, unknown, nil
 }
 
 // signer finds the key whose id a signature names.

@@ -13,18 +13,18 @@ func (t *Trust) Verify(data []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	count, unknown, err := t.signers(e)
+	by, unknown, err := t.signers(e)
 	if err != nil {
 		return nil, err
 	}
-	if len(count) == 0 {
+	if len(by) == 0 {
 		return nil, fmt.Errorf("%w: key %016X is not trusted here", ErrSignature, signatureID(e.signatures[0]))
 	}
 	d, err := parse(e.body) // somebody who is trusted has signed it
 	if err != nil {
 		return nil, err
 	}
-	d.signed, d.Hash = count, sha256.Sum256(e.body)
+	d.signed, d.Hash = by, sha256.Sum256(e.body)
 	if len(unknown) > 0 && d.Kind != KindTrust {
 		return nil, fmt.Errorf("%w: signature %d: key %016X is not trusted here", ErrSignature, unknown[0]+1, signatureID(e.signatures[unknown[0]]))
 	}
@@ -81,7 +81,7 @@ func (t *Trust) replaced(data []byte, d *Document) (*Trust, *Document, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	count, unknown, err := next.signers(e)
+	by, unknown, err := next.signers(e)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -90,7 +90,7 @@ func (t *Trust) replaced(data []byte, d *Document) (*Trust, *Document, error) {
 			return nil, nil, fmt.Errorf("%w: signature %d: key %016X is trusted neither here nor by the document", ErrSignature, i+1, signatureID(e.signatures[i]))
 		}
 	}
-	if n, need := count[Root], next.Threshold(Root); n < need {
+	if n, need := len(by[Root]), next.Threshold(Root); n < need {
 		return nil, nil, fmt.Errorf("%w: %d of the root keys that it brings have signed, %d must", ErrThreshold, n, need)
 	}
 	return next, d, nil

@@ -33,6 +33,7 @@ type letter struct {
 	topic    string
 	payload  []byte
 	retained bool
+	arrived  func() // not nil: is told when the broker has it; such a one never gives way
 }
 
 // maxLetters wait; the oldest gives way.
@@ -44,13 +45,25 @@ func NewOutbox() *Outbox { return &Outbox{kick: make(chan struct{}, 1)} }
 // Say has payload published. What is retained takes the place of what waits for
 // the same topic.
 func (o *Outbox) Say(topic string, retained bool, payload []byte) {
+	o.put(&letter{topic, payload, retained, nil})
+}
+
+// SayThen has payload published, and arrived called once the broker has it, from
+// the uplink's goroutine: it must not block. Who calls bounds how many wait.
+func (o *Outbox) SayThen(topic string, payload []byte, arrived func()) {
+	o.put(&letter{topic, payload, false, arrived})
+}
+
+func (o *Outbox) put(add *letter) {
 	o.mu.Lock()
 	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool {
-		return l.topic == topic && (retained || bytes.Equal(l.payload, payload))
+		return l.topic == add.topic && (add.retained || l.arrived == nil && bytes.Equal(l.payload, add.payload))
 	})
-	o.letters = append(o.letters, &letter{topic, payload, retained})
+	o.letters = append(o.letters, add)
 	if len(o.letters) > maxLetters {
-		o.letters = o.letters[1:]
+		if i := slices.IndexFunc(o.letters, func(l *letter) bool { return l.arrived == nil }); i >= 0 {
+			o.letters = slices.Delete(o.letters, i, i+1)
+		}
 	}
 	o.mu.Unlock()
 	select {
@@ -83,8 +96,11 @@ func (o *Outbox) next(underWay func(*letter) bool) *letter {
 // arrived takes out what the broker has.
 func (o *Outbox) arrived(gone *letter) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool { return l == gone })
+	o.mu.Unlock()
+	if gone.arrived != nil {
+		gone.arrived()
+	}
 }
 
 func (o *Outbox) kicks() <-chan struct{} {

@@ -17,7 +17,7 @@ const (
 	kindSalt         = 9  // key "": 16 octets, of Credentials
 	kindDocument     = 10 // key kind, zero octet, target: version (uvarint), then 32 octets
 	kindTrust        = 11 // key "": the keys that documents are verified with, as its owner writes them
-	kindAudit        = 12 // key "": number of the last entry (uvarint), then 32 octets
+	kindAudit        = 12 // key "": number of the last entry (uvarint), then 32 octets; key "sent": that of the last that reached the fog (uvarint)
 	kindCommand      = 13 // key id: stage (1 octet), seconds since 1970 of its end (uvarint), then the result
 	kindTrial        = 14 // key "": step (1 octet), seconds since 1970 of the deadline (uvarint), then twice 32 octets
 	kindLastTime     = 20 // key "": seconds since 1970 of the last time that was known to be right (uvarint)

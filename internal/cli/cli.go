@@ -42,6 +42,15 @@ type Program struct {
 	Verbs   []Verb
 }
 
+// CodeError is an error with an exit code of its own, above 2: the verb says what
+// it means.
+type CodeError struct {
+	Code int
+	Text string
+}
+
+func (e *CodeError) Error() string { return e.Text }
+
 // UsageError says that a command line is wrong: exit code 2.
 type UsageError struct{ Text string }
 
@@ -73,6 +82,10 @@ func (p Program) Run(ctx context.Context, env Env, args []string) int {
 	var usage *UsageError
 	if errors.As(err, &usage) {
 		return 2
+	}
+	var coded *CodeError
+	if errors.As(err, &coded) {
+		return coded.Code
 	}
 	return 1
 }
