@@ -146,7 +146,7 @@ func (s *salvager) chooseHot(list []found) {
 			hot = append(hot, f)
 		}
 	}
-	slices.SortFunc(hot, func(a, b *found) int { return cmp.Compare(b.commit, a.commit) })
+	slices.SortStableFunc(hot, func(a, b *found) int { return cmp.Compare(b.commit, a.commit) })
 	room := uint64(max(0, s.to.opts.HotBytes))
 	for _, f := range hot {
 		if room < footprint(int(f.size)) {

@@ -133,7 +133,7 @@ func parseTally(b []byte) (list []Dropped, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	slices.SortFunc(list, func(a, b Dropped) int {
+	slices.SortStableFunc(list, func(a, b Dropped) int {
 		return cmp.Or(cmp.Compare(a.Meter, b.Meter), cmp.Compare(a.Channel, b.Channel))
 	})
 	return list, true
@@ -179,7 +179,7 @@ func mergeTally(old []byte, add tally) []byte {
 	if others != 0 {
 		keys = append(keys, tallyKey{})
 	}
-	slices.SortFunc(keys, func(a, b tallyKey) int {
+	slices.SortStableFunc(keys, func(a, b tallyKey) int {
 		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.channel, b.channel))
 	})
 	for _, k := range keys {

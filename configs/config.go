@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // gateways have no zone files
 
 	"gridgate/drivers/address"
 	"gridgate/internal/meter"

@@ -11,6 +11,7 @@ import (
 
 	"gridgate/drivers/address"
 	"gridgate/internal/meter"
+	"gridgate/internal/sys/zone"
 )
 
 // day is a day of 24 hours, the largest unit that durations are written in.
@@ -194,7 +195,7 @@ func (r *reader) zone(at string, n *yaml.Node) *time.Location {
 	var l *time.Location
 	r.checked(at, n, "the name of a time zone, such as Europe/Berlin or UTC", func(s string) bool {
 		var err error
-		l, err = time.LoadLocation(s)
+		l, err = zone.Load(s)
 		return err == nil && s != "" && s != "Local"
 	})
 	return l

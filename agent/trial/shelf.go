@@ -176,7 +176,7 @@ func (s *Shelf) Keep() error {
 	}
 	k.Documents = slices.DeleteFunc(k.Documents, func(o Entry) bool { return o.Target == e.Target })
 	k.Documents = append(k.Documents, e)
-	slices.SortFunc(k.Documents, func(a, b Entry) int { return strings.Compare(a.Target, b.Target) })
+	slices.SortStableFunc(k.Documents, func(a, b Entry) int { return strings.Compare(a.Target, b.Target) })
 	return s.writeJSON("kept.json", k)
 }
 

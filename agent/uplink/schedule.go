@@ -56,7 +56,7 @@ func (s Schedule) around(now time.Time) (all [][2]time.Time) {
 			all = append(all, [2]time.Time{at(day, w.From), at(end, w.To)})
 		}
 	}
-	slices.SortFunc(all, func(a, b [2]time.Time) int { return a[0].Compare(b[0]) })
+	slices.SortStableFunc(all, func(a, b [2]time.Time) int { return a[0].Compare(b[0]) })
 	joined := all[:1]
 	for _, w := range all[1:] {
 		if last := &joined[len(joined)-1]; !w[0].After(last[1]) {

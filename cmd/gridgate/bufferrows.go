@@ -17,6 +17,7 @@ import (
 	"gridgate/buffer"
 	"gridgate/internal/cli"
 	"gridgate/internal/meter"
+	"gridgate/internal/sys/zone"
 )
 
 // query reads the flags that say which rows are wanted.
@@ -38,7 +39,7 @@ func (f *bufferFlags) query() (q buffer.Query, err error) {
 			return q, cli.Usagef("buffer: -channel: %v", err)
 		}
 	}
-	zone, err := time.LoadLocation(f.zone)
+	in, err := zone.Load(f.zone)
 	if err != nil {
 		return q, cli.Usagef("buffer: -zone %q: no such zone", f.zone)
 	}
@@ -49,7 +50,7 @@ func (f *bufferFlags) query() (q buffer.Query, err error) {
 		if t.text == "" {
 			continue
 		}
-		at, err := parseTime(t.name, t.text, zone)
+		at, err := parseTime(t.name, t.text, in)
 		if err != nil {
 			return q, err
 		}

@@ -16,6 +16,7 @@ import (
 	"gridgate/drivers/cosem"
 	"gridgate/internal/cli"
 	"gridgate/internal/meter"
+	"gridgate/internal/sys/zone"
 )
 
 // profileFlags are the flags of profile.
@@ -135,11 +136,11 @@ func profileChannel(text string) (meter.Channel, error) {
 }
 
 func loadZone(verb, name string) (*time.Location, error) {
-	zone, err := time.LoadLocation(name)
+	local, err := zone.Load(name)
 	if err != nil || name == "" || name == "Local" {
 		return nil, cli.Usagef("%s: -zone %q: want the name of a time zone, such as Europe/Berlin or UTC", verb, name)
 	}
-	return zone, nil
+	return local, nil
 }
 
 // times gives the first and the last capture time that are wanted.

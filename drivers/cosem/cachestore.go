@@ -280,7 +280,7 @@ func usedKeys[K comparable, V any](m map[K]kept[V], now meter.Stamp, compare fun
 			keys = append(keys, k)
 		}
 	}
-	slices.SortFunc(keys, compare)
+	slices.SortStableFunc(keys, compare)
 	return keys
 }
 

@@ -194,7 +194,7 @@ func chooseProfiles(objects []Object) (codes []obis.Code) {
 			codes = append(codes, o.Code)
 		}
 	}
-	slices.SortFunc(codes, func(a, b obis.Code) int {
+	slices.SortStableFunc(codes, func(a, b obis.Code) int {
 		x, _ := profileRank(a)
 		y, _ := profileRank(b)
 		return cmp.Or(cmp.Compare(x, y), compareCodes(a, b))
@@ -212,7 +212,7 @@ func chooseAlarms(objects []Object) (channels []meter.Channel) {
 			codes = append(codes, c)
 		}
 	}
-	slices.SortFunc(codes, compareCodes)
+	slices.SortStableFunc(codes, compareCodes)
 	codes = slices.Compact(codes)
 	for _, c := range codes[:min(len(codes), maxAlarms)] {
 		channels = append(channels, meter.ChannelOf(c, meter.ClassData, 2))

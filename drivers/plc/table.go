@@ -60,7 +60,7 @@ func (b *Bridge) Table() Table {
 			others = append(others, s)
 		}
 	}
-	slices.SortFunc(others, func(x, y Status) int {
+	slices.SortStableFunc(others, func(x, y Status) int {
 		return cmp.Or(cmp.Compare(x.Device, y.Device), cmp.Compare(x.EUI48, y.EUI48))
 	})
 	t.Nodes = append(t.Nodes, others...)

@@ -7,7 +7,7 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/audit agent/order agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys
+cmd/gridgate:        agent agent/audit agent/order agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys internal/sys/zone
 cmd/gridfog:         cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track agent/batch agent/order buffer configs internal/backoff internal/cli internal/meter internal/mqtt
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
 cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
@@ -19,7 +19,7 @@ cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
-configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter
+configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter internal/sys/zone
 
 agent/poll:          internal/backoff internal/meter
 agent/intake:        internal/meter
@@ -63,6 +63,7 @@ internal/column:     internal/meter internal/wire
 internal/column/columntest: internal/meter
 internal/backoff:
 internal/sys:
+internal/sys/zone:
 internal/cli:
 internal/mqtt:       internal/backoff internal/meter
 internal/mqtt/mqtttest: internal/proctest

@@ -66,7 +66,7 @@ func (g Gaps) Without(read Gap) Gaps {
 // until there is room for all.
 func gapsOf(all []Gap) (g Gaps) {
 	all = slices.DeleteFunc(all, Gap.isEmpty)
-	slices.SortFunc(all, func(a, b Gap) int { return cmp.Or(cmp.Compare(b.To, a.To), cmp.Compare(b.From, a.From)) })
+	slices.SortStableFunc(all, func(a, b Gap) int { return cmp.Or(cmp.Compare(b.To, a.To), cmp.Compare(b.From, a.From)) })
 	for i := 0; i+1 < len(all); {
 		if all[i].From > all[i+1].To {
 			i++

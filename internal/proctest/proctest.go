@@ -30,7 +30,7 @@ const patience = 60 * time.Second
 func Build(t testing.TB, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-tags", "nethttpomithttp2", "-o", dir + string(filepath.Separator)}
 	for _, name := range names {
 		args = append(args, "gridgate/cmd/"+name)
 	}
