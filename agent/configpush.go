@@ -236,7 +236,7 @@ func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Confi
 	j := &journal{Shelf: o.shelf, o: o, d: d, next: next, changes: diff.Changes()}
 	end := trial.Run(ctx, trial.Config{
 		Measure: a.health, Deadline: before.Trust.Prove, Settle: min(settleMost, before.Trust.Prove/4), MaxMemory: ram / 4 * 3,
-		Step: func(step trial.Step) { o.step(d, step) },
+		Step: func(step trial.Step) { o.step(d, step) }, GiveUp: o.giveUp,
 	}, j, s)
 	s.stop()
 	if end.Step == trial.Suspended {
@@ -362,7 +362,7 @@ func (o *orders) resumed(ctx context.Context, e trial.Entry) (*order.Document, e
 	if err != nil {
 		return d, err
 	}
-	o.try(ctx, d, next, configs.Compare(o.a.config(), next))
+	o.during(ctx, e.Data, func(ctx context.Context) { o.try(ctx, d, next, configs.Compare(o.a.config(), next)) })
 	return d, nil
 }
 

@@ -40,6 +40,7 @@ type orders struct {
 	// Of the task alone:
 	waiting  []*incoming // for the time to be known, or the disk to take writes
 	refusals refusals
+	giveUp   chan string       // ends the trial that runs, and says why
 	damaged  map[[32]byte]bool // not nil: what was in effect is lost; true: it was taken once more
 
 	mu        sync.Mutex
@@ -60,7 +61,7 @@ const noOrders = "orders: none are taken, since none could be written down"
 // orders that take none until they can.
 func (a *Agent) newOrders(dir, trustFile string) *orders {
 	o := &orders{
-		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: newMailbox(), export: newExport(),
+		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: newMailbox(), export: newExport(), giveUp: make(chan string, 1),
 		dir: dir, trustFile: trustFile, trusted: a.knowsTime,
 		at: func(string) {},
 	}
@@ -163,10 +164,11 @@ const busyPause = 100 * time.Millisecond
 
 // Submit takes a document from somebody at the gateway. It gives when the
 // document was refused, or was taken and is being carried out. While another one
-// is on trial it is refused at once, and not dealt with later.
+// is on trial it is refused at once, and not dealt with later; but for other keys.
 func (a *Agent) Submit(ctx context.Context, data []byte) error {
 	o := a.orders
-	if what := o.tries(); what != "" {
+	waits := !o.isUrgent(data)
+	if what := o.tries(); waits && what != "" {
 		return fmt.Errorf("%s: %w", what, errBusy)
 	}
 	in := &incoming{data: data, via: "local", verdict: make(chan error, 1)}
@@ -183,7 +185,7 @@ func (a *Agent) Submit(ctx context.Context, data []byte) error {
 			o.in.withdraw(in)
 			return ctx.Err()
 		case <-tick.C:
-			if what := o.tries(); what != "" && o.in.withdraw(in) {
+			if what := o.tries(); waits && what != "" && o.in.withdraw(in) {
 				return fmt.Errorf("%s: %w", what, errBusy)
 			}
 		}
@@ -207,6 +209,11 @@ func (o *orders) trying(what string) {
 func (o *orders) deal(ctx context.Context, in *incoming) {
 	o.turn.Lock()
 	defer o.turn.Unlock()
+	o.judge(ctx, in)
+}
+
+// judge does what deal does. turn is held.
+func (o *orders) judge(ctx context.Context, in *incoming) {
 	d, carry, err := o.accept(in.data)
 	switch {
 	case errors.Is(err, errSame):
@@ -231,7 +238,7 @@ func (o *orders) deal(ctx context.Context, in *incoming) {
 	o.trying(reportDocument(d).name())
 	defer o.trying("")
 	answer(in, nil)
-	carry(ctx)
+	o.during(ctx, in.data, carry)
 }
 
 // isInEffect says whether a configuration that was taken before is in effect.

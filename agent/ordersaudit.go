@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync"
 	"time"
@@ -42,19 +43,26 @@ func (o *orders) openAudit() error {
 
 // note adds an entry to the audit log, which goes to the fog then.
 func (o *orders) note(what, by, detail string) {
+	if err := o.write(what, by, detail); err != nil {
+		o.a.log.Error("what was done cannot be written down", "what", what, "detail", detail, "error", err)
+	}
+}
+
+// write does the same and tells when it cannot.
+func (o *orders) write(what, by, detail string) error {
 	clock := "untrusted"
 	if o.trusted() {
 		clock = "trusted"
 	}
 	log := o.auditLog()
 	if log == nil {
-		return
+		return errors.New("there is no audit log")
 	}
 	if _, err := log.Add(audit.Entry{Time: time.Now(), Clock: clock, What: what, By: by, Detail: detail}); err != nil {
-		o.a.log.Error("what was done cannot be written down", "what", what, "detail", detail, "error", err)
-		return
+		return err
 	}
 	o.export.more()
+	return nil
 }
 
 // auditLog gives the log, nil where it cannot be written.
@@ -146,7 +154,7 @@ func (o *orders) exportNext() {
 		e.mu.Lock()
 		e.given, e.waiting = entry.Number, e.waiting+1
 		e.mu.Unlock()
-		o.box.SayThen(mqtt.AuditTopic(cfg.Site, cfg.Gateway), entry.JSON(), func() { e.has(entry.Number) })
+		o.box.Hand(mqtt.AuditTopic(cfg.Site, cfg.Gateway), entry.JSON(), func() { e.has(entry.Number) })
 	}
 }
 

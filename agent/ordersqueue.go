@@ -53,14 +53,18 @@ func (b *mailbox) put(in *incoming) (lost *incoming) {
 }
 
 // next takes the oldest out; nil: there is none.
-func (b *mailbox) next() *incoming {
+func (b *mailbox) next() *incoming { return b.first(func(*incoming) bool { return true }) }
+
+// first takes the oldest out that is as wanted; nil: there is none.
+func (b *mailbox) first(want func(*incoming) bool) *incoming {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.waiting) == 0 {
+	i := slices.IndexFunc(b.waiting, want)
+	if i < 0 {
 		return nil
 	}
-	in := b.waiting[0]
-	b.waiting = b.waiting[1:]
+	in := b.waiting[i]
+	b.waiting = slices.Delete(b.waiting, i, i+1)
 	return in
 }
 

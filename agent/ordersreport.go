@@ -111,7 +111,9 @@ func (o *orders) lastReport() {
 func (o *orders) outcome(d documentReport, outcome, reason string, changes []string) {
 	last := outcomeOf(d, outcome, reason, changes)
 	o.mu.Lock()
-	o.report.Trial, o.report.Last = nil, last
+	if o.report.Last = last; o.busy == "" || d.Kind != string(order.KindTrust) { // other keys come amid a trial
+		o.report.Trial = nil
+	}
 	o.mu.Unlock()
 	o.publish()
 }

@@ -65,6 +65,9 @@ type Config struct {
 	Settle time.Duration
 	// MaxMemory in octets; 0: no limit.
 	MaxMemory int64
+	// GiveUp, when something comes of it before the end, is why the trial is
+	// given up; may be nil.
+	GiveUp <-chan string
 	// Step is told of each step, for reports.
 	Step func(Step)
 }
@@ -103,6 +106,9 @@ func Run(ctx context.Context, cfg Config, j Journal, s Subject) Outcome {
 	if attempt > MaxAttempts {
 		return finish(j, Outcome{Refused, fmt.Sprintf("%d attempts did not end: it stops the agent", MaxAttempts)})
 	}
+	if why := cfg.givenUp(); why != "" {
+		return finish(j, Outcome{Refused, why})
+	}
 	cfg.Step(Applying)
 	since := time.Now()
 	switch err := s.Apply(ctx); {
@@ -119,10 +125,23 @@ func Run(ctx context.Context, cfg Config, j Journal, s Subject) Outcome {
 	case why != "":
 		return revert(ctx, j, s, why)
 	}
+	if why := cfg.givenUp(); why != "" {
+		return revert(ctx, j, s, why)
+	}
 	if err := s.Keep(); err != nil {
 		return revert(ctx, j, s, fmt.Sprintf("it cannot be kept: %v", err))
 	}
 	return finish(j, Outcome{Kept, ""})
+}
+
+// givenUp says why the trial is given up; empty: it is not.
+func (cfg *Config) givenUp() string {
+	select {
+	case why := <-cfg.GiveUp:
+		return why
+	default:
+		return ""
+	}
 }
 
 // revert goes back to what was before.
@@ -166,6 +185,8 @@ func prove(ctx context.Context, cfg Config, before Health, since time.Time) stri
 		select {
 		case <-ctx.Done():
 			return ""
+		case why := <-cfg.GiveUp:
+			return why
 		case <-deadline.C:
 			if why == "" {
 				why = "it was well only from time to time"

@@ -21,6 +21,8 @@ type site struct {
 	ended    int
 	errs     map[string]error
 	steps    []trial.Step
+	giveUp   chan string
+	giveUpAt string // the step at which it is given up
 }
 
 func (s *site) fails(what string) error { return s.errs[what] }
@@ -35,6 +37,7 @@ func (s *site) Keep() error {
 		return err
 	}
 	s.kept = true
+	s.gives("kept")
 	return nil
 }
 
@@ -45,6 +48,7 @@ func (s *site) Revert(context.Context) error {
 
 func (s *site) Begin(before trial.Health) (int, trial.Health, error) {
 	s.attempts++
+	s.gives("begun")
 	return s.attempts, before, s.fails("begin")
 }
 
@@ -64,8 +68,35 @@ func (s *site) run(ctx context.Context) trial.Outcome {
 			return s.health(s.applied, time.Since(s.at))
 		},
 		Deadline: deadline, MaxMemory: 1000,
-		Step: func(step trial.Step) { s.steps = append(s.steps, step) },
+		Step: func(step trial.Step) {
+			s.steps = append(s.steps, step)
+			s.gives(string(step))
+		},
+		GiveUp: s.giveUp,
 	}, s, s)
+}
+
+// gives gives the trial up, at its step.
+func (s *site) gives(step string) {
+	if s.giveUp != nil && s.giveUpAt == step {
+		s.giveUp <- "revoked"
+	}
+}
+
+// TestGivenUp: at whatever step, but once it is kept; before it is applied there
+// is nothing to revert.
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	for at, want := range map[string]trial.Step{"begun": trial.Refused, "applying": trial.Reverted, "proving": trial.Reverted, "kept": trial.Kept} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			s := &site{giveUp: make(chan string, 1), giveUpAt: at}
+			got := s.run(t.Context())
+			if got.Step != want || (got.Reason == "revoked") != (want != trial.Kept) || s.applied != (want == trial.Kept) || s.kept != s.applied || s.ended != 1 {
+				t.Errorf("%+v; applied %v, kept %v, ended %d", got, s.applied, s.kept, s.ended)
+			}
+		})
+	}
 }
 
 // both gives one health before and another a while after.

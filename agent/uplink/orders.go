@@ -33,10 +33,10 @@ type letter struct {
 	topic    string
 	payload  []byte
 	retained bool
-	arrived  func() // not nil: is told when the broker has it; such a one never gives way
+	arrived  func() // is told that the broker has it; may be nil
 }
 
-// maxLetters wait; the oldest gives way.
+// maxLetters wait; the oldest gives way that nobody waits for.
 const maxLetters = 256
 
 // NewOutbox gives an empty one.
@@ -45,21 +45,21 @@ func NewOutbox() *Outbox { return &Outbox{kick: make(chan struct{}, 1)} }
 // Say has payload published. What is retained takes the place of what waits for
 // the same topic.
 func (o *Outbox) Say(topic string, retained bool, payload []byte) {
-	o.put(&letter{topic, payload, retained, nil})
+	o.put(&letter{topic: topic, payload: payload, retained: retained})
 }
 
-// SayThen has payload published, and arrived called once the broker has it, from
-// the uplink's goroutine: it must not block. Who calls bounds how many wait.
-func (o *Outbox) SayThen(topic string, payload []byte, arrived func()) {
-	o.put(&letter{topic, payload, false, arrived})
+// Hand has payload published too, and calls arrived when the broker has it. It
+// never gives way: whoever hands over letters bounds how many there are.
+func (o *Outbox) Hand(topic string, payload []byte, arrived func()) {
+	o.put(&letter{topic: topic, payload: payload, arrived: arrived})
 }
 
-func (o *Outbox) put(add *letter) {
+func (o *Outbox) put(n *letter) {
 	o.mu.Lock()
 	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool {
-		return l.topic == add.topic && (add.retained || l.arrived == nil && bytes.Equal(l.payload, add.payload))
+		return l.topic == n.topic && l.arrived == nil && (n.retained || bytes.Equal(l.payload, n.payload))
 	})
-	o.letters = append(o.letters, add)
+	o.letters = append(o.letters, n)
 	if len(o.letters) > maxLetters {
 		if i := slices.IndexFunc(o.letters, func(l *letter) bool { return l.arrived == nil }); i >= 0 {
 			o.letters = slices.Delete(o.letters, i, i+1)
@@ -96,9 +96,11 @@ func (o *Outbox) next(underWay func(*letter) bool) *letter {
 // arrived takes out what the broker has.
 func (o *Outbox) arrived(gone *letter) {
 	o.mu.Lock()
+	n := len(o.letters)
 	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool { return l == gone })
+	first := len(o.letters) < n
 	o.mu.Unlock()
-	if gone.arrived != nil {
+	if first && gone.arrived != nil {
 		gone.arrived()
 	}
 }

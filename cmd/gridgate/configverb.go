@@ -137,6 +137,10 @@ func applyOrder(ctx context.Context, env cli.Env, socket, path string, wait time
 	if err != nil {
 		return fmt.Errorf("config apply: %w", err)
 	}
+	if d.Kind == order.KindTrust { // it is in effect, a trial or not
+		fmt.Fprintf(env.Stdout, "done: %s version %d: kept\n", d.Target, d.Version)
+		return nil
+	}
 	return awaitOutcome(ctx, env, socket, fmt.Sprintf("%s version %d", d.Target, d.Version), wait)
 }
 
