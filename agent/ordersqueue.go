@@ -18,6 +18,7 @@ type incoming struct {
 	// topic is what it came on; a later one on the same takes its place.
 	topic    string
 	retained bool // the broker gives it again at each connection
+	tooLong  bool // data are its beginning
 	// verdict, where it is not nil, is told whether the document is taken.
 	verdict chan error
 }
@@ -83,7 +84,7 @@ func (o *orders) take(d uplink.Order) {
 	if len(data) > order.MaxSize+1 {
 		data = slices.Clone(data[:order.MaxSize+1]) // it is refused as too large all the same
 	}
-	in := &incoming{data: data, via: "mqtt", topic: d.Name + "/" + string(d.Group), retained: d.Retained}
+	in := &incoming{data: data, via: "mqtt", topic: d.Name + "/" + string(d.Group), retained: d.Retained, tooLong: d.TooLong}
 	if lost := o.in.put(in); lost != nil {
 		o.a.log.Warn("too many orders at once: the oldest is dropped", "topic", lost.topic)
 		answer(lost, errBusy)

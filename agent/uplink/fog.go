@@ -60,13 +60,14 @@ func (b *mailbox) empty() (letters []mqtt.Message, lost uint64) {
 }
 
 // filters are the topics that the fog speaks on. They are few: a broker that
-// replicates keeps a queue for each (docs/decisions/0016-fleet-engine.md).
-func (u *Uplink) filters() []string {
+// replicates keeps a queue for each (docs/decisions/0016-fleet-engine.md). resumed
+// says that the broker still has our session.
+func (u *Uplink) filters(resumed bool) []string {
 	all := []string{mqtt.CatalogueRequestTopic(u.cfg.Site, u.cfg.Gateway), mqtt.ResendFilter(u.cfg.Site, u.cfg.Gateway)}
 	if u.cfg.FogConfirms {
 		all = append(all, mqtt.AckFilter(u.cfg.Site, u.cfg.Gateway))
 	}
-	return append(all, u.orderFilters()...)
+	return append(all, u.orderFilters(resumed)...)
 }
 
 // hears notes whether the fog can be heard.

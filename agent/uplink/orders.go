@@ -3,7 +3,6 @@ package uplink
 import (
 	"bytes"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 
@@ -17,6 +16,7 @@ type Order struct {
 	Group    meter.ID // whose members it was sent to; empty: it was sent to us
 	Payload  []byte
 	Retained bool
+	TooLong  bool // longer than any document: Payload is its beginning
 }
 
 // Outbox holds what is to be said to the fog beside readings, until the broker
@@ -135,15 +135,22 @@ func (s *session) say(ctx context.Context) error {
 // are, and exact: RabbitMQ retains nothing for others.
 func heard() []string { return []string{"trust", "config"} }
 
-// orderFilters are the topics that orders come on.
-func (u *Uplink) orderFilters() (all []string) {
-	if u.cfg.Orders == nil || u.overlong {
+// orderFilters are the topics that orders come on. Where the last retained one
+// was too long, and the broker still has our session, it is not asked for again:
+// what is new comes all the same.
+func (u *Uplink) orderFilters(resumed bool) (all []string) {
+	if u.cfg.Orders == nil {
 		return nil
 	}
+	add := func(topic string) {
+		if !resumed || !u.long[topic] {
+			all = append(all, topic)
+		}
+	}
 	for _, name := range heard() {
-		all = append(all, mqtt.OrderTopic(u.cfg.Site, u.cfg.Gateway, "", name))
+		add(mqtt.OrderTopic(u.cfg.Site, u.cfg.Gateway, "", name))
 		for _, g := range u.cfg.Groups {
-			all = append(all, mqtt.OrderTopic(u.cfg.Site, "", g, name))
+			add(mqtt.OrderTopic(u.cfg.Site, "", g, name))
 		}
 	}
 	return all
@@ -157,20 +164,11 @@ func (u *Uplink) order(t mqtt.Topic, m mqtt.Message) (known bool) {
 	if t.Gateway != u.cfg.Gateway && (t.Group == "" || !slices.Contains(u.cfg.Groups, t.Group)) {
 		return false
 	}
-	u.cfg.Orders(Order{Name: t.Order, Group: t.Group, Payload: m.Payload, Retained: m.Retained})
-	return true
-}
-
-// errOverlong is why orders are not listened to.
-var errOverlong = errors.New("an order is longer than this gateway takes, so orders are not listened to until it starts anew: remove the retained message")
-
-// longOrders keeps a retained order that is too long from ending one connection
-// after another.
-func (u *Uplink) longOrders(err error) {
-	if errors.Is(err, mqtt.ErrTooLong) && !u.overlong {
-		u.overlong = true
-		u.cfg.MQTT.Persistent = false // the broker would keep it for us
-		u.cfg.Log.Error("orders are not listened to any more", "error", err)
-		u.troubles()
+	if m.Retained || !m.Cut {
+		u.long[m.Topic] = m.Cut
 	}
+	if len(m.Payload) > 0 { // else somebody took back what was retained
+		u.cfg.Orders(Order{Name: t.Order, Group: t.Group, Payload: m.Payload, Retained: m.Retained, TooLong: m.Cut})
+	}
+	return true
 }

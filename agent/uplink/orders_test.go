@@ -22,7 +22,11 @@ type taken struct {
 func (o *taken) take(d uplink.Order) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.all = append(o.all, fmt.Sprintf("%s %s %d %v", d.Name, d.Group, len(d.Payload), d.Retained))
+	long := ""
+	if d.TooLong {
+		long = ", too long"
+	}
+	o.all = append(o.all, fmt.Sprintf("%s %s %d %v%s", d.Name, d.Group, len(d.Payload), d.Retained, long))
 }
 
 func (o *taken) got() []string {
@@ -85,21 +89,30 @@ func TestWhatIsSaidArrives(t *testing.T) {
 	})
 }
 
-// TestAnOrderThatIsTooLong does not end one connection after another.
+// TestAnOrderThatIsTooLong is told as that, and costs no connection; what comes
+// after it is heard, and so is what comes after it was taken back.
 func TestAnOrderThatIsTooLong(t *testing.T) {
 	t.Parallel()
 	simulate(t, gprs(), func(s *site) {
 		o := &taken{}
-		s.config.Orders = o.take
+		s.config.Orders, s.config.Groups = o.take, []meter.ID{"north"}
 		s.store.add(meter.Interval, readings(10)...)
-		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "config"), true, make([]byte, 1<<20+1))
+		s.broker.Send(mqtt.OrderTopic("site", "", "north", "config"), true, make([]byte, 1<<20+1))
 		s.start()
+		time.Sleep(30 * time.Minute)
+		s.link.Set(linktest.Cut)
+		time.Sleep(time.Hour)
+		s.link.Set(linktest.Up)
+		time.Sleep(30 * time.Minute) // it does not come again
+		s.broker.Send(mqtt.OrderTopic("site", "", "north", "config"), true, nil)
+		s.broker.Send(mqtt.OrderTopic("site", "gw", "", "config"), true, make([]byte, 3000))
 		time.Sleep(10 * time.Minute)
-		if len(o.got()) != 0 || s.store.left() != 0 || s.up.Stats().Reconnects > 1 {
-			t.Errorf("orders %q, rows left %d, connections %d", o.got(), s.store.left(), s.up.Stats().Reconnects)
+		want := []string{"config north 4096 true, too long", "config  3000 false"}
+		if got := o.got(); !slices.Equal(got, want) || s.store.left() != 0 || s.up.Stats().Reconnects != 1 {
+			t.Errorf("orders %q, want %q; rows left %d, connections %d", got, want, s.store.left(), s.up.Stats().Reconnects)
 		}
-		if err := s.up.Stats().Err; err == nil {
-			t.Error("nobody is told")
+		if err := s.up.Stats().Err; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -58,7 +58,8 @@ func (s *session) run(ctx context.Context) error {
 	s.heard = make(chan error, 1)
 	var hearing sync.WaitGroup
 	defer hearing.Wait() // it ends with the connection
-	hearing.Go(func() { s.heard <- s.conn.SubscribeAll(ctx, s.u.filters(), s.mail.put) })
+	filters := s.u.filters(s.conn.Resumed())
+	hearing.Go(func() { s.heard <- s.conn.SubscribeAll(ctx, filters, s.mail.put) })
 	s.search = s.u.newSearch(ctx, s.u.path)
 	err := s.loop(ctx)
 	if l := s.search.end(); l != nil {
@@ -164,7 +165,7 @@ func (s *session) wait(ctx context.Context) error {
 		if len(s.flight) > 0 && !now.Before(s.overdue()) {
 			return fmt.Errorf("no PUBACK for %v", now.Sub(s.pace.lastAck).Round(time.Second))
 		}
-		if s.pong != nil && !now.Before(s.pinged.Add(s.pace.patience())) {
+		if s.pong != nil && !now.Before(s.since(s.pinged).Add(s.pace.patience())) {
 			return fmt.Errorf("no answer to a ping for %v, after %v without traffic", now.Sub(s.pinged).Round(time.Second), s.rested.Round(time.Second))
 		}
 		s.prove(now)
@@ -174,7 +175,16 @@ func (s *session) wait(ctx context.Context) error {
 }
 
 // overdue is when the PUBACK of what is under way is too late.
-func (s *session) overdue() time.Time { return s.pace.lastAck.Add(s.pace.patience()) }
+func (s *session) overdue() time.Time { return s.since(s.pace.lastAck).Add(s.pace.patience()) }
+
+// since is when to begin to wait for what the broker may say since t: it says
+// nothing else amid a long message.
+func (s *session) since(t time.Time) time.Time {
+	if amid := s.conn.Amid(); amid.After(t) {
+		return amid
+	}
+	return t
+}
 
 // next is when there is something to do, if nothing comes before.
 func (s *session) next() time.Time {
@@ -189,7 +199,7 @@ func (s *session) next() time.Time {
 	case len(s.flight) > 0:
 		sooner(s.overdue())
 	case s.pong != nil:
-		sooner(s.pinged.Add(s.pace.patience()))
+		sooner(s.since(s.pinged).Add(s.pace.patience()))
 	default:
 		sooner(s.quiet())
 	}

@@ -171,9 +171,10 @@ type Uplink struct {
 	connected time.Time   // when the present connection began
 	restated  atomic.Bool // they are to be told anew
 
-	kind     error // of the error that was logged last, nil while up
-	deaf     error // why the fog cannot be heard
-	overlong bool  // an order was too long: they are not listened to
+	long map[string]bool // topics whose retained order was too long
+
+	kind error // of the error that was logged last, nil while up
+	deaf error // why the fog cannot be heard
 
 	mu    sync.Mutex
 	stats Stats
@@ -201,9 +202,10 @@ func New(c Config) *Uplink {
 	}
 	c.MQTT.Traffic = new(mqtt.Traffic)
 	c.MQTT.OwnPings = true
+	c.MQTT.CutLong = true    // an order that is too long is refused, and what follows it heard
 	c.MQTT.Persistent = true // what the fog asks for survives while we are away
 	def(&c.MQTT.ClientID, mqtt.ClientID(c.Site, c.Gateway))
-	u := &Uplink{cfg: c, earlier: map[batch.Hash]*batch.Catalogue{}, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
+	u := &Uplink{cfg: c, earlier: map[batch.Hash]*batch.Catalogue{}, long: map[string]bool{}, traffic: c.MQTT.Traffic, spread: rand.Float64(), rest: rest{first: c.KeepAlive}, backoff: backoff.Backoff{Min: c.MinPause, Max: c.MaxPause}}
 	for _, id := range meter.Lanes() {
 		keyEvery := 0
 		if c.Delta && c.FogConfirms && id != meter.Alarm { // an alarm is read whatever the fog has lost
@@ -254,7 +256,6 @@ func (u *Uplink) Run(ctx context.Context) error {
 			continue
 		}
 		u.down(err)
-		u.longOrders(err)
 		u.settle(time.Now())
 		if u.failed(worked) {
 			_ = u.backoff.Wait(ctx) // the loop sees its only error
@@ -370,9 +371,6 @@ func (u *Uplink) faults(l *lane, err error) {
 // troubles tells what is wrong with lanes while the connection stands.
 func (u *Uplink) troubles() {
 	all := []error{u.deaf}
-	if u.overlong {
-		all = append(all, errOverlong)
-	}
 	var unconfirmed []meter.Lane
 	for _, l := range u.lanes {
 		all = append(all, l.fault)

@@ -38,6 +38,13 @@ func (c *Conn) Said() time.Time { return time.Unix(0, c.socket.said.Load()) }
 // Heard is explained at Said.
 func (c *Conn) Heard() time.Time { return time.Unix(0, c.socket.heard.Load()) }
 
+// Amid is when the network last gave us a part of a message whose end had not come:
+// what the broker said after it cannot be there yet. Long ago where it never did.
+func (c *Conn) Amid() time.Time { return time.Unix(0, c.socket.amid.Load()) }
+
+// Resumed says that the broker still had our session, and so our subscriptions.
+func (c *Conn) Resumed() bool { return c.resumed }
+
 // Abort ends the connection at once, without a DISCONNECT: the broker
 // publishes the will. Err gives reason. It does not wait; Done does.
 func (c *Conn) Abort(reason error) { c.socket.abort(reason) }
@@ -149,7 +156,7 @@ func (c *Conn) SubscribeAll(ctx context.Context, filters []string, handler func(
 	for _, f := range filters {
 		asked[f] = 1
 	}
-	token := c.client.SubscribeMultiple(asked, receive(handler))
+	token := c.client.SubscribeMultiple(asked, receive(handler, c.longest))
 	select {
 	case <-token.Done():
 	case <-c.done:

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,9 +35,13 @@ func TestFramesRefuseWhatTheLibraryDoesNotSurvive(t *testing.T) {
 	} {
 		for _, step := range []int{1, 2, 1000} { // however the network cuts it
 			f := frames{max: 1000, asked: c.asked}
+			var out []byte
 			var err error
 			for at := 0; at < len(c.in) && err == nil; at += step {
-				err = f.check(c.in[at:min(at+step, len(c.in))])
+				out, err = f.pass(out, c.in[at:min(at+step, len(c.in))])
+			}
+			if c.ok && !bytes.Equal(out, c.in) {
+				t.Errorf("%s in steps of %d: %x came through, of %x", name, step, out, c.in)
 			}
 			if (err == nil) != c.ok {
 				t.Errorf("%s in steps of %d: %v", name, step, err)
@@ -52,17 +57,62 @@ func TestFramesRefuseWhatTheLibraryDoesNotSurvive(t *testing.T) {
 	}
 }
 
-// The property: what check lets through, the library takes without a panic and
+// TestFramesCutWhatIsTooLong: its beginning comes through, as a packet that is
+// whole, and what follows it.
+func TestFramesCutWhatIsTooLong(t *testing.T) {
+	t.Parallel()
+	long := func(n int) []byte {
+		p := &packets.PublishPacket{FixedHeader: packets.FixedHeader{MessageType: packets.Publish, Qos: 1}, TopicName: "topic", MessageID: 7, Payload: bytes.Repeat([]byte("x"), n)}
+		var b bytes.Buffer
+		if err := p.Write(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	const most, around = 1000, 2 + len("topic") + 2
+	in := slices.Concat(long(3), long(most-around), long(most-around+1), long(300000), []byte{0xD0, 0}, long(4))
+	for _, step := range []int{1, 2, 7, 1000, len(in)} {
+		f := frames{max: most, cut: true}
+		var out []byte
+		var err error
+		for at := 0; at < len(in) && err == nil; at += step {
+			out, err = f.pass(out, in[at:min(at+step, len(in))])
+		}
+		if err != nil || f.pongs != 1 {
+			t.Fatalf("in steps of %d: %v, %d PINGRESPs", step, err, f.pongs)
+		}
+		var got []int
+		for r := bytes.NewReader(out); r.Len() > 0; {
+			p, err := packets.ReadPacket(r)
+			if err != nil {
+				t.Fatalf("in steps of %d: %v", step, err)
+			}
+			if p, ok := p.(*packets.PublishPacket); ok {
+				got = append(got, len(p.Payload))
+				if p.MessageID != 7 || p.TopicName != "topic" || strings.Trim(string(p.Payload), "x") != "" {
+					t.Errorf("in steps of %d: %v", step, p)
+				}
+			}
+		}
+		if want := []int{3, most - around, most - around + 1, most - around + 1, 4}; !slices.Equal(got, want) {
+			t.Errorf("in steps of %d: payloads of %d bytes, want %d", step, got, want)
+		}
+	}
+}
+
+// The property: what pass lets through, the library takes without a panic and
 // without allocating more than was allowed.
 func FuzzFrames(f *testing.F) {
-	f.Add([]byte{0x20, 2, 0, 0, 0x90, 3, 0, 1, 1, 0x32, 9, 0, 1, 'a', 0, 7, 'b', 'c', 'd', 'e'})
-	f.Add([]byte{0x40, 2, 0, 1, 0x50, 2, 0, 1, 0x62, 2, 0, 1, 0x70, 2, 0, 1, 0xB0, 2, 0, 1, 0xD0, 0})
-	f.Fuzz(func(t *testing.T, in []byte) {
-		guard := frames{max: 64}
-		if guard.check(in) != nil {
+	f.Add(false, []byte{0x20, 2, 0, 0, 0x90, 3, 0, 1, 1, 0x32, 9, 0, 1, 'a', 0, 7, 'b', 'c', 'd', 'e'})
+	f.Add(true, append([]byte{0x32, 100, 0, 1, 'a'}, make([]byte, 97)...))
+	f.Add(false, []byte{0x40, 2, 0, 1, 0x50, 2, 0, 1, 0x62, 2, 0, 1, 0x70, 2, 0, 1, 0xB0, 2, 0, 1, 0xD0, 0})
+	f.Fuzz(func(t *testing.T, cut bool, in []byte) {
+		guard := frames{max: 64, cut: cut}
+		out, err := guard.pass(nil, in)
+		if err != nil {
 			return
 		}
-		for r := bytes.NewReader(in); r.Len() > 0; {
+		for r := bytes.NewReader(out); r.Len() > 0; {
 			p, err := packets.ReadPacket(r)
 			if err != nil {
 				return

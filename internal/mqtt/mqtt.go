@@ -13,6 +13,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -39,6 +40,9 @@ type Message struct {
 	Topic    string
 	Payload  []byte
 	Retained bool
+	// Cut says that it was longer than Options.MaxInbound, and that Payload is
+	// its beginning only (see Options.CutLong).
+	Cut bool
 	// Duplicate says that the broker may have sent it before.
 	Duplicate bool
 
@@ -80,6 +84,9 @@ type Options struct {
 	ConnectTimeout time.Duration // for connecting, securing and CONNACK together
 	WriteTimeout   time.Duration // for 2 KiB to be taken by the network
 	MaxInbound     int           // longest message taken from the broker, in bytes
+	// CutLong has a longer one handed over cut off, and acknowledged. Otherwise it
+	// ends the connection.
+	CutLong bool
 	// SendBuffer bounds the socket's send buffer, in bytes; 0 leaves it to the
 	// system. On a slow link what stands there cannot be overtaken.
 	SendBuffer int
@@ -118,6 +125,8 @@ type Conn struct {
 	address string
 	client  paho.Client
 	socket  *socket
+	longest int // message taken whole
+	resumed bool
 	once    sync.Once
 
 	subscribing sync.Mutex // one SUBSCRIBE at a time
@@ -136,7 +145,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{address: o.Address, socket: newSocket(nc, o.WriteTimeout, o.MaxInbound), done: make(chan struct{})}
+	c := &Conn{address: o.Address, socket: newSocket(nc, o.WriteTimeout, o.MaxInbound, o.CutLong), longest: o.MaxInbound, done: make(chan struct{})}
 	c.client = paho.NewClient(c.pahoOptions(&o))
 	token := c.client.Connect()
 	stop := context.AfterFunc(ctx, func() { c.socket.abort(ctx.Err()) })
@@ -149,6 +158,9 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 			return nil, fmt.Errorf("broker %s: %w", o.Address, context.Cause(ctx))
 		}
 		return nil, refused(o.Address, returnCode(token), c.socket.cause(err), o.TLS)
+	}
+	if t, ok := token.(*paho.ConnectToken); ok {
+		c.resumed = t.SessionPresent()
 	}
 	if interrupted { // after the CONNACK: the connection is ending already
 		<-c.done
@@ -230,7 +242,7 @@ func (c *Conn) pahoOptions(o *Options) *paho.ClientOptions {
 		p.SetBinaryWill(o.Will.Topic, o.Will.Payload, 1, o.Will.Retained)
 	}
 	if o.Handler != nil {
-		p.SetDefaultPublishHandler(receive(o.Handler))
+		p.SetDefaultPublishHandler(receive(o.Handler, o.MaxInbound))
 	}
 	return p
 }
@@ -242,8 +254,20 @@ func returnCode(t paho.Token) byte {
 	return 0
 }
 
-func receive(handler func(Message)) paho.MessageHandler {
+// cutTo is how much of a message is handed over that is too long.
+const cutTo = 4 << 10
+
+func receive(handler func(Message), longest int) paho.MessageHandler {
 	return func(_ paho.Client, m paho.Message) {
-		handler(Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained(), Duplicate: m.Duplicate(), ack: m.Ack})
+		payload := m.Payload()
+		body := 2 + len(m.Topic()) + len(payload)
+		if m.Qos() > 0 {
+			body += 2
+		}
+		isCut := body > longest
+		if isCut {
+			payload = bytes.Clone(payload[:min(len(payload), cutTo)])
+		}
+		handler(Message{Topic: m.Topic(), Payload: payload, Retained: m.Retained(), Cut: isCut, Duplicate: m.Duplicate(), ack: m.Ack})
 	}
 }

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -44,8 +43,11 @@ var (
 type socket struct {
 	net.Conn
 	writeTimeout time.Duration
-	in           *bufio.Reader // of the reader alone: the library reads byte by byte
-	inbound      frames        // of the reader alone
+	inbound      frames // of the reader alone, as are those that follow
+	ahead        []byte // for what the network gives: the library reads byte by byte
+	in           []byte // that the library has not read yet, of passed
+	passed       []byte
+	late         error         // comes after that
 	asked        atomic.Int32  // filters of the last SUBSCRIBE
 	announce     uint16        // keep-alive to write into the CONNECT, in seconds; 0 leaves it; under mu
 	stopped      chan struct{} // closed when the writing goroutine has ended
@@ -53,6 +55,7 @@ type socket struct {
 	kick chan struct{} // has room for one: something for the writing goroutine
 
 	said, heard atomic.Int64 // when the network last took or gave something, in nanoseconds
+	amid        atomic.Int64 // when it last gave a part of a message whose end had not come
 
 	mu      sync.Mutex
 	pong    chan struct{} // closed and replaced at a PINGRESP
@@ -66,9 +69,9 @@ type socket struct {
 
 // newSocket takes nc over and starts the writing goroutine, which ends after
 // Close or abort; wait for stopped.
-func newSocket(nc net.Conn, writeTimeout time.Duration, maxInbound int) *socket {
+func newSocket(nc net.Conn, writeTimeout time.Duration, maxInbound int, cut bool) *socket {
 	s := &socket{
-		Conn: nc, in: bufio.NewReaderSize(nc, readAhead), writeTimeout: writeTimeout, inbound: frames{max: maxInbound},
+		Conn: nc, ahead: make([]byte, readAhead), writeTimeout: writeTimeout, inbound: frames{max: maxInbound, cut: cut},
 		stopped: make(chan struct{}), kick: make(chan struct{}, 1), room: make(chan struct{}), pong: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.said.Store(time.Now().UnixNano())
@@ -247,21 +250,16 @@ func (s *socket) queued() (int, <-chan struct{}) {
 }
 
 func (s *socket) Read(p []byte) (int, error) {
-	n, err := s.in.Read(p)
-	if err == nil {
-		s.heard.Store(time.Now().UnixNano())
-		s.inbound.asked = int(s.asked.Load())
-		pongs := s.inbound.pongs
-		if err = s.inbound.check(p[:n]); s.inbound.pongs != pongs {
-			s.mu.Lock()
-			close(s.pong)
-			s.pong = make(chan struct{})
-			s.mu.Unlock()
-		}
+	for len(s.in) == 0 && s.late == nil {
+		s.late = s.take()
 	}
-	if err == nil {
+	if len(s.in) > 0 {
+		n := copy(p, s.in)
+		s.in = s.in[n:]
 		return n, nil
 	}
+	err := s.late
+	s.late = nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -275,6 +273,33 @@ func (s *socket) Read(p []byte) (int, error) {
 	}
 	s.broken = err
 	return 0, err
+}
+
+// take takes what the network gives next, as far as the library may see it.
+func (s *socket) take() error {
+	n, err := s.Conn.Read(s.ahead)
+	if n == 0 {
+		return err
+	}
+	s.heard.Store(time.Now().UnixNano())
+	s.inbound.asked = int(s.asked.Load())
+	pongs := s.inbound.pongs
+	var wrong error
+	s.passed, wrong = s.inbound.pass(s.passed[:0], s.ahead[:n])
+	s.in = s.passed
+	if s.inbound.head < 0 {
+		s.amid.Store(s.heard.Load())
+	}
+	if s.inbound.pongs != pongs {
+		s.mu.Lock()
+		close(s.pong)
+		s.pong = make(chan struct{})
+		s.mu.Unlock()
+	}
+	if wrong != nil {
+		return wrong
+	}
+	return err
 }
 
 // cause gives what Read met, if anything, instead of what the library made of

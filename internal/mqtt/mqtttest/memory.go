@@ -195,7 +195,8 @@ func (m *Memory) serve(c net.Conn) error {
 	if ack.ReturnCode != packets.Accepted {
 		return ack.Write(c)
 	}
-	me := m.enter(hello, c)
+	me, present := m.enter(hello, c)
+	ack.SessionPresent = present
 	defer m.leave(me, c)
 	if err := me.send(c, ack); err != nil {
 		return err
@@ -210,26 +211,28 @@ func (m *Memory) serve(c net.Conn) error {
 	return nil
 }
 
-// enter makes c the client's connection and closes the one it had.
-func (m *Memory) enter(hello *packets.ConnectPacket, c net.Conn) *member {
+// enter makes c the client's connection and closes the one it had; present says
+// that it had a session.
+func (m *Memory) enter(hello *packets.ConnectPacket, c net.Conn) (me *member, present bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.clients == nil {
 		m.clients = map[string]*member{}
 	}
 	client := hello.ClientIdentifier
-	me := m.clients[client]
+	me = m.clients[client]
 	if me != nil && me.conn != nil {
 		_ = me.conn.Close()
 	}
-	if me == nil || hello.CleanSession {
+	present = me != nil && !hello.CleanSession
+	if !present {
 		me = &member{topics: map[string]bool{}, write: make(chan struct{}, 1)}
 		me.write <- struct{}{}
 		m.clients[client] = me
 	}
 	me.conn, me.keep = c, !hello.CleanSession
 	m.connects++
-	return me
+	return me, present
 }
 
 func (m *Memory) leave(me *member, c net.Conn) {
