@@ -98,10 +98,11 @@ func (m *zeroMeter) connections() int {
 
 // site is an agent in this process.
 type site struct {
-	t      *testing.T
-	dir    string
-	broker string
-	agent  *Agent
+	program string // gridgate with failpoints, once it is built
+	t       *testing.T
+	dir     string
+	broker  string
+	agent   *Agent
 }
 
 func newSite(t *testing.T) *site {

@@ -231,11 +231,10 @@ func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Confi
 	if _, attempts, _, err := o.shelf.OnTrial(); err == nil && attempts == 0 {
 		o.settle(ctx, before)
 	}
-	_, ram := sys.Resident()
 	s := &pushed{o: o, next: next, before: before, changed: append(diff.LinesAdded, diff.LinesChanged...)}
 	j := &journal{Shelf: o.shelf, o: o, d: d, next: next, changes: diff.Changes()}
 	end := trial.Run(ctx, trial.Config{
-		Measure: a.health, Deadline: before.Trust.Prove, Settle: min(settleMost, before.Trust.Prove/4), MaxMemory: ram / 4 * 3,
+		Measure: a.health, Deadline: before.Trust.Prove, Settle: min(settleMost, before.Trust.Prove/4), MaxMemory: sys.MemoryLimit() / 4 * 3,
 		Step: func(step trial.Step) { o.step(d, step) }, GiveUp: o.giveUp,
 	}, j, s)
 	s.stop()

@@ -1,55 +1,35 @@
 package agent
 
 import (
-	"context"
+	"bytes"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"gridgate/agent/audit"
 	"gridgate/agent/order"
 	"gridgate/agent/status"
 	"gridgate/agent/trial"
-	"gridgate/configs"
 	"gridgate/internal/proctest"
 )
 
-// With killConfig in the environment the test binary is an agent that kills
-// itself at the step killAt of an order.
-const (
-	killConfig = "GRIDGATE_TEST_KILL_CONFIG"
-	killAt     = "GRIDGATE_TEST_KILL_AT"
-)
-
-func runKilled(path, step string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	cfg, err := configs.Load(path)
-	if err != nil {
-		return err
-	}
-	a, err := New(cfg, Options{Version: "1.2.3", Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), Getenv: os.Getenv, ConfigPath: path})
-	if err != nil {
-		return err
-	}
-	a.orders.at = func(at string) {
-		if at == step {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {} // until it is delivered
-		}
-	}
-	return a.Run(ctx)
+// gridgate builds the program that ends itself at a step of an order, as a cut
+// would, when the environment names the step.
+func gridgate(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(proctest.BuildWith(t, []string{"failpoints"}, "gridgate"), "gridgate")
 }
 
-func (s *site) process(step string) *proctest.Process {
+// process starts gridgate, to end itself at a step; none: it runs on.
+func (s *site) process(step string, env ...string) *proctest.Process {
 	s.t.Helper()
-	return proctest.Start(s.t, []string{killConfig + "=" + s.file(), killAt + "=" + step}, os.Args[0])
+	if s.program == "" {
+		s.program = gridgate(s.t)
+	}
+	return proctest.Start(s.t, append(env, "GRIDGATE_FAILPOINT="+step), s.program, "run", "-config", s.file())
 }
 
 // running waits until an agent answers, and gives what it says of orders when it
@@ -79,6 +59,7 @@ func (s *site) submitted(data []byte) {
 // healthy, and what came of the document is told and written down.
 func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
+	bin := gridgate(t)
 	for range killRounds {
 		for _, good := range []bool{true, false} {
 			steps := []string{"put", "seen", "begun", "applied", "kept", "noted", "told", "ended"}
@@ -88,15 +69,16 @@ func TestKilledAtEveryStep(t *testing.T) {
 			for _, step := range steps {
 				t.Run(fmt.Sprintf("%s,%v", step, good), func(t *testing.T) {
 					t.Parallel()
-					testKilled(t, step, good)
+					testKilled(t, bin, step, good)
 				})
 			}
 		}
 	}
 }
 
-func testKilled(t *testing.T, step string, good bool) {
+func testKilled(t *testing.T, bin, step string, good bool) {
 	s, u := newSite(t), newUtility(t)
+	s.program = bin
 	m := startZeroMeter(t)
 	s.trusting(u, modbusMeter("m", m.address, "fast"))
 	layer, end, layers := "mains: {voltage: 120}", "kept", 1
@@ -176,5 +158,20 @@ func TestKilledAmidNewKeys(t *testing.T) {
 	}
 	if code := p.Stop(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestShippedWithoutFailpoints: nobody who may write the environment of a gateway
+// ends it by that.
+func TestShippedWithoutFailpoints(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]bool{gridgate(t): true, filepath.Join(proctest.Build(t, "gridgate"), "gridgate"): false} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bytes.Contains(data, []byte("GRIDGATE_FAILPOINT")); got != want {
+			t.Errorf("%s has failpoints: %v", path, got)
+		}
 	}
 }

@@ -63,7 +63,7 @@ func (a *Agent) newOrders(dir, trustFile string) *orders {
 	o := &orders{
 		a: a, box: uplink.NewOutbox(), shelf: trial.OpenShelf(filepath.Join(dir, "config")), in: newMailbox(), export: newExport(), giveUp: make(chan string, 1),
 		dir: dir, trustFile: trustFile, trusted: a.knowsTime,
-		at: func(string) {},
+		at: failpoint(a.opts.Getenv),
 	}
 	if err := o.open(); err != nil {
 		a.log.Error(noOrders, "error", err)
@@ -214,6 +214,12 @@ func (o *orders) deal(ctx context.Context, in *incoming) {
 
 // judge does what deal does. turn is held.
 func (o *orders) judge(ctx context.Context, in *incoming) {
+	if in.tooLong { // its beginning says nothing
+		err := fmt.Errorf("%w: at most %d octets are taken", order.ErrTooLarge, order.MaxSize)
+		o.refused(in, nil, err)
+		answer(in, err)
+		return
+	}
 	d, carry, err := o.accept(in.data)
 	switch {
 	case errors.Is(err, errSame):

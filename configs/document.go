@@ -25,10 +25,14 @@ type reader struct {
 	file     string
 	problems Problems
 	others   Problems // of other files that the document leads to
+	schema   *schema  // not nil: nothing is read, and this is told what may stand where
 }
 
 // fail notes a problem at n.
 func (r *reader) fail(key string, n *yaml.Node, value, format string, args ...any) {
+	if r.schema != nil {
+		return
+	}
 	if utf8.RuneCountInString(value) > 60 {
 		value = string([]rune(value)[:60]) + "…"
 	}
@@ -189,6 +193,10 @@ type nodes map[string]*yaml.Node
 // mapping reads the mapping n into t.
 func mapping[T any](r *reader, at string, n *yaml.Node, fields []field[T], into *T) nodes {
 	has := nodes{}
+	if r.schema != nil {
+		describe(r, at, fields, into)
+		return has
+	}
 	if !r.kind(at, n, yaml.MappingNode, "keys with values") {
 		return has
 	}

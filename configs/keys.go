@@ -294,6 +294,10 @@ func readGroups(r *reader, at string, n *yaml.Node, d *document) {
 // groups reads groups by name, and gives the names of those, too, that have
 // problems.
 func (r *reader) groups(at string, n *yaml.Node) (groups []Group, names []string) {
+	if r.tells(at, "type", "object", "maxProperties", maxGroups, "propertyNames", map[string]any{"pattern": "^[a-z0-9-]{1,32}$"}) {
+		mapping(r, join(at, "*"), n, groupFields(), &Group{})
+		return nil, nil
+	}
 	if !r.kind(at, n, yaml.MappingNode, "groups by name") {
 		return nil, nil
 	}

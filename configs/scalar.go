@@ -19,6 +19,9 @@ const day = 24 * time.Hour
 
 // text gives a single value as it is written: 00012 stays 00012.
 func (r *reader) text(at string, n *yaml.Node, want string) (string, bool) {
+	if r.tells(at, "description", want, "type", scalars()) {
+		return "", false
+	}
 	if n.Kind == yaml.AliasNode {
 		return "", false
 	}
@@ -41,6 +44,9 @@ func (r *reader) checked(at string, n *yaml.Node, want string, ok func(string) b
 
 func (r *reader) id(at string, n *yaml.Node) meter.ID {
 	const want = "1 to 32 characters of a-z, 0-9 and '-'"
+	if r.tells(at, "description", want, "type", scalars(), "pattern", "^[a-z0-9-]{1,32}$") {
+		return ""
+	}
 	return meter.ID(r.checked(at, n, want, isID))
 }
 
@@ -52,6 +58,9 @@ func isID(s string) bool {
 // path takes a path of a file or a directory, at most limit bytes.
 func (r *reader) path(at string, n *yaml.Node, limit int) string {
 	want := fmt.Sprintf("a path of 1 to %d bytes", limit)
+	if r.tells(at, "description", want, "type", "string", "minLength", 1, "maxLength", limit) {
+		return ""
+	}
 	return r.checked(at, n, want, func(s string) bool {
 		return s != "" && len(s) <= limit && isPrintable(s)
 	})
@@ -68,6 +77,9 @@ func isToken(s string) bool {
 
 func (r *reader) integer(at string, n *yaml.Node, low, high int64) int64 {
 	want := fmt.Sprintf("a whole number, %d to %d", low, high)
+	if r.tells(at, "description", want, "type", "integer", "minimum", low, "maximum", high) {
+		return low
+	}
 	s := r.checked(at, n, want, func(s string) bool {
 		i, err := strconv.ParseInt(s, 10, 64)
 		return err == nil && n.Tag == "!!int" && i >= low && i <= high
@@ -86,12 +98,18 @@ func (r *reader) number(at string, n *yaml.Node) float64 {
 }
 
 func (r *reader) boolean(at string, n *yaml.Node) bool {
+	if r.tells(at, "type", "boolean") {
+		return false
+	}
 	return r.checked(at, n, "true or false", func(s string) bool {
 		return n.Tag == "!!bool" && (s == "true" || s == "false")
 	}) == "true"
 }
 
 func (r *reader) oneOf(at string, n *yaml.Node, names ...string) string {
+	if r.tells(at, "enum", names) {
+		return ""
+	}
 	return r.checked(at, n, strings.Join(names, " or "), func(s string) bool {
 		return slices.Contains(names, s)
 	})
@@ -99,6 +117,9 @@ func (r *reader) oneOf(at string, n *yaml.Node, names ...string) string {
 
 func (r *reader) duration(at string, n *yaml.Node, low, high time.Duration) time.Duration {
 	want := fmt.Sprintf("a duration with a unit, %s to %s", formatDuration(low), formatDuration(high))
+	if r.tells(at, "description", want, "type", "string", "pattern", durationPattern) {
+		return low
+	}
 	s := r.checked(at, n, want, func(s string) bool {
 		d, ok := parseDuration(s)
 		return ok && d >= low && d <= high
@@ -162,6 +183,9 @@ var sizeUnits = []struct { //nolint:gochecknoglobals // a constant table
 
 func (r *reader) size(at string, n *yaml.Node, low, high int64) int64 {
 	want := fmt.Sprintf("a size with a unit, %s to %s", formatSize(low), formatSize(high))
+	if r.tells(at, "description", want, "type", "string", "pattern", sizePattern) {
+		return low
+	}
 	s := r.checked(at, n, want, func(s string) bool {
 		b, ok := parseSize(s)
 		return ok && b >= low && b <= high
@@ -228,6 +252,10 @@ func literalAdvice(file, env string) string {
 
 // list reads a list of at most limit values.
 func (r *reader) list(at string, n *yaml.Node, limit int, each func(at string, n *yaml.Node)) {
+	if r.tells(at, "type", "array", "maxItems", limit) {
+		each(at+"[]", n)
+		return
+	}
 	if !r.kind(at, n, yaml.SequenceNode, "a list: [a, b]") {
 		return
 	}

@@ -34,8 +34,10 @@ packages=(
 	procps            # pgrep
 	prometheus        # its promtool checks our metrics
 	protobuf-compiler # checks batch.proto
+	python3-jsonschema # checks the schema of configurations
 	python3-paho-mqtt # a fog in Python
 	python3-protobuf  # likewise
+	python3-yaml      # reads configurations beside us
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
 	qemu-user-static  # runs ARMv7 tests
 	rabbitmq-server   # another broker for fleets

@@ -239,3 +239,27 @@ func TestSettle(t *testing.T) {
 		})
 	}
 }
+
+// TestOutageOfThreeHours: a good configuration that comes amid it is kept, and not
+// at its end only.
+func TestOutageOfThreeHours(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		time.Sleep(time.Hour)
+		s := &site{health: func(bool, time.Duration) trial.Health {
+			return trial.Health{Reached: time.Since(began) >= 3*time.Hour, Meters: 5, Reading: 5}
+		}}
+		if got := s.run(t.Context()); got.Step != trial.Kept || time.Since(began) > 2*time.Hour {
+			t.Errorf("%+v after %v", got, time.Since(began))
+		}
+		// The same one that comes before the outage, which it could have made.
+		began = time.Now().Add(time.Minute)
+		s = &site{health: func(applied bool, _ time.Duration) trial.Health {
+			return trial.Health{Reached: !applied, Meters: 5, Reading: 5}
+		}}
+		if got := s.run(t.Context()); got.Step != trial.Reverted {
+			t.Errorf("%+v", got)
+		}
+	})
+}

@@ -22,9 +22,10 @@ func configVerb() cli.Verb {
 	return cli.Verb{
 		Name:    "config",
 		Summary: "show the language of configurations, what runs and what would change; apply a signed order",
-		Args:    "reference|effective|diff|apply [FILE]",
+		Args:    "reference|schema|effective|diff|apply [FILE]",
 		Example: []string{
 			"gridgate config reference",
+			"gridgate config schema                   # the same for editors and other programs: a JSON Schema",
 			"gridgate config effective                # the file, with what was pushed on it",
 			"gridgate config diff new.yaml            # what would change if it were in its place, or a part of it were pushed",
 			"gridgate config apply -wait 20m gw-1.doc # a signed document, from a USB stick say",
@@ -35,13 +36,13 @@ func configVerb() cli.Verb {
 			wait := fs.Duration("wait", 0, "apply: wait so long for the outcome")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) == 0 {
-					return cli.Usagef("config: want reference, effective, diff or apply")
+					return cli.Usagef("config: want reference, schema, effective, diff or apply")
 				}
 				what, rest := args[0], args[1:]
-				files := map[string]int{"reference": 0, "effective": 0, "diff": 1, "apply": 1}
+				files := map[string]int{"reference": 0, "schema": 0, "effective": 0, "diff": 1, "apply": 1}
 				n, known := files[what]
 				if !known {
-					return cli.Usagef("config: %q; want reference, effective, diff or apply", what)
+					return cli.Usagef("config: %q; want reference, schema, effective, diff or apply", what)
 				}
 				if len(rest) != n {
 					return cli.Usagef("config %s: want %s", what, count(n, "file"))
@@ -49,6 +50,12 @@ func configVerb() cli.Verb {
 				switch what {
 				case "reference":
 					_, err := env.Stdout.Write(configs.Reference())
+					return err
+				case "schema":
+					s, err := configs.Schema()
+					if err == nil {
+						_, err = env.Stdout.Write(s)
+					}
 					return err
 				case "effective":
 					return effective(env, *path)

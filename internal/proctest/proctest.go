@@ -29,8 +29,15 @@ const patience = 60 * time.Second
 // gives the folder.
 func Build(t testing.TB, names ...string) string {
 	t.Helper()
+	return BuildWith(t, nil, names...)
+}
+
+// BuildWith is Build with further build tags.
+func BuildWith(t testing.TB, tags []string, names ...string) string {
+	t.Helper()
 	dir := t.TempDir()
-	args := []string{"build", "-tags", "nethttpomithttp2", "-o", dir + string(filepath.Separator)}
+	tags = append([]string{"nethttpomithttp2"}, tags...) // as scripts/build.sh
+	args := []string{"build", "-tags", strings.Join(tags, ","), "-o", dir + string(filepath.Separator)}
 	for _, name := range names {
 		args = append(args, "gridgate/cmd/"+name)
 	}
