@@ -25,6 +25,7 @@ type reader struct {
 	file     string
 	problems Problems
 	others   Problems // of other files that the document leads to
+	refs     []storeRef
 }
 
 // fail notes a problem at n.

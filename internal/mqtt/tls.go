@@ -21,8 +21,13 @@ type TLS struct {
 	KeyFile  string
 	// Key gives the key where it is in no file: PEM; asked at each handshake. nil
 	// reads KeyFile.
-	Key        func() (secret.Value, error)
+	Key        KeySource
 	ServerName string // the name on the broker's certificate; the host of the address when empty
+}
+
+// KeySource has the key of a client certificate.
+type KeySource interface {
+	ClientKey() (secret.Value, error)
 }
 
 // Config reads the files and gives the configuration for Options.TLS. Use one
@@ -104,7 +109,7 @@ func (t TLS) certificate() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client certificate: %w", err)
 	}
-	key, err := t.Key()
+	key, err := t.Key.ClientKey()
 	if err != nil {
 		return nil, fmt.Errorf("client certificate: key: %w", err)
 	}
