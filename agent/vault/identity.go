@@ -259,20 +259,20 @@ func (v *Vault) unseal(sealed []byte) (secret.Value, error) {
 	case len(text) > MaxSecret:
 		return secret.Value{}, fmt.Errorf("a secret of more than %d octets", MaxSecret)
 	}
-	return trimmed(text)
-}
-
-// trimmed takes off the one line end that editors and echo put behind a secret.
-func trimmed(text []byte) (secret.Value, error) {
-	if n := len(text); n > 0 && text[n-1] == '\n' {
-		text = bytes.TrimSuffix(text[:n-1], []byte("\r"))
-	}
-	value := secret.Of(text)
-	clear(text[:cap(text)])
+	value := Trimmed(text)
 	if value.IsZero() {
 		return value, errors.New("a secret without content")
 	}
 	return value, nil
+}
+
+// Trimmed makes a secret of what was read, without the one line end that editors
+// and echo put behind it.
+func Trimmed(text []byte) secret.Value {
+	if n := len(text); n > 0 && text[n-1] == '\n' {
+		text = bytes.TrimSuffix(text[:n-1], []byte("\r"))
+	}
+	return secret.Of(text)
 }
 
 // Seal seals a secret to public keys, age1…, in age's armour. Whoever has a

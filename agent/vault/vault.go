@@ -64,11 +64,11 @@ type Vault struct {
 	getenv func(string) string
 	at     func(step string) // is told what was just made durable; a test ends the process there
 
-	mu      sync.Mutex
-	keys    keys
-	trial   map[string][]byte // sealed, of a configuration on trial
-	opened  map[string]opened // by name
-	release map[string][]byte // taken, and perhaps not in the directory yet
+	mu     sync.Mutex
+	keys   keys
+	trial  map[string][]byte // sealed, of a configuration on trial
+	opened map[string]opened // by name
+	held   map[string][]byte // taken, and perhaps not in the directory yet
 }
 
 // opened is a secret that was decrypted before.
@@ -126,7 +126,7 @@ func (v *Vault) Get(name string) (secret.Value, error) {
 
 // sealed gives what is in effect for a name. mu is held.
 func (v *Vault) sealed(name string) ([]byte, error) {
-	for _, over := range []map[string][]byte{v.trial, v.release} {
+	for _, over := range []map[string][]byte{v.trial, v.held} {
 		if s, ok := over[name]; ok {
 			return s, nil
 		}
@@ -166,7 +166,7 @@ func (v *Vault) names() ([]string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	all := slices.AppendSeq(slices.Collect(maps.Keys(v.trial)), maps.Keys(v.release))
+	all := slices.AppendSeq(slices.Collect(maps.Keys(v.trial)), maps.Keys(v.held))
 	for _, e := range entries {
 		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && IsName(name) {
 			all = append(all, name)
@@ -298,6 +298,28 @@ func (v *Vault) Stage(sealed map[string][]byte) (take func() error, err error) {
 	return func() error { return v.take(sealed, staged) }, nil
 }
 
+// Take stores sealed secrets, and makes them count in this process even where that
+// gives an error.
+func (v *Vault) Take(sealed map[string][]byte) error {
+	take, err := v.Stage(sealed)
+	if err != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.hold(sealed)
+		return err
+	}
+	return take()
+}
+
+// hold makes secrets count that are perhaps not in the directory. mu is held.
+func (v *Vault) hold(sealed map[string][]byte) {
+	v.held = maps.Clone(v.held)
+	if v.held == nil {
+		v.held = map[string][]byte{}
+	}
+	maps.Copy(v.held, sealed)
+}
+
 // take moves what was staged to its places.
 func (v *Vault) take(sealed map[string][]byte, staged map[string]string) error {
 	v.mu.Lock()
@@ -311,14 +333,10 @@ func (v *Vault) take(sealed map[string][]byte, staged map[string]string) error {
 		v.at("moved")
 	}
 	if err := errors.Join(append(errs, sys.SyncDir(v.dir))...); err != nil {
-		v.release = maps.Clone(v.release)
-		if v.release == nil {
-			v.release = map[string][]byte{}
-		}
-		maps.Copy(v.release, sealed)
+		v.hold(sealed)
 		return err
 	}
-	maps.DeleteFunc(v.release, func(name string, _ []byte) bool { _, ok := sealed[name]; return ok })
+	maps.DeleteFunc(v.held, func(name string, _ []byte) bool { _, ok := sealed[name]; return ok })
 	v.at("synced")
 	return nil
 }
@@ -337,7 +355,7 @@ func (v *Vault) Remove(name string) error {
 	if err == nil {
 		err = sys.SyncDir(v.dir)
 	}
-	delete(v.release, name)
+	delete(v.held, name)
 	delete(v.opened, name)
 	return err
 }
