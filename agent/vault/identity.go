@@ -250,12 +250,12 @@ func (v *Vault) unseal(sealed []byte) (secret.Value, error) {
 	case errors.As(err, &none):
 		return secret.Value{}, fmt.Errorf("%w, which is %s", ErrOtherKey, v.keys.all[0].Recipient())
 	case err != nil:
-		return secret.Value{}, fmt.Errorf("%w: not what age seals: %w", ErrDamaged, err)
+		return secret.Value{}, fmt.Errorf("%w: not what age seals, or not all of it", ErrDamaged) // its error quotes what is there: a secret perhaps
 	}
 	text, err := io.ReadAll(io.LimitReader(plain, MaxSecret+1))
 	switch {
 	case err != nil:
-		return secret.Value{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return secret.Value{}, fmt.Errorf("%w: not all of what age sealed", ErrDamaged)
 	case len(text) > MaxSecret:
 		return secret.Value{}, fmt.Errorf("a secret of more than %d octets", MaxSecret)
 	}
