@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"encoding/hex"
 
@@ -48,6 +49,16 @@ func IdentityOf(v *vault.Vault, renew bool) (id status.SecretIdentity, err error
 		id.SigningKey = hex.EncodeToString(public)
 	}
 	return id, nil
+}
+
+// ArchiveKey gives the key that a gateway signs archives with, nil where it has
+// none.
+func ArchiveKey(v *vault.Vault) crypto.Signer {
+	key, err := v.SigningKey()
+	if err != nil {
+		return nil
+	}
+	return key
 }
 
 func (c secretControl) List() (all []status.Secret, err error) {
