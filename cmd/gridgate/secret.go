@@ -224,7 +224,7 @@ func (s *secretPlace) remove(ctx context.Context, env cli.Env, name string, forc
 	if errors.Is(err, status.ErrNoAgent) {
 		if base, rerr := configs.Read(s.config); rerr == nil && !force {
 			if cfg, _, cerr := agent.Effective(base); cerr == nil && slices.Contains(cfg.Secrets(), name) {
-				return agent.ErrSecretInUse
+				return fmt.Errorf("%s: %w", name, agent.ErrSecretInUse)
 			}
 		}
 		err = s.vault.Remove(name)
