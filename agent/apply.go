@@ -29,8 +29,8 @@ type runningLine struct {
 	task   *task
 	broken []poll.Status // meters that could not be opened
 	clocks map[meter.ID]*meterClock
-	// secrets dates the files that the meters' passwords were read from.
-	secrets string
+	// dates tells the meters' secrets from others.
+	dates string
 }
 
 // closeGrace is how long meters have to let go of their sessions, all lines
@@ -102,7 +102,7 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 			a.startLine(ctx, next, l)
 		}
 	}
-	if diff.Uplink || a.uplink.err != nil || a.uplink.secrets != a.uplinkDates(next.Uplink) {
+	if diff.Uplink || a.uplink.err != nil || a.uplink.dates != a.uplinkDates(next.Uplink) {
 		a.uplink.stop()
 		a.startUplink(ctx, next)
 	}
@@ -131,7 +131,7 @@ func (a *Agent) newSecrets(next *configs.Config, diff configs.Diff) []string {
 	var keys []string
 	for _, l := range next.Lines() {
 		r, runs := a.lines[l.Key]
-		if runs && !slices.Contains(diff.LinesChanged, l.Key) && (len(r.broken) > 0 || r.secrets != a.secretDates(l)) {
+		if runs && !slices.Contains(diff.LinesChanged, l.Key) && (len(r.broken) > 0 || r.dates != a.secretDates(l)) {
 			keys = append(keys, l.Key)
 		}
 	}
@@ -180,7 +180,7 @@ func (a *Agent) secretDate(s address.Secret) string {
 // others go on. mu is held.
 func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Line) {
 	r := &runningLine{
-		secrets: a.secretDates(l), clocks: map[meter.ID]*meterClock{},
+		dates: a.secretDates(l), clocks: map[meter.ID]*meterClock{},
 	}
 	r.open(l)
 	var meters []poll.Meter

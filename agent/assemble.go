@@ -334,8 +334,8 @@ type runningUplink struct {
 	uplink *uplink.Uplink // nil when it could not be made
 	err    error          // why
 	task   *task
-	// secrets dates the files that the connection's secrets were read from.
-	secrets string
+	// dates tells the connection's secrets from others.
+	dates string
 }
 
 // isConnected says whether the broker takes what is sent.

@@ -38,7 +38,7 @@ const stopGrace = time.Second
 // the configuration is applied anew. mu is held.
 func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	a.runs.Store(cfg)
-	u := &runningUplink{cfg: cfg.Uplink, secrets: a.uplinkDates(cfg.Uplink)}
+	u := &runningUplink{cfg: cfg.Uplink, dates: a.uplinkDates(cfg.Uplink)}
 	a.uplink = u
 	options, paths, err := a.mqttOptions(cfg.Uplink)
 	if err != nil {
