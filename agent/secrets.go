@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,7 +40,7 @@ func (a *Agent) sources() address.Sources {
 func (a *Agent) storeWith(sealed map[string][]byte) configs.Store {
 	return func(string) ([]string, error) {
 		names, err := a.vault.Names()
-		return slices.AppendSeq(names, maps.Keys(sealed)), err
+		return append(names, vault.NamesOf(sealed)...), err
 	}
 }
 
@@ -149,7 +148,7 @@ func linesOf(cfg *configs.Config, sealed map[string][]byte) (keys []string) {
 
 // secretChanges says in words which secrets a document brings.
 func secretChanges(sealed map[string][]byte) (all []string) {
-	for _, name := range slices.Sorted(maps.Keys(sealed)) {
+	for _, name := range vault.NamesOf(sealed) {
 		all = append(all, fmt.Sprintf("secret %s set", name))
 	}
 	return all

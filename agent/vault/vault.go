@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -138,6 +137,16 @@ func (v *Vault) sealed(name string) ([]byte, error) {
 	return b, err
 }
 
+// NamesOf gives the names of sealed secrets, in order.
+func NamesOf(sealed map[string][]byte) []string {
+	all := make([]string, 0, len(sealed))
+	for name := range sealed {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
+}
+
 const suffix = ".age"
 
 func (v *Vault) path(name string) string { return filepath.Join(v.dir, name+suffix) }
@@ -166,7 +175,7 @@ func (v *Vault) names() ([]string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	all := slices.AppendSeq(slices.Collect(maps.Keys(v.trial)), maps.Keys(v.held))
+	all := append(NamesOf(v.trial), NamesOf(v.held)...)
 	for _, e := range entries {
 		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && IsName(name) {
 			all = append(all, name)
@@ -241,7 +250,7 @@ func (v *Vault) Check(sealed map[string][]byte) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(sealed)) {
+	for _, name := range NamesOf(sealed) {
 		err := checkName(name)
 		if err == nil {
 			_, err = v.unseal(sealed[name])
@@ -284,7 +293,7 @@ func (v *Vault) Stage(sealed map[string][]byte) (take func() error, err error) {
 		return nil, err
 	}
 	staged := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(sealed)) {
+	for _, name := range NamesOf(sealed) {
 		path, err := v.fresh(sealed[name])
 		if err != nil {
 			for _, p := range staged {
@@ -313,11 +322,12 @@ func (v *Vault) Take(sealed map[string][]byte) error {
 
 // hold makes secrets count that are perhaps not in the directory. mu is held.
 func (v *Vault) hold(sealed map[string][]byte) {
-	v.held = maps.Clone(v.held)
 	if v.held == nil {
 		v.held = map[string][]byte{}
 	}
-	maps.Copy(v.held, sealed)
+	for name, s := range sealed {
+		v.held[name] = s
+	}
 }
 
 // take moves what was staged to its places.
@@ -325,7 +335,7 @@ func (v *Vault) take(sealed map[string][]byte, staged map[string]string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(staged)) {
+	for _, name := range NamesOf(sealed) {
 		if err := os.Rename(staged[name], v.path(name)); err != nil {
 			errs = append(errs, fmt.Errorf("secret %s: %w", name, err))
 			continue
@@ -336,7 +346,9 @@ func (v *Vault) take(sealed map[string][]byte, staged map[string]string) error {
 		v.hold(sealed)
 		return err
 	}
-	maps.DeleteFunc(v.held, func(name string, _ []byte) bool { _, ok := sealed[name]; return ok })
+	for name := range sealed {
+		delete(v.held, name)
+	}
 	v.at("synced")
 	return nil
 }
