@@ -38,7 +38,7 @@ func IdentityOf(v *vault.Vault, renew bool) (id status.SecretIdentity, err error
 	p, err := v.Protection()
 	if err != nil {
 		id.Protection = err.Error() // the service has it, and this is not the service
-		return id, nil
+		return id, nil              //nolint:nilerr // it is told, and what is known is given
 	}
 	id.Protection = string(p)
 	key, err := v.SigningKey()

@@ -67,7 +67,7 @@ func forms(text string) (all [][]byte) {
 		}
 	}
 	of := func(b []byte) {
-		for _, digits := range []string{hex.EncodeToString(b), fmt.Sprintf("% x", b), strings.Trim(fmt.Sprint(b), "[]")} {
+		for _, digits := range []string{hex.EncodeToString(b), fmt.Sprintf("% x", b), strings.Trim(fmt.Sprintf("%d", b), "[]")} {
 			add(digits)
 			add(strings.ToUpper(digits))
 		}

@@ -70,7 +70,7 @@ func TestKeyOfTheClient(t *testing.T) {
 		}
 	}
 	for doc, want := range map[string]string{
-		strings.Replace(withSecrets, "secret:client-key", "secret:Key", 1):      "uplink.key: names no entry after secret:",
+		strings.Replace(withSecrets, "secret:client-key", "secret:Key", 1):   "uplink.key: names no entry after secret:",
 		strings.Replace(withSecrets, "  certificate: /c\n", "", 1):           "certificate and key belong together",
 		strings.Replace(withSecrets, "  key: secret:client-key\n", "", 1):    "certificate and key belong together",
 		strings.Replace(withSecrets, "ssl://", "tcp://", 1):                  "ca, certificate and key need an encrypted connection",

@@ -77,7 +77,7 @@ func (v *Vault) load() error {
 		}
 	case len(k.all) > 0: // what is wrong with a file that nobody needs is no matter
 	case errors.Is(err, fs.ErrNotExist) && v.hadIdentity():
-		return fmt.Errorf("%w: %s has the public key and nobody has the private one: where systemd hands it to the service, only the service has it; if it is lost, gridgate secret recipient -new makes another, and all secrets are to be set anew", ErrNoIdentity, filepath.Join(v.dir, recipientFile))
+		return fmt.Errorf("%w: only its public half is in %s: where systemd hands the private one to the service, only the service has it; else it is lost: gridgate secret recipient -new makes another, and all secrets are to be set anew", ErrNoIdentity, v.dir)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: none was made yet: gridgate secret recipient makes one", ErrNoIdentity)
 	default:

@@ -116,6 +116,9 @@ func (v *Vault) Get(name string) (secret.Value, error) {
 		return known.value, nil
 	}
 	value, err := v.unseal(sealed)
+	if errors.Is(err, ErrNoIdentity) {
+		return secret.Value{}, err
+	}
 	if err != nil {
 		return secret.Value{}, fmt.Errorf("%w; set it anew with gridgate secret set %s", err, name)
 	}
@@ -199,13 +202,16 @@ func (v *Vault) List() ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, closed := v.Protection()
 	all := make([]Entry, 0, len(names))
 	for _, name := range names {
 		e := Entry{Name: name}
 		if info, err := os.Stat(v.path(name)); err == nil {
 			e.Set = info.ModTime().UTC().Truncate(time.Second)
 		}
-		if _, err := v.Get(name); err != nil {
+		if closed != nil {
+			e.Problem = ErrNoIdentity.Error()
+		} else if _, err := v.Get(name); err != nil {
 			e.Problem = err.Error()
 		}
 		all = append(all, e)

@@ -178,6 +178,13 @@ func (s *secretPlace) list(ctx context.Context, env cli.Env, asJSON bool) error 
 		}
 		return nil
 	}
+	if len(all) > 0 && all[0].Problem == vault.ErrNoIdentity.Error() {
+		id, _, err := s.identity(ctx, false)
+		if err == nil {
+			err = errors.New(id.Protection)
+		}
+		fmt.Fprintf(env.Stderr, "gridgate: secret: %v\n", err)
+	}
 	w := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tSET\tPROBLEM")
 	for _, e := range all {

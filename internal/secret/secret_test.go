@@ -13,8 +13,6 @@ import (
 	"testing"
 	"text/template"
 
-	"go.yaml.in/yaml/v4"
-
 	"gridgate/internal/secret"
 )
 
@@ -48,7 +46,7 @@ func TestNothingShowsIt(t *testing.T) {
 			all = append(all, fmt.Sprintf(verb, what))
 		}
 	}
-	for _, marshal := range []func(any) ([]byte, error){json.Marshal, yaml.Marshal, xml.Marshal} {
+	for _, marshal := range []func(any) ([]byte, error){json.Marshal, xml.Marshal} {
 		for _, what := range []any{v, &v, exported{v}} {
 			b, err := marshal(what)
 			if err != nil {
@@ -82,7 +80,7 @@ func forms(s string) []string {
 	spaced := strings.TrimSpace(strings.ReplaceAll(fmt.Sprintf("% x", s), " ", ", 0x"))
 	return []string{
 		s, hex.EncodeToString([]byte(s)), fmt.Sprintf("% x", s), spaced, base64.StdEncoding.EncodeToString([]byte(s)),
-		strings.Trim(fmt.Sprint([]byte(s)), "[]"),
+		strings.Trim(fmt.Sprintf("%d", []byte(s)), "[]"),
 	}
 }
 
