@@ -29,8 +29,8 @@ type runningLine struct {
 	task   *task
 	broken []poll.Status // meters that could not be opened
 	clocks map[meter.ID]*meterClock
-	// secrets dates the files that the meters' passwords were read from.
-	secrets string
+	// dates tells the meters' secrets from others.
+	dates string
 }
 
 // closeGrace is how long meters have to let go of their sessions, all lines
@@ -102,7 +102,7 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 			a.startLine(ctx, next, l)
 		}
 	}
-	if diff.Uplink || a.uplink.err != nil || a.uplink.secrets != uplinkDates(next.Uplink) {
+	if diff.Uplink || a.uplink.err != nil || a.uplink.dates != a.uplinkDates(next.Uplink) {
 		a.uplink.stop()
 		a.startUplink(ctx, next)
 	}
@@ -131,37 +131,40 @@ func (a *Agent) newSecrets(next *configs.Config, diff configs.Diff) []string {
 	var keys []string
 	for _, l := range next.Lines() {
 		r, runs := a.lines[l.Key]
-		if runs && !slices.Contains(diff.LinesChanged, l.Key) && (len(r.broken) > 0 || r.secrets != secretDates(l)) {
+		if runs && !slices.Contains(diff.LinesChanged, l.Key) && (len(r.broken) > 0 || r.dates != a.secretDates(l)) {
 			keys = append(keys, l.Key)
 		}
 	}
 	return keys
 }
 
-func secretDates(l configs.Line) string {
+func (a *Agent) secretDates(l configs.Line) string {
 	var b strings.Builder
 	for _, m := range l.Meters {
-		b.WriteString(addressDates(m.Address) + ";")
+		b.WriteString(a.addressDates(m.Address) + ";")
 	}
 	return b.String()
 }
 
 // addressDates tells the contents of the files of an address's secrets apart.
-func addressDates(a address.Address) string {
+func (a *Agent) addressDates(addr address.Address) string {
 	var b strings.Builder
-	for i, s := range a.Secrets() {
+	for i, s := range addr.Secrets() {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(secretDate(s.Secret))
+		b.WriteString(a.secretDate(s.Secret))
 	}
 	return b.String()
 }
 
 // secretDate tells one content of a password file from another without
 // telling anything of the content.
-func secretDate(s address.Secret) string {
-	path, ok := strings.CutPrefix(s.String(), "file:")
+func (a *Agent) secretDate(s address.Secret) string {
+	if name, ok := s.InStore(); ok {
+		return a.vault.Mark(name)
+	}
+	path, ok := s.InFile()
 	if !ok {
 		return ""
 	}
@@ -177,7 +180,7 @@ func secretDate(s address.Secret) string {
 // others go on. mu is held.
 func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Line) {
 	r := &runningLine{
-		secrets: secretDates(l), clocks: map[meter.ID]*meterClock{},
+		dates: a.secretDates(l), clocks: map[meter.ID]*meterClock{},
 	}
 	r.open(l)
 	var meters []poll.Meter
@@ -218,7 +221,7 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 // openMeter gives the driver of a meter, and the name of the credentials that it
 // shows.
 func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, r *runningLine) (v meter.Visitor, credentials string, err error) {
-	secrets, err := m.Address.Resolve(a.opts.Getenv, os.ReadFile)
+	secrets, err := m.Address.Resolve(a.sources())
 	if err != nil {
 		return nil, "", err
 	}

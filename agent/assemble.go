@@ -22,6 +22,7 @@ import (
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
 	"gridgate/agent/validate"
+	"gridgate/agent/vault"
 	"gridgate/buffer/state"
 	"gridgate/configs"
 	"gridgate/internal/meter"
@@ -56,6 +57,7 @@ type Agent struct {
 	intake    *intake.Intake
 	control   *status.Control
 	orders    *orders
+	vault     *vault.Vault
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
@@ -118,9 +120,11 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	if err := a.openState(cfg.Buffer.Path); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
+	a.openVault(cfg.Buffer.Path)
 	a.orders = a.newOrders(cfg.Buffer.Path, cfg.Trust.File)
 	a.restore()
 	cfg = a.cfg
+	a.tellSecrets(cfg)
 	a.clock.Store(a.newClock(cfg))
 	if deaf = a.openControl(cfg); deaf != nil && !isUnwritable(deaf) {
 		return nil, errors.Join(deaf, a.orders.close(), a.state.Close(), a.store.Close())
@@ -330,8 +334,8 @@ type runningUplink struct {
 	uplink *uplink.Uplink // nil when it could not be made
 	err    error          // why
 	task   *task
-	// secrets dates the files that the connection's secrets were read from.
-	secrets string
+	// dates tells the connection's secrets from others.
+	dates string
 }
 
 // isConnected says whether the broker takes what is sent.

@@ -27,15 +27,15 @@ func (a *Agent) base() (configs.Layer, error) {
 }
 
 // layered gives the configuration that base and documents make.
-func layered(base configs.Layer, documents []trial.Entry) (*configs.Config, error) {
+func layered(base configs.Layer, documents []trial.Entry, store configs.Store) (*configs.Config, error) {
 	text, err := layeredText(base, documents)
 	if err != nil {
 		return nil, err
 	}
 	if len(documents) == 0 {
-		return configs.Parse(base.Name, text)
+		return configs.ParseOn(base.Name, text, store)
 	}
-	return configs.Parse("effective configuration", text)
+	return configs.ParseOn("effective configuration", text, store)
 }
 
 // layeredText gives it as a document. Layers of groups come first, in the order
@@ -69,11 +69,16 @@ func layeredText(base configs.Layer, documents []trial.Entry) ([]byte, error) {
 // Effective gives the configuration that an agent started with this file runs:
 // what was pushed since lies on it.
 func Effective(base configs.Layer) (*configs.Config, []trial.Entry, error) {
+	return EffectiveOn(base, nil)
+}
+
+// EffectiveOn is Effective; references to secrets that are not there are problems.
+func EffectiveOn(base configs.Layer, store configs.Store) (*configs.Config, []trial.Entry, error) {
 	kept, err := keptOn(base)
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg, err := layered(base, kept)
+	cfg, err := layered(base, kept, store)
 	return cfg, kept, err
 }
 
@@ -87,8 +92,9 @@ func EffectiveText(base configs.Layer) ([]byte, []trial.Entry, error) {
 	return text, kept, err
 }
 
-// With gives the configuration that one more layer on what is in effect makes.
-func With(base, layer configs.Layer) (*configs.Config, error) {
+// With gives the configuration that one more layer on what is in effect makes;
+// references to secrets that are not there are problems.
+func With(base, layer configs.Layer, store configs.Store) (*configs.Config, error) {
 	text, _, err := EffectiveText(base)
 	if err != nil {
 		return nil, err
@@ -96,7 +102,7 @@ func With(base, layer configs.Layer) (*configs.Config, error) {
 	if text, err = configs.Merge(configs.Layer{Name: base.Name, Data: text}, layer); err != nil {
 		return nil, err
 	}
-	return configs.Parse("effective configuration", text)
+	return configs.ParseOn("effective configuration", text, store)
 }
 
 func keptOn(base configs.Layer) ([]trial.Entry, error) {
@@ -140,24 +146,15 @@ func (a *Agent) restore() {
 // Reload reads the configuration file again and applies what changed. It is
 // refused while a pushed configuration is on trial.
 func (a *Agent) Reload(ctx context.Context) error {
-	for !a.orders.turn.TryLock() {
-		if what := a.orders.tries(); what != "" {
-			return fmt.Errorf("%s is on trial; wait for its end (gridgate status)", what)
-		}
-		pause := time.NewTimer(busyPause)
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
-		case <-pause.C:
-		}
+	if err := a.orders.lockTurn(ctx); err != nil {
+		return err
 	}
 	defer a.orders.turn.Unlock()
 	base, err := a.base()
 	if err != nil {
 		return err
 	}
-	cfg, kept, err := Effective(base)
+	cfg, kept, err := EffectiveOn(base, a.storeWith(nil))
 	if err != nil {
 		return err
 	}
@@ -220,7 +217,8 @@ func (o *orders) with(d *order.Document, data []byte) (*configs.Config, error) {
 			documents = append(documents, e)
 		}
 	}
-	return layered(base, documents)
+	next, err := layered(base, documents, o.a.storeWith(d.Secrets))
+	return next, errors.Join(err, o.a.vault.Check(d.Secrets))
 }
 
 // try puts a configuration on trial and tells how it went.
@@ -231,8 +229,9 @@ func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Confi
 	if _, attempts, _, err := o.shelf.OnTrial(); err == nil && attempts == 0 {
 		o.settle(ctx, before)
 	}
-	s := &pushed{o: o, next: next, before: before, changed: append(diff.LinesAdded, diff.LinesChanged...)}
-	j := &journal{Shelf: o.shelf, o: o, d: d, next: next, changes: diff.Changes()}
+	changes := append(diff.Changes(), secretChanges(d.Secrets)...)
+	s := &pushed{o: o, next: next, before: before, secrets: d.Secrets, changed: slices.Concat(diff.LinesAdded, diff.LinesChanged, linesOf(next, d.Secrets))}
+	j := &journal{Shelf: o.shelf, o: o, d: d, next: next, changes: changes}
 	end := trial.Run(ctx, trial.Config{
 		Measure: a.health, Deadline: before.Trust.Prove, Settle: min(settleMost, before.Trust.Prove/4), MaxMemory: sys.MemoryLimit() / 4 * 3,
 		Step: func(step trial.Step) { o.step(d, step) }, GiveUp: o.giveUp,
@@ -242,7 +241,7 @@ func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Confi
 		return
 	}
 	a.log.Info("configuration tried", "target", d.Target.String(), "version", d.Version, "outcome", string(end.Step), "reason", end.Reason)
-	o.ended(d, string(end.Step), end.Reason, diff.Changes())
+	o.ended(d, string(end.Step), end.Reason, changes)
 }
 
 // settleMost is how long a configuration has to do well without a break.
@@ -347,7 +346,7 @@ func (o *orders) resumed(ctx context.Context, e trial.Entry) (*order.Document, e
 		if k.Sum == e.Sum { // the cut came right after
 			o.note("config.kept", signers(d), fmt.Sprintf("%s version %d, before a restart", d.Target, d.Version))
 			end := trial.Outcome{Step: trial.Kept}
-			if err := o.keepLast(d, end, nil); err != nil {
+			if err := o.keepLast(d, end, secretChanges(d.Secrets)); err != nil {
 				o.a.log.Error("the end of a trial cannot be noted", "error", err)
 			}
 			o.ended(d, string(trial.Kept), "", nil)
@@ -369,13 +368,15 @@ func (o *orders) resumed(ctx context.Context, e trial.Entry) (*order.Document, e
 type pushed struct {
 	o            *orders
 	next, before *configs.Config
-	changed      []string // keys of the lines that begin anew
+	changed      []string          // keys of the lines that begin anew
+	secrets      map[string][]byte // that it brings
 	probes       *task
 }
 
 // Apply makes the configuration take effect, and visits the meters of lines that
 // begin anew: their schedules may be far apart.
 func (p *pushed) Apply(ctx context.Context) error {
+	p.o.a.vault.Try(p.secrets)
 	if err := p.o.a.Apply(ctx, p.next); err != nil {
 		return err
 	}
@@ -411,17 +412,29 @@ func (a *Agent) visit(ctx context.Context, keys []string) {
 
 func (p *pushed) stop() { p.probes.stop() }
 
-// Keep makes starts come back to the configuration.
+// Keep makes starts come back to the configuration. Its secrets are written before
+// and moved to their places after it: a start in between moves them.
 func (p *pushed) Keep() error {
-	err := p.o.shelf.Keep()
+	take, err := p.o.a.vault.Stage(p.secrets)
+	if err != nil {
+		return err
+	}
+	p.o.at("staged")
+	err = p.o.shelf.Keep()
 	p.o.at("kept")
-	return err
+	if err != nil {
+		return err
+	}
+	p.o.a.keepSecrets(take, p.secrets)
+	p.o.at("taken")
+	return nil
 }
 
 // Revert makes the configuration before take effect again; when that does not
 // go either, one without meters: the fog can be reached, and send another.
 func (p *pushed) Revert(ctx context.Context) error {
 	p.stop()
+	p.o.a.vault.Try(nil)
 	err := p.o.a.Apply(ctx, p.before)
 	p.o.at("reverted")
 	if err == nil {

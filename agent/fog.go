@@ -38,7 +38,7 @@ const stopGrace = time.Second
 // the configuration is applied anew. mu is held.
 func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	a.runs.Store(cfg)
-	u := &runningUplink{cfg: cfg.Uplink, secrets: uplinkDates(cfg.Uplink)}
+	u := &runningUplink{cfg: cfg.Uplink, dates: a.uplinkDates(cfg.Uplink)}
 	a.uplink = u
 	options, paths, err := a.mqttOptions(cfg.Uplink)
 	if err != nil {
@@ -114,11 +114,14 @@ func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, erro
 	}
 	o := mqtt.Options{ClientID: c.ClientID, Username: c.Username}
 	var err error
-	if o.Password, err = c.Password.Resolve(a.opts.Getenv, os.ReadFile); err != nil {
+	if o.Password, err = c.Password.Resolve(a.sources()); err != nil {
 		return o, nil, fmt.Errorf("uplink.password: %w", err)
 	}
 	if c.TLS() {
 		files := mqtt.TLS{CAFile: c.CA, CertFile: c.Certificate, KeyFile: c.Key}
+		if !c.KeySecret.IsZero() {
+			files.Key = clientKey{a, c.KeySecret}
+		}
 		if o.TLS, err = files.Config(); err != nil {
 			return o, nil, fmt.Errorf("uplink: %w", err)
 		}
@@ -128,8 +131,8 @@ func (a *Agent) mqttOptions(c configs.Uplink) (mqtt.Options, []uplink.Path, erro
 }
 
 // uplinkDates tells one state of the uplink's secret files from another.
-func uplinkDates(c configs.Uplink) string {
-	s := secretDate(c.Password)
+func (a *Agent) uplinkDates(c configs.Uplink) string {
+	s := a.secretDate(c.Password) + a.secretDate(c.KeySecret)
 	for _, path := range []string{c.CA, c.Certificate, c.Key} {
 		if info, err := os.Stat(path); err == nil {
 			s += info.ModTime().UTC().Format(time.RFC3339Nano)

@@ -36,6 +36,7 @@ func (l look) Export(w io.Writer, q status.ReadingsQuery) error {
 	l.a.mu.Lock()
 	o := buffer.ExportOptions{
 		Site: string(l.a.cfg.Site), Gateway: string(l.a.cfg.Gateway), Made: time.Now().UnixMilli(), Waiting: q.Waiting,
+		Key: ArchiveKey(l.a.vault),
 	}
 	l.a.mu.Unlock()
 	if q.Site != "" {

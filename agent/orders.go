@@ -92,6 +92,8 @@ func (o *orders) open() error {
 		o.a.log.Error("no order is taken", "error", err)
 		o.tell("trust: " + err.Error())
 	}
+	o.ensureIdentity()
+	o.settleSecrets()
 	o.lastReport()
 	return nil
 }

@@ -22,6 +22,8 @@ type ordersReport struct {
 	Running runningReport   `json:"running"`
 	Trial   *documentReport `json:"trial,omitempty"`
 	Last    *outcomeReport  `json:"last,omitempty"`
+	// Recipient is the public key that secrets for this gateway are sealed to.
+	Recipient string `json:"recipient,omitempty"`
 }
 
 // runningReport is the configuration in effect.
@@ -131,10 +133,11 @@ func (o *orders) publish() {
 
 // current gives the report of this moment.
 func (o *orders) current() ordersReport {
-	hash := o.a.config().Hash()
+	hash, recipient := o.a.config().Hash(), o.a.recipient()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r := o.report
+	r.Recipient = recipient
 	r.Time, r.Version = time.Now().UTC().Truncate(time.Second), o.a.opts.Version
 	if r.Running.Hash = hash; r.Running.Layers == nil {
 		r.Running.Layers = []documentReport{}

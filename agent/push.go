@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -109,7 +108,7 @@ func (a *Agent) knownMeters(cfg *configs.Config) (known []cosem.Known) {
 		if !m.Address.Scheme.IsDLMS() {
 			continue
 		}
-		secrets, err := m.Address.Resolve(a.opts.Getenv, os.ReadFile)
+		secrets, err := m.Address.Resolve(a.sources())
 		if err != nil {
 			continue // told where its line starts
 		}
@@ -132,7 +131,7 @@ func (a *Agent) knownMeters(cfg *configs.Config) (known []cosem.Known) {
 func (a *Agent) receivedPushes(cfg *configs.Config) *security.Window {
 	var keys []security.KeyID
 	for _, m := range cfg.Meters {
-		secrets, err := m.Address.Resolve(a.opts.Getenv, os.ReadFile)
+		secrets, err := m.Address.Resolve(a.sources())
 		if err != nil || !m.Address.UsesKeys() {
 			continue
 		}

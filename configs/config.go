@@ -47,8 +47,9 @@ type Config struct {
 	Groups      []Group // in the order of the document
 	Meters      []Meter // in the order of the document
 
-	hash   string
-	models map[string]loadedModel // of the meters, by name
+	hash    string
+	secrets []string               // names in the gateway's store
+	models  map[string]loadedModel // of the meters, by name
 }
 
 // Buffer says where readings wait, and how many of them.
@@ -120,8 +121,9 @@ type Uplink struct {
 	CA          string         // paths of PEM files, with ssl only
 	Certificate string
 	Key         string
-	KeepAlive   time.Duration // the shortest
-	StartJitter time.Duration // the first connection waits a random part of it
+	KeySecret   address.Secret // the key itself, where it is in no file
+	KeepAlive   time.Duration  // the shortest
+	StartJitter time.Duration  // the first connection waits a random part of it
 	Budget      Budget
 	Lanes       Schedules
 	Confirm     Confirm
@@ -203,7 +205,11 @@ func Read(path string) (Layer, error) {
 
 // Parse reads a configuration. name stands for the file in problems. The error
 // is Problems.
-func Parse(name string, data []byte) (*Config, error) {
+func Parse(name string, data []byte) (*Config, error) { return ParseOn(name, data, nil) }
+
+// ParseOn is Parse on a gateway with that store of secrets: a reference to one
+// that is not there is a problem. nil looks for none.
+func ParseOn(name string, data []byte, store Store) (*Config, error) {
 	r := &reader{file: name}
 	top := r.document(data)
 	if top == nil {
@@ -216,6 +222,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	r.meterClocks(d, has["meter_clocks"])
 	r.modelsDir(d, has)
 	r.meters(d)
+	r.stored(d, store)
 	if err := r.err(); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ type reader struct {
 	problems Problems
 	others   Problems // of other files that the document leads to
 	schema   *schema  // not nil: nothing is read, and this is told what may stand where
+	refs     []storeRef
 }
 
 // fail notes a problem at n.

@@ -44,9 +44,10 @@ func readURL(r *reader, at string, n *yaml.Node, m *rawMeter) {
 	literal := false
 	for _, s := range a.Secrets() {
 		if s.Secret.IsLiteral() {
-			r.fail(at, n, "", "%s", literalAdvice(s.Key+"=file:/etc/gridgate/NAME", s.Key+"=env:NAME"))
+			r.fail(at, n, "", "%s", literalAdvice(s.Key+"="))
 			literal = true
 		}
+		r.refer(at, s.Key+"=", n, s.Secret)
 	}
 	if !literal {
 		m.Address = a

@@ -227,7 +227,7 @@ func (r *reader) zone(at string, n *yaml.Node) *time.Location {
 
 // secret reads a reference to a secret. It shows nothing of what stands there.
 func (r *reader) secret(at string, n *yaml.Node) address.Secret {
-	const want = "a reference to the secret: file:/etc/gridgate/NAME or env:NAME"
+	const want = "a reference to the secret: file:/etc/gridgate/NAME, env:NAME or secret:NAME"
 	s, ok := r.text(at, n, want)
 	if !ok {
 		return address.Secret{}
@@ -237,17 +237,12 @@ func (r *reader) secret(at string, n *yaml.Node) address.Secret {
 	case err != nil:
 		r.fail(at, n, "", "%v", err)
 	case secret.IsLiteral():
-		r.fail(at, n, "", "%s", literalAdvice("file:/etc/gridgate/NAME", "env:NAME"))
+		r.fail(at, n, "", "%s", literalAdvice(""))
 	case secret.IsZero():
 		r.fail(at, n, "", "is empty; want %s", want)
 	}
+	r.refer(at, "", n, secret)
 	return secret
-}
-
-// literalAdvice is said to who wrote a secret into a configuration.
-func literalAdvice(file, env string) string {
-	return "a secret has no place in a configuration: write " + file + " or " + env +
-		", and change the secret if others could read this file"
 }
 
 // list reads a list of at most limit values.

@@ -161,7 +161,7 @@ func uplinkFields() []field[Uplink] {
 			u.Certificate = r.path(at, n, 4096)
 		}},
 		{name: "key", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
-			u.Key = r.path(at, n, 4096)
+			r.keyFile(at, n, u)
 		}},
 		{name: "keep_alive", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
 			u.KeepAlive = r.duration(at, n, 10*time.Second, 15*time.Minute)
@@ -233,10 +233,10 @@ func (r *reader) uplink(d *document, n *yaml.Node, broken bool) {
 	if i := slices.IndexFunc(u.Brokers, func(b string) bool { return b[:4] != u.Broker[:4] }); i > 0 {
 		r.fail("uplink.brokers", n, u.Brokers[i], "want tcp:// everywhere or ssl:// everywhere")
 	}
-	if !u.TLS() && u.CA+u.Certificate+u.Key != "" {
+	if !u.TLS() && (u.CA+u.Certificate != "" || u.hasKey()) {
 		r.fail("uplink.broker", n, u.Broker, "ca, certificate and key need an encrypted connection: want ssl://HOST:PORT")
 	}
-	if (u.Certificate == "") != (u.Key == "") {
+	if (u.Certificate == "") == u.hasKey() {
 		r.fail("uplink", n, "", "certificate and key belong together; one of them is missing")
 	}
 	if u.Delta && u.Confirm != ConfirmFog {

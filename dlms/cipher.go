@@ -348,18 +348,7 @@ func (s *secure) opened(apdu []byte) ([]byte, error) {
 
 // Secret is a password. However it is printed or marshalled it says only that
 // it is a secret.
-type Secret []byte
-
-const redacted = "[redacted]"
-
-// String says that it is a secret.
-func (s Secret) String() string { return redacted }
-
-// Format says that it is a secret, whatever the verb.
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
-
-// MarshalText says that it is a secret.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+type Secret = security.Secret
 
 // Format says that it is a client, whatever the verb: fmt cannot ask a Secret
 // within it, of a field that is not exported, how it is to be printed.

@@ -82,7 +82,7 @@ func Open(c Config, l *line.Line) (meter.Visitor, error) {
 	case address.IEC21:
 		return iec21.New(iec21.Config{
 			ID: c.ID, Serial: c.Serial, Address: c.Address.Device, Mode: readMode(c.Address.Mode),
-			SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud, Format: settings, Password: dlms.Secret(c.Secrets.Password),
+			SignOn: c.Address.SignOn, MaxBaud: c.Address.Baud, Format: settings, Password: dlms.Secret(c.Secrets.Password.Reveal()),
 			Timeout: c.Address.Timeout, TimeZone: c.TimeZone, Now: c.Now,
 		}, l), nil
 	case address.ModbusTCP, address.ModbusRTU, address.ModbusRTUOverTCP:
@@ -109,7 +109,7 @@ func cosemConfig(c Config) (cosem.Config, error) {
 	}
 	cfg := cosem.Config{
 		ID: c.ID, Serial: c.Serial, Client: a.Client, Server: a.Server,
-		ShortNames: a.Ref == "sn", Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password), Timeout: a.Timeout,
+		ShortNames: a.Ref == "sn", Auth: string(a.Auth), Password: dlms.Secret(c.Secrets.Password.Reveal()), Timeout: a.Timeout,
 		Datagrams: a.Scheme == address.DLMSUDP, Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
 		Now: c.Now, TimeZone: c.TimeZone, Caches: c.Caches,
 	}

@@ -5,6 +5,7 @@ import (
 
 	"gridgate/dlms/security"
 	"gridgate/drivers/address"
+	"gridgate/internal/secret"
 )
 
 func TestKnownByTitle(t *testing.T) {
@@ -14,7 +15,7 @@ func TestKnownByTitle(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := []byte("000102030405060708090A0B0C0D0E0F")
-	k, err := Known(Config{ID: "m", Serial: "7", Address: a, Secrets: address.Credentials{EK: key, AK: key}})
+	k, err := Known(Config{ID: "m", Serial: "7", Address: a, Secrets: address.Credentials{EK: secret.Of(key), AK: secret.Of(key)}})
 	want := security.Title{'G', 'R', 'G', 0, 0, 0, 0, 1}
 	if err != nil || k.Title != want || k.Host.IsValid() || k.Policy != security.Authenticated {
 		t.Errorf("%v, %+v", err, k)

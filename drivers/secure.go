@@ -13,6 +13,7 @@ import (
 	"gridgate/dlms"
 	"gridgate/dlms/security"
 	"gridgate/drivers/address"
+	"gridgate/internal/secret"
 )
 
 // protection gives how an association is protected: what the address says,
@@ -35,10 +36,10 @@ func protection(a address.Address, c address.Credentials) (dlms.Security, error)
 	if s.Suite == security.Suite2 {
 		curve = elliptic.P384()
 	}
-	if s.SigningKey, err = signingKey(curve, c.SigningKey); err != nil {
+	if s.SigningKey, err = signingKey(curve, c.SigningKey.Reveal()); err != nil {
 		return dlms.Security{}, fmt.Errorf("sk: %w", err)
 	}
-	if s.MeterKey, err = publicKey(curve, c.MeterKey); err != nil {
+	if s.MeterKey, err = publicKey(curve, c.MeterKey.Reveal()); err != nil {
 		return dlms.Security{}, fmt.Errorf("pk: %w", err)
 	}
 	return s, nil
@@ -58,11 +59,11 @@ func policy(p address.Protection) security.Policy {
 }
 
 // aesKey reads a key in hexadecimal digits, spaces allowed; no key of nothing.
-func aesKey(s security.Suite, text []byte) (security.Key, error) {
-	if text == nil {
+func aesKey(s security.Suite, text secret.Value) (security.Key, error) {
+	if text.IsZero() {
 		return security.Key{}, nil
 	}
-	b, err := hexadecimal(text)
+	b, err := hexadecimal(text.Reveal())
 	if err != nil || len(b) != s.KeyLen() {
 		return security.Key{}, fmt.Errorf("want %d hexadecimal digits, the key of suite %d", 2*s.KeyLen(), uint8(s))
 	}

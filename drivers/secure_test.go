@@ -15,6 +15,7 @@ import (
 	"gridgate/drivers/address"
 	"gridgate/drivers/cosem"
 	"gridgate/drivers/line"
+	"gridgate/internal/secret"
 )
 
 func parse(t *testing.T, keys string) address.Address {
@@ -28,7 +29,7 @@ func parse(t *testing.T, keys string) address.Address {
 
 func credentials(t *testing.T, a address.Address) address.Credentials {
 	t.Helper()
-	c, err := a.Resolve(func(string) string { return "" }, nil)
+	c, err := a.Resolve(address.Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func TestSigningKeys(t *testing.T) {
 				[]byte(hex.EncodeToString(point)), []byte(hex.EncodeToString(point[1:])), asPEM(must(x509.MarshalPKIXPublicKey(&own.PublicKey))),
 			} {
 				a := parse(t, "auth=ecdsa&title=Gurux123&sk=x&pk=x&suite="+suite)
-				s, err := protection(a, address.Credentials{SigningKey: sk, MeterKey: pk})
+				s, err := protection(a, address.Credentials{SigningKey: secret.Of(sk), MeterKey: secret.Of(pk)})
 				if err != nil || !s.SigningKey.Equal(own) || !s.MeterKey.Equal(&own.PublicKey) {
 					t.Errorf("suite %s: %v with\n%s%s", suite, err, sk, pk)
 				}

@@ -22,7 +22,7 @@ func Place(a address.Address) string {
 
 // Shown gives the secrets that a meter is shown, or that are proven to it.
 func Shown(c address.Credentials) [][]byte {
-	return [][]byte{c.Password, c.EK, c.AK, c.SigningKey, c.MeterKey}
+	return [][]byte{c.Password.Reveal(), c.EK.Reveal(), c.AK.Reveal(), c.SigningKey.Reveal(), c.MeterKey.Reveal()}
 }
 
 // KeyID names the encryption key of an address; counters are kept under it.

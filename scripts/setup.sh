@@ -20,6 +20,7 @@ javascript() {
 }
 
 packages=(
+	age               # seals and opens secrets beside us
 	chrony            # time servers that the clock is tested with
 	e2fsprogs         # makes the file system that a test fills
 	faketime          # makes time servers that are wrong

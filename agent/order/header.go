@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v4"
+
 	"gridgate/internal/meter"
 )
 
@@ -34,6 +36,9 @@ type Document struct {
 	// NotBefore and NotAfter bound when it may take effect; zero: no bound.
 	NotBefore, NotAfter time.Time
 	MinAgent            string // the oldest agent that understands it; empty: any
+
+	// Secrets of a configuration, each sealed to the gateways that it is for.
+	Secrets map[string][]byte
 
 	Payload []byte // after the header
 	Hash    [32]byte
@@ -98,6 +103,8 @@ type header struct {
 	NotBefore string  `yaml:"not_before"`
 	NotAfter  string  `yaml:"not_after"`
 	MinAgent  string  `yaml:"min_agent"`
+
+	Secrets yaml.Node `yaml:"secrets"` // as a node: what is wrong with it is told without it
 }
 
 // parse reads a body.
@@ -160,6 +167,9 @@ func parse(body []byte) (*Document, error) {
 	}
 	if !d.NotAfter.IsZero() && !d.NotBefore.Before(d.NotAfter) {
 		return nil, wrong("not_after", "%s is not after not_before", h.NotAfter)
+	}
+	if d.Secrets, err = h.secrets(); err != nil {
+		return nil, wrong("secrets", "%v", err)
 	}
 	if h.MinAgent != "" {
 		if _, err := parseVersion(h.MinAgent); err != nil {

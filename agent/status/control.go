@@ -15,6 +15,8 @@
 //	{"verb":"buffer","buffer":{"dir":…}}   -> {"ok":true,"stat":…}: what is in the buffer
 //	{"verb":"buffer","buffer":{"dir":…,"query":{…}}}
 //	                                       -> {"ok":true}, and behind that line an archive of it
+//	{"verb":"secret","secret":{"do":…}}    -> {"ok":true,…}: the gateway's public keys, the names of its
+//	                                          secrets; with "set" and a size a sealed one follows the line
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -51,7 +53,9 @@ type Config struct {
 	Submit func(ctx context.Context, document []byte) error
 	// Readings is the buffer, which tools know by StateDir too; nil: nobody looks at it.
 	Readings Readings
-	Log      *slog.Logger
+	// Secrets are looked after by tools; nil: there are none.
+	Secrets Secrets
+	Log     *slog.Logger
 }
 
 // Control is the task that serves the control socket.
@@ -75,6 +79,8 @@ type request struct {
 	Counters *counting `json:"counters,omitempty"`
 	Refusals *refusing `json:"refusals,omitempty"`
 	Buffer   *looking  `json:"buffer,omitempty"`
+
+	Secret *secretRequest `json:"secret,omitempty"`
 }
 
 type reply struct {
@@ -175,8 +181,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.order(ctx, conn, in, r.Size)
 	case "buffer":
 		c.look(conn, r.Buffer)
+	case "secret":
+		c.secret(ctx, conn, in, r.Secret, r.Size)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order or buffer", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order, buffer or secret", r.Verb)})
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 	"gridgate/internal/mqtt/mqtttest"
+	"gridgate/internal/secret"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -281,7 +282,7 @@ func simulate(t *testing.T, c linktest.Config, test func(*site)) {
 		all.Go(func() { s.broker.Serve(in) })
 		s.config = uplink.Config{
 			Site: "site", Gateway: "gw", Version: "1.2.3", Store: s.store, Wake: s.store.wake,
-			MQTT: mqtt.Options{Address: "broker:1883", Dial: s.link.Dial, Username: "gw", Password: []byte("hunter2")},
+			MQTT: mqtt.Options{Address: "broker:1883", Dial: s.link.Dial, Username: "gw", Password: secret.Of("hunter2")},
 			Log:  slog.New(slog.NewTextHandler(s.log, nil)),
 		}
 		test(s)

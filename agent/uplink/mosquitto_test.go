@@ -12,6 +12,7 @@ import (
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 	"gridgate/internal/mqtt/mqtttest"
+	"gridgate/internal/secret"
 )
 
 // subscriber is a fog with a persistent session, which comes back when its
@@ -144,7 +145,7 @@ func TestMosquittoWithAWrongPassword(t *testing.T) {
 	store.add(meter.Interval, readings(10)...)
 	up := uplink.New(uplink.Config{
 		Site: "site", Gateway: "gw", Store: store, MinPause: 20 * time.Millisecond,
-		MQTT: mqtt.Options{Address: b.Address, Username: "gw", Password: []byte("hunter2")}, Log: slog.New(slog.NewTextHandler(log, nil)),
+		MQTT: mqtt.Options{Address: b.Address, Username: "gw", Password: secret.Of("hunter2")}, Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup

@@ -15,6 +15,7 @@ import (
 	"gridgate/internal/cli"
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
+	"gridgate/internal/secret"
 )
 
 func bridgeVerb() cli.Verb {
@@ -198,7 +199,7 @@ func (b *bridging) options(url, flag string) (mqtt.Options, error) {
 		if err != nil {
 			return mqtt.Options{}, fmt.Errorf("password: %w", err)
 		}
-		o.Password = []byte(strings.TrimRight(string(text), "\r\n"))
+		o.Password = secret.Of(strings.TrimRight(string(text), "\r\n"))
 	}
 	return o, nil
 }

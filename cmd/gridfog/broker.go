@@ -18,6 +18,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"gridgate/internal/cli"
+	"gridgate/internal/secret"
 )
 
 func brokerVerb() cli.Verb {
@@ -114,7 +115,7 @@ func runBroker(ctx context.Context, env cli.Env, o brokerOptions) error {
 }
 
 // doorkeeper gives the hook that decides who is let in.
-func doorkeeper(o brokerOptions, password []byte, server *broker.Server, r *refusals) (broker.Hook, error) {
+func doorkeeper(o brokerOptions, password secret.Value, server *broker.Server, r *refusals) (broker.Hook, error) {
 	if o.clientCA == "" {
 		return &door{user: []byte(o.user), password: password, refusals: r}, nil
 	}
@@ -176,37 +177,38 @@ func closeBroker(server *broker.Server) error {
 }
 
 // brokerPassword checks the options and reads the password.
-func brokerPassword(o brokerOptions) ([]byte, error) {
+func brokerPassword(o brokerOptions) (none secret.Value, err error) {
 	host, _, err := net.SplitHostPort(o.listen)
 	if err != nil {
-		return nil, cli.Usagef("broker: -listen %q: want HOST:PORT, as in 127.0.0.1:1883", o.listen)
+		return none, cli.Usagef("broker: -listen %q: want HOST:PORT, as in 127.0.0.1:1883", o.listen)
 	}
 	ip := net.ParseIP(host)
 	if o.user == "" && o.clientCA == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, cli.Usagef("broker: -listen %s can be reached from outside: it needs -user and -password-file, or -client-ca", o.listen)
+		return none, cli.Usagef("broker: -listen %s can be reached from outside: it needs -user and -password-file, or -client-ca", o.listen)
 	}
 	if (o.user == "") != (o.passwordFile == "") {
-		return nil, cli.Usagef("broker: -user and -password-file go together")
+		return none, cli.Usagef("broker: -user and -password-file go together")
 	}
 	if o.user == "" {
-		return nil, nil
+		return none, nil
 	}
 	b, err := os.ReadFile(o.passwordFile)
 	if err != nil {
-		return nil, fmt.Errorf("broker: -password-file: %w", err)
+		return none, fmt.Errorf("broker: -password-file: %w", err)
 	}
 	line, _, _ := bytes.Cut(b, []byte("\n"))
 	if line = bytes.TrimSuffix(line, []byte("\r")); len(line) == 0 {
-		return nil, fmt.Errorf("broker: -password-file %s: the first line is empty", o.passwordFile)
+		return none, fmt.Errorf("broker: -password-file %s: the first line is empty", o.passwordFile)
 	}
-	return line, nil
+	return secret.Of(line), nil
 }
 
 // door lets in one user, or everybody when there is none.
 type door struct {
 	broker.HookBase
-	user, password []byte
-	refusals       *refusals
+	user     []byte
+	password secret.Value
+	refusals *refusals
 }
 
 func (*door) ID() string { return "door" }
@@ -217,7 +219,7 @@ func (*door) Provides(b byte) bool {
 
 func (d *door) OnConnectAuthenticate(cl *broker.Client, p packets.Packet) bool {
 	if len(d.user) == 0 ||
-		subtle.ConstantTimeCompare(p.Connect.Username, d.user)&subtle.ConstantTimeCompare(p.Connect.Password, d.password) == 1 {
+		subtle.ConstantTimeCompare(p.Connect.Username, d.user)&subtle.ConstantTimeCompare(p.Connect.Password, d.password.Reveal()) == 1 {
 		return true
 	}
 	d.refusals.add("client "+clip(cl.ID, maxTold), "connect", "wrong user name or password")

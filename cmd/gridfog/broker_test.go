@@ -17,6 +17,7 @@ import (
 
 	"gridgate/internal/cli"
 	"gridgate/internal/mqtt"
+	"gridgate/internal/secret"
 )
 
 // startBroker runs the verb and gives its address, its further lines, and what
@@ -97,9 +98,9 @@ func TestBrokerAsksForThePassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	address, _, _ := startBroker(t, "-user", "gw", "-password-file", file)
-	send(t, connect(t, mqtt.Options{Address: address, ClientID: "a", Username: "gw", Password: []byte("right")}), "a", false)
+	send(t, connect(t, mqtt.Options{Address: address, ClientID: "a", Username: "gw", Password: secret.Of("right")}), "a", false)
 	for _, o := range []mqtt.Options{
-		{}, {Username: "gw"}, {Username: "gw", Password: []byte("wrong")}, {Username: "other", Password: []byte("right")},
+		{}, {Username: "gw"}, {Username: "gw", Password: secret.Of("wrong")}, {Username: "other", Password: secret.Of("right")},
 	} {
 		o.Address, o.ClientID = address, "b"
 		if _, err := mqtt.Dial(t.Context(), o); !errors.Is(err, mqtt.ErrRefused) || !strings.Contains(err.Error(), "user name") {

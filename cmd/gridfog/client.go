@@ -14,6 +14,7 @@ import (
 	"gridgate/internal/cli"
 	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
+	"gridgate/internal/secret"
 )
 
 // client is how a verb reaches the broker: its flags, and connections one after
@@ -67,7 +68,7 @@ func (c *client) prepare(handler func(mqtt.Message)) error {
 		if err != nil {
 			return fmt.Errorf("password: %w", err)
 		}
-		c.options.Password = []byte(strings.TrimRight(string(b), "\r\n"))
+		c.options.Password = secret.Of(strings.TrimRight(string(b), "\r\n"))
 	}
 	return nil
 }

@@ -2,9 +2,20 @@
 // gateways send. One file a verb.
 package main
 
-import "gridgate/internal/cli"
+import (
+	"fmt"
+	"os"
 
-func main() { program().Main() }
+	"gridgate/internal/cli"
+	"gridgate/internal/sys"
+)
+
+func main() {
+	if err := sys.NoCoreDumps(); err != nil { // a crash would leave keys behind
+		fmt.Fprintln(os.Stderr, "gridfog: core dumps stay possible:", err)
+	}
+	program().Main()
+}
 
 func program() cli.Program {
 	return cli.Program{
@@ -12,7 +23,7 @@ func program() cli.Program {
 		Summary: "takes what gridgate gateways send",
 		Verbs: []cli.Verb{
 			brokerVerb(), watchVerb(), decodeVerb(), fleetVerb(), bridgeVerb(), ingestVerb(),
-			keygenVerb(), trustVerb(), signVerb(), pushVerb(),
+			keygenVerb(), trustVerb(), signVerb(), pushVerb(), secretVerb(),
 		},
 	}
 }

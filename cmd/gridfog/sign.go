@@ -35,7 +35,11 @@ func signVerb() cli.Verb {
 			fs.StringVar(&s.target, "config", "", "FILE is a configuration for this `TARGET`: SITE/GATEWAY or SITE/_group/GROUP")
 			fs.Uint64Var(&s.version, "version", 0, "its `NUMBER`, higher than any before")
 			fs.StringVar(&s.minAgent, "min-agent", "", "the oldest agent `VERSION` that may take it")
+			fs.StringVar(&s.secrets, "secrets", "", "with -config: a `FILE` of sealed secrets to bring, as gridfog secret seal prints them")
 			return func(_ context.Context, env cli.Env, args []string) error {
+				if s.secrets != "" && s.target == "" {
+					return cli.Usagef("sign: -secrets goes with -config")
+				}
 				if len(args) != 1 || s.key == "" {
 					return cli.Usagef("sign: want -key FILE and one FILE to sign")
 				}
@@ -46,8 +50,8 @@ func signVerb() cli.Verb {
 }
 
 type signing struct {
-	key, password, out, target, minAgent string
-	version                              uint64
+	key, password, out, target, minAgent, secrets string
+	version                                       uint64
 }
 
 func (s *signing) run(env cli.Env, path string) error {
@@ -101,6 +105,13 @@ func (s *signing) configuration(path string, layer []byte) ([]byte, error) {
 	fmt.Fprintf(&b, "gridgate: %d\nkind: config\ntarget: %s\nversion: %d\n", order.Format, target, s.version)
 	if s.minAgent != "" {
 		fmt.Fprintf(&b, "min_agent: %q\n", s.minAgent)
+	}
+	if s.secrets != "" {
+		header, err := readSecrets(s.secrets)
+		if err != nil {
+			return nil, fmt.Errorf("sign: %w", err)
+		}
+		b.WriteString(header)
 	}
 	return append([]byte(b.String()+"---\n"), layer...), nil
 }

@@ -21,7 +21,8 @@ type bufferFlags struct {
 	site, gateway, control                    string
 	asJSON, asCSV, waiting, all               bool
 
-	open bool // an agent has it open, and was asked
+	getenv func(string) string
+	open   bool // an agent has it open, and was asked
 }
 
 // bufferCommands are what `gridgate buffer` does, in the order of its help.
@@ -104,6 +105,7 @@ func (f *bufferFlags) run(ctx context.Context, env cli.Env, fs *flag.FlagSet, ar
 	if len(wrong) > 0 {
 		return cli.Usagef("buffer %s: does not take %s", found.name, strings.Join(wrong, ", "))
 	}
+	f.getenv = env.Getenv
 	out := bufio.NewWriter(env.Stdout)
 	return errors.Join(found.do(ctx, out, f, args), out.Flush())
 }

@@ -11,6 +11,7 @@ import (
 
 	"gridgate/agent"
 	"gridgate/agent/status"
+	"gridgate/agent/vault"
 	"gridgate/buffer"
 	"gridgate/internal/meter"
 )
@@ -70,6 +71,7 @@ func (f *bufferFlags) wanted(q buffer.Query) status.ReadingsQuery {
 func (f *bufferFlags) export(ctx context.Context, w *bufio.Writer) (info buffer.ArchiveInfo, err error) {
 	info, err = buffer.Export(f.dir, w, buffer.ExportOptions{
 		Site: f.site, Gateway: f.gateway, Made: time.Now().UnixMilli(), Waiting: f.waiting,
+		Key: agent.ArchiveKey(vault.Open(agent.VaultDir(f.dir), f.getenv)),
 	})
 	err = f.orAsk(err, func() error {
 		r, err := status.Archive(ctx, f.control, f.dir, f.wanted(buffer.Query{}))

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 
+	"gridgate/agent"
 	"gridgate/configs"
 	"gridgate/internal/cli"
 )
@@ -30,9 +31,9 @@ func checkVerb() cli.Verb {
 }
 
 // check reads the configuration as run would; it opens no line and reads no
-// secret. Problems go to standard error, a line each.
+// secret, but looks whether those of the store are there. Problems go to standard error, a line each.
 func check(env cli.Env, path string) error {
-	cfg, err := configs.Load(path)
+	cfg, err := loadOn(path, agent.StoreOf(env.Getenv))
 	var problems configs.Problems
 	if errors.As(err, &problems) {
 		fmt.Fprintln(env.Stderr, problems)

@@ -23,6 +23,16 @@ func loadConfig(path string) (*configs.Config, error) {
 	return cfg, err
 }
 
+// loadOn reads a configuration; references to secrets that are not in the store are
+// problems.
+func loadOn(path string, store configs.Store) (*configs.Config, error) {
+	l, err := configs.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return configs.ParseOn(path, l.Data, store)
+}
+
 // controlSocket gives the socket that a flag or a configuration names; without
 // either, where an agent would have it.
 func controlSocket(flagged, config string) (string, error) {

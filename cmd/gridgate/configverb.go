@@ -106,9 +106,9 @@ func configDiff(env cli.Env, path, other string) error {
 	if err != nil {
 		return err
 	}
-	then, _, err := agent.Effective(next)
+	then, _, err := agent.EffectiveOn(next, agent.StoreOf(env.Getenv))
 	if err != nil && !configs.Whole(next) {
-		then, err = agent.With(base, next)
+		then, err = agent.With(base, next, agent.StoreOf(env.Getenv))
 	}
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -118,7 +117,7 @@ type accounts struct {
 // accounts looks up what is kept of a meter.
 func (t target) accounts(ctx context.Context, env cli.Env) (c *accounts, err error) {
 	c = &accounts{id: t.id, usesKeys: t.addr.UsesKeys(), title: security.Title(t.addr.Security.Title)}
-	secrets, err := t.addr.Resolve(env.Getenv, os.ReadFile)
+	secrets, err := t.addr.Resolve(sources(env, t.buffer))
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"gridgate/dlms/security"
@@ -104,7 +103,7 @@ func (f listenFlags) run(ctx context.Context, env cli.Env, args []string) error 
 
 // secure gives the receiver keys, meters, and a place for its counters.
 func (f *listenFlags) secure(ctx context.Context, env cli.Env, r *cosem.Receiver, at *address.Listen) error {
-	secrets, err := at.Secrets.Resolve(env.Getenv, os.ReadFile)
+	secrets, err := at.Secrets.Resolve(sources(env, ""))
 	if err != nil {
 		return err
 	}
@@ -123,7 +122,7 @@ func (f *listenFlags) secure(ctx context.Context, env cli.Env, r *cosem.Receiver
 			if !m.Address.Scheme.IsDLMS() {
 				continue
 			}
-			secrets, err := m.Address.Resolve(env.Getenv, os.ReadFile)
+			secrets, err := m.Address.Resolve(sources(env, cfg.Buffer.Path))
 			if err != nil {
 				return fmt.Errorf("meter %s: %w", m.ID, err)
 			}

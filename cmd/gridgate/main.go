@@ -4,16 +4,21 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"gridgate/buffer"
 	"gridgate/internal/cli"
+	"gridgate/internal/sys"
 )
 
 // version is set by the linker.
 var version = "unreleased"
 
 func main() {
+	if err := sys.NoCoreDumps(); err != nil { // a crash would leave secrets behind
+		fmt.Fprintln(os.Stderr, "gridgate: core dumps stay possible:", err)
+	}
 	// No verb for people: the agent starts itself a second time to look at a
 	// file that may be damaged.
 	if len(os.Args) == 3 && os.Args[1] == buffer.ChildVerb {
@@ -27,7 +32,7 @@ func program() cli.Program {
 		Name:    "gridgate",
 		Summary: "reads meters, keeps their readings and hands them to the fog",
 		Verbs: []cli.Verb{
-			runVerb(), checkVerb(), readVerb(), profileVerb(), objectsVerb(), scanVerb(), listenVerb(), countersVerb(), statusVerb(), clockVerb(), bufferVerb(), configVerb(), auditVerb(), versionVerb(),
+			runVerb(), checkVerb(), readVerb(), profileVerb(), objectsVerb(), scanVerb(), listenVerb(), countersVerb(), statusVerb(), clockVerb(), bufferVerb(), configVerb(), auditVerb(), secretVerb(), versionVerb(),
 		},
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +71,7 @@ type target struct {
 	zone     *time.Location
 	control  string
 	counters string
+	buffer   string // whose secrets count; empty: those of an ordinary installation
 	models   string // where register maps are
 	groups   []meter.Group
 	force    bool // show the meter what it refused twice
@@ -95,7 +95,7 @@ func (f readFlags) targets(args []string) ([]target, error) {
 		if f.meter != "" && string(m.ID) != f.meter {
 			continue
 		}
-		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path, models: cfg.Models}
+		t := target{id: m.ID, serial: m.Serial, addr: m.Address, zone: cfg.TimeZone, control: cfg.Control.Socket, counters: cfg.Buffer.Path, buffer: cfg.Buffer.Path, models: cfg.Models}
 		t.auto = m.Auto
 		for _, g := range m.Groups {
 			if g.Profile == "" {
@@ -277,7 +277,7 @@ func (t target) with(ctx context.Context, env cli.Env, verb string, do func(mete
 		return err
 	}
 	defer giveBack()
-	secrets, err := t.addr.Resolve(env.Getenv, os.ReadFile)
+	secrets, err := t.addr.Resolve(sources(env, t.buffer))
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func readURL(t *testing.T, printed string, ask meter.Ask) (meter.Got, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets, err := a.Resolve(os.Getenv, os.ReadFile)
+	secrets, err := a.Resolve(address.Sources{Getenv: os.Getenv, ReadFile: os.ReadFile})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ type Handshake struct {
 	// OwnChallenge is what we sent, PeerChallenge what we got.
 	OwnChallenge, PeerChallenge []byte
 
-	Secret []byte // for 2, 3, 4 and 6
+	Secret Secret // for 2, 3, 4 and 6
 	// SigningKey is ours and PeerKey the other side's, for 7: P-256 by suite 1,
 	// P-384 by suite 2.
 	SigningKey *ecdsa.PrivateKey

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func secret(t *testing.T, s string) Secret {
+func secretOf(t *testing.T, s string) Secret {
 	t.Helper()
 	got, err := ParseSecret(s)
 	if err != nil {
@@ -34,15 +34,15 @@ func TestParse(t *testing.T) {
 		{"DLMS+Wrapper://127.0.0.1:4059/", dlms},
 		{"dlms+wrapper://127.0.0.1:14059?client=17&server=2&auth=lls&password=hunter2&ref=ln&timeout=1500ms", Address{
 			Scheme: DLMSWrapper, Line: "127.0.0.1:14059", Client: 17, Server: 2, Auth: AuthLLS,
-			Password: secret(t, "hunter2"), Ref: "ln", Security: open, Timeout: 1500 * time.Millisecond,
+			Password: secretOf(t, "hunter2"), Ref: "ln", Security: open, Timeout: 1500 * time.Millisecond,
 		}},
 		{"dlms+wrapper://Meter1.Example?auth=lls&password=file:/etc/gridgate/meter%201", Address{
 			Scheme: DLMSWrapper, Line: "meter1.example:4059", Client: 16, Server: 1, Auth: AuthLLS,
-			Password: secret(t, "file:/etc/gridgate/meter 1"), Ref: "ln", Security: open,
+			Password: secretOf(t, "file:/etc/gridgate/meter 1"), Ref: "ln", Security: open,
 		}},
 		{"dlms+wrapper://h?auth=lls&password=a%26b%25c+d%23", Address{
 			Scheme: DLMSWrapper, Line: "h:4059", Client: 16, Server: 1, Auth: AuthLLS,
-			Password: secret(t, "a&b%c+d#"), Ref: "ln", Security: open,
+			Password: secretOf(t, "a&b%c+d#"), Ref: "ln", Security: open,
 		}},
 		{"dlms+wrapper://h?ref=sn", Address{
 			Scheme: DLMSWrapper, Line: "h:4059", Client: 16, Server: 1, Auth: AuthNone, Ref: "sn", Security: open,
@@ -67,7 +67,7 @@ func TestParse(t *testing.T) {
 			Scheme: IEC21, Line: "/dev/ttyUSB1", SignOn: 300, DataBits: 7, Parity: 'E', StopBits: 1,
 		}},
 		{"iec21:///dev/ttyUSB1?signon=9600&baud=4800&address=12&mode=p&password=pass&format=8n1&timeout=3s", Address{
-			Scheme: IEC21, Line: "/dev/ttyUSB1", SignOn: 9600, Baud: 4800, Device: "12", Mode: ModeP, Password: secret(t, "pass"),
+			Scheme: IEC21, Line: "/dev/ttyUSB1", SignOn: 9600, Baud: 4800, Device: "12", Mode: ModeP, Password: secretOf(t, "pass"),
 			DataBits: 8, Parity: 'N', StopBits: 1, Timeout: 3 * time.Second,
 		}},
 		{"iec21://h:4001?baud=300&mode=c", Address{Scheme: IEC21, Line: "h:4001", Baud: 300, Mode: ModeC}},

@@ -1,19 +1,26 @@
 package address
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 	"unique"
+
+	"gridgate/internal/secret"
 )
 
 // redacted stands for a secret wherever one is printed.
-const redacted = "***"
+const redacted = secret.Redacted
 
-// maxSecret bounds a secret and the file that holds one, in bytes.
-const maxSecret = 1024
+// maxSecret bounds a secret in bytes, where Sources say nothing else, and
+// MaxSecret any: the longest are private keys of certificates.
+const (
+	maxSecret = 1024
+	MaxSecret = 8192
+)
 
 // ErrSecret says that a secret reference does not lead to a secret.
 var ErrSecret = errors.New("no secret to be had")
@@ -68,8 +75,8 @@ func ParseSecret(s string) (Secret, error) {
 			}
 		case "secret":
 			kind, rest = inStore, after
-			if rest == "" || strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-				return Secret{}, errors.New("names no entry after secret:; want secret:NAME in a-z, 0-9 and '-'")
+			if !IsName(rest) {
+				return Secret{}, errors.New("names no entry after secret:; want secret:NAME, 1 to 64 characters of a-z, 0-9 and '-'")
 			}
 		}
 	}
@@ -120,42 +127,75 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText is String: encoders redact as well.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Resolve gives the secret itself, nil when there is none. getenv and readFile
-// are os.Getenv and os.ReadFile outside tests. The error names the reference
-// and says what to do; it wraps ErrSecret, or what readFile said.
-func (s Secret) Resolve(getenv func(string) string, readFile func(string) ([]byte, error)) ([]byte, error) {
+// Sources are where references lead.
+type Sources struct {
+	Getenv   func(string) string                     // os.Getenv outside tests
+	ReadFile func(path string) ([]byte, error)       // os.ReadFile outside tests
+	Store    func(name string) (secret.Value, error) // the gateway's store; nil: there is none
+	// Most bounds a secret in bytes; 0 is 1024.
+	Most int
+}
+
+// Resolve gives the secret itself, none where there is none. The error names the
+// reference and says what to do; it wraps ErrSecret, or what the source said.
+func (s Secret) Resolve(from Sources) (secret.Value, error) {
 	switch s.kind {
 	case noSecret:
-		return nil, nil
+		return secret.Value{}, nil
 	case literal:
-		return []byte(s.text.Value()), nil
+		return secret.Of(s.text.Value()), nil
 	case inEnv:
-		v := getenv(s.text.Value())
+		v := from.Getenv(s.text.Value())
 		if v == "" {
-			return nil, fmt.Errorf("%s: %w: the variable is not set; set it in the environment of the service", s, ErrSecret)
+			return secret.Value{}, fmt.Errorf("%s: %w: the variable is not set; set it in the environment of the service", s, ErrSecret)
 		}
-		return bounded(s, []byte(v))
+		return from.bounded(s, secret.Of(v))
 	case inFile:
-		b, err := readFile(s.text.Value())
+		b, err := from.ReadFile(s.text.Value())
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w; put the secret into that file, readable by the service only", s, err)
+			return secret.Value{}, fmt.Errorf("%s: %w; put the secret into that file, readable by the service only", s, err)
 		}
 		b = trimLineEnd(b)
 		if len(b) == 0 {
-			return nil, fmt.Errorf("%s: %w: the file is empty; put the secret into it", s, ErrSecret)
+			return secret.Value{}, fmt.Errorf("%s: %w: the file is empty; put the secret into it", s, ErrSecret)
 		}
-		return bounded(s, b)
+		return from.bounded(s, secret.Of(b))
 	case inStore:
-		return nil, fmt.Errorf("%s: %w: this version has no secret store; use file:/PATH or env:NAME", s, ErrSecret)
+		if from.Store == nil {
+			return secret.Value{}, fmt.Errorf("%s: %w: there is no secret store here; use file:/PATH or env:NAME", s, ErrSecret)
+		}
+		v, err := from.Store(s.text.Value())
+		if err != nil {
+			return secret.Value{}, fmt.Errorf("%s: %w", s, err)
+		}
+		return from.bounded(s, v)
 	}
-	return nil, fmt.Errorf("%w: unknown kind %d", ErrSecret, s.kind)
+	return secret.Value{}, fmt.Errorf("%w: unknown kind %d", ErrSecret, s.kind)
 }
 
-func bounded(s Secret, b []byte) ([]byte, error) {
-	if len(b) > maxSecret {
-		return nil, fmt.Errorf("%s: %w: %d bytes, want at most %d", s, ErrSecret, len(b), maxSecret)
+// InStore gives the name under which the gateway's store has the secret; ok is
+// false for one that is kept elsewhere.
+func (s Secret) InStore() (name string, ok bool) {
+	if s.kind != inStore {
+		return "", false
 	}
-	return b, nil
+	return s.text.Value(), true
+}
+
+// InFile gives the path of the file that has the secret; ok is false for one
+// that is kept elsewhere.
+func (s Secret) InFile() (path string, ok bool) {
+	if s.kind != inFile {
+		return "", false
+	}
+	return s.text.Value(), true
+}
+
+func (f Sources) bounded(s Secret, v secret.Value) (secret.Value, error) {
+	if most := cmp.Or(f.Most, maxSecret); v.Len() > most {
+		return secret.Value{}, fmt.Errorf("%s: %w: %d bytes, want at most %d", s, ErrSecret, v.Len(), most)
+	}
+	return v, nil
 }
 
 // trimLineEnd takes off the one line end that editors and echo put there.
@@ -167,6 +207,12 @@ func trimLineEnd(b []byte) []byte {
 		}
 	}
 	return b
+}
+
+// IsName says whether the gateway's store may have a secret of that name: 1 to 64
+// characters of a-z, 0-9 and '-'.
+func IsName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 func isEnvName(s string) bool {

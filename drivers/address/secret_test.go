@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"gridgate/internal/secret"
 )
 
 func TestSecretKinds(t *testing.T) {
@@ -26,7 +28,7 @@ func TestSecretKinds(t *testing.T) {
 		{"secret:house-01", false, false, true, "secret:house-01"},
 	}
 	for _, tt := range tests {
-		s := secret(t, tt.in)
+		s := secretOf(t, tt.in)
 		if s.IsZero() != tt.zero || s.IsLiteral() != tt.literal || s.IsReference() != tt.refer || s.String() != tt.shown {
 			t.Errorf("%q: zero %v literal %v reference %v shown %q", tt.in, s.IsZero(), s.IsLiteral(), s.IsReference(), s)
 		}
@@ -41,7 +43,7 @@ func TestSecretKinds(t *testing.T) {
 // No way of printing shows a literal, nor the bytes of it.
 func TestSecretIsNeverPrinted(t *testing.T) {
 	t.Parallel()
-	s := secret(t, "hunter2")
+	s := secretOf(t, "hunter2")
 	hidden := struct{ inside Secret }{s}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%t", "%p"} {
@@ -87,6 +89,19 @@ func TestSecretResolve(t *testing.T) {
 		}
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
+	store := func(name string) (secret.Value, error) {
+		if name == "b" {
+			return secret.Of("from store"), nil
+		}
+		return secret.Value{}, fmt.Errorf("there is none here: %w", fs.ErrExist)
+	}
+	if _, err := secretOf(t, "secret:b").Resolve(Sources{}); !errors.Is(err, ErrSecret) || !strings.Contains(err.Error(), "secret:b: no secret to be had: there is no secret store here") {
+		t.Errorf("without a store: %v", err)
+	}
+	long := func(string) (secret.Value, error) { return secret.Of(strings.Repeat("x", 8192)), nil }
+	if v, err := secretOf(t, "secret:b").Resolve(Sources{Store: long, Most: MaxSecret}); err != nil || v.Len() != MaxSecret {
+		t.Errorf("a long one: %d, %v", v.Len(), err)
+	}
 	for in, want := range map[string]string{
 		"":            "",
 		"hunter2":     "hunter2",
@@ -94,9 +109,10 @@ func TestSecretResolve(t *testing.T) {
 		"file:/plain": "from file",
 		"file:/line":  " from file",
 		"file:/two":   "from file\n",
+		"secret:b":    "from store",
 	} {
-		got, err := secret(t, in).Resolve(getenv, readFile)
-		if err != nil || string(got) != want {
+		got, err := secretOf(t, in).Resolve(Sources{Getenv: getenv, ReadFile: readFile, Store: store})
+		if err != nil || string(got.Reveal()) != want {
 			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
 		}
 	}
@@ -109,10 +125,10 @@ func TestSecretResolve(t *testing.T) {
 		"file:/none":  {"file:/none: open /none: file does not exist; put the secret", fs.ErrNotExist},
 		"file:/empty": {"file:/empty: no secret to be had: the file is empty", ErrSecret},
 		"file:/long":  {"file:/long: no secret to be had: 1025 bytes", ErrSecret},
-		"secret:a":    {"secret:a: no secret to be had: this version has no secret store", ErrSecret},
+		"secret:a":    {"secret:a: there is none here", fs.ErrExist},
 	} {
-		got, err := secret(t, in).Resolve(getenv, readFile)
-		if err == nil || got != nil || !errors.Is(err, want.is) || !strings.Contains(err.Error(), want.text) {
+		got, err := secretOf(t, in).Resolve(Sources{Getenv: getenv, ReadFile: readFile, Store: store})
+		if err == nil || !got.IsZero() || !errors.Is(err, want.is) || !strings.Contains(err.Error(), want.text) {
 			t.Errorf("%q: %q, %v; want %q", in, got, err, want.text)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"gridgate/dlms/obis"
+	"gridgate/internal/secret"
 )
 
 // Auth is how a DLMS client proves who it is.
@@ -107,43 +108,32 @@ func (a Address) Secrets() []NamedSecret {
 	return slices.DeleteFunc(all, func(s NamedSecret) bool { return s.Secret.IsZero() })
 }
 
-// Plain is a secret itself, as Secret.Resolve gives it. It prints as one.
-type Plain []byte
-
-// String says that it is a secret.
-func (p Plain) String() string { return redacted }
-
-// Format says that it is a secret, whatever the verb.
-func (p Plain) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
-
-// MarshalText says that it is a secret.
-func (p Plain) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Credentials are the secrets of an address, resolved; nil where it has none.
+// Credentials are the secrets of an address, resolved; those that it does not
+// have are none.
 type Credentials struct {
-	Password, EK, AK, SigningKey, MeterKey Plain
+	Password, EK, AK, SigningKey, MeterKey secret.Value
 }
 
 // Resolve gives the secrets themselves: see Secret.Resolve. The error names
 // the key, the reference, and what to do.
-func (a Address) Resolve(getenv func(string) string, readFile func(string) ([]byte, error)) (Credentials, error) {
+func (a Address) Resolve(from Sources) (Credentials, error) {
 	var c Credentials
 	for _, s := range a.Secrets() {
-		b, err := s.Secret.Resolve(getenv, readFile)
+		v, err := s.Secret.Resolve(from)
 		if err != nil {
 			return Credentials{}, fmt.Errorf("%s: %w", s.Key, err)
 		}
 		switch s.Key {
 		case "password":
-			c.Password = b
+			c.Password = v
 		case "ek":
-			c.EK = b
+			c.EK = v
 		case "ak":
-			c.AK = b
+			c.AK = v
 		case "sk":
-			c.SigningKey = b
+			c.SigningKey = v
 		case "pk":
-			c.MeterKey = b
+			c.MeterKey = v
 		}
 	}
 	return c, nil

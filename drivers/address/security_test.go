@@ -12,7 +12,7 @@ import (
 func TestParseSecurity(t *testing.T) {
 	t.Parallel()
 	keys := func(s Security) Security {
-		s.EK, s.AK = secret(t, "env:EK"), secret(t, "file:/ak")
+		s.EK, s.AK = secretOf(t, "env:EK"), secretOf(t, "file:/ak")
 		if s.Title == (Title{}) {
 			s.Title = Title([]byte("GRG\x00\x00\x00\x00\x01"))
 		}
@@ -31,19 +31,19 @@ func TestParseSecurity(t *testing.T) {
 		},
 		"security=enc&ek=env:EK&title=4752470000000001": {
 			Auth: AuthNone, Security: Security{
-				Protection: Encrypted, EK: secret(t, "env:EK"), Title: Title([]byte("GRG\x00\x00\x00\x00\x01")),
+				Protection: Encrypted, EK: secretOf(t, "env:EK"), Title: Title([]byte("GRG\x00\x00\x00\x00\x01")),
 			},
 		},
-		"auth=md5&password=env:P":  {Auth: AuthMD5, Password: secret(t, "env:P"), Security: Security{Protection: Unprotected}},
-		"auth=sha1&password=env:P": {Auth: AuthSHA1, Password: secret(t, "env:P"), Security: Security{Protection: Unprotected}},
-		"auth=hls2&password=env:P": {Auth: AuthHLS2, Password: secret(t, "env:P"), Security: Security{Protection: Unprotected}},
+		"auth=md5&password=env:P":  {Auth: AuthMD5, Password: secretOf(t, "env:P"), Security: Security{Protection: Unprotected}},
+		"auth=sha1&password=env:P": {Auth: AuthSHA1, Password: secretOf(t, "env:P"), Security: Security{Protection: Unprotected}},
+		"auth=hls2&password=env:P": {Auth: AuthHLS2, Password: secretOf(t, "env:P"), Security: Security{Protection: Unprotected}},
 		"auth=sha256&password=env:P&title=GRG00001": {
-			Auth: AuthSHA256, Password: secret(t, "env:P"), Security: Security{Protection: Unprotected, Title: Title([]byte("GRG00001"))},
+			Auth: AuthSHA256, Password: secretOf(t, "env:P"), Security: Security{Protection: Unprotected, Title: Title([]byte("GRG00001"))},
 		},
 		"auth=ecdsa&suite=1&sk=file:/sk&pk=file:/pk&title=GRG00001": {
 			Auth: AuthECDSA, Security: Security{
 				Protection: Unprotected, Suite: 1, Title: Title([]byte("GRG00001")),
-				SigningKey: secret(t, "file:/sk"), MeterKey: secret(t, "file:/pk"),
+				SigningKey: secretOf(t, "file:/sk"), MeterKey: secretOf(t, "file:/pk"),
 			},
 		},
 	} {
@@ -109,16 +109,16 @@ func TestResolve(t *testing.T) {
 		t.Errorf("written as %s", s)
 	}
 	getenv := func(name string) string { return map[string]string{"AK": "hunter2"}[name] }
-	c, err := a.Resolve(getenv, nil)
-	if err != nil || string(c.EK) != "000102030405060708090A0B0C0D0E0F" || string(c.AK) != "hunter2" || c.Password != nil {
-		t.Errorf("%q %q, %v", []byte(c.EK), []byte(c.AK), err)
+	c, err := a.Resolve(Sources{Getenv: getenv})
+	if err != nil || string(c.EK.Reveal()) != "000102030405060708090A0B0C0D0E0F" || string(c.AK.Reveal()) != "hunter2" || !c.Password.IsZero() {
+		t.Errorf("%q %q, %v", c.EK.Reveal(), c.AK.Reveal(), err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%s", "%x", "%q", "%d"} {
 		if text := fmt.Sprintf(verb, c); strings.Contains(text, "hunter2") || strings.Contains(text, "104 117") || strings.Contains(text, "68756e") {
 			t.Errorf("%s shows a secret: %s", verb, text)
 		}
 	}
-	_, err = a.Resolve(func(string) string { return "" }, nil)
+	_, err = a.Resolve(Sources{Getenv: func(string) string { return "" }})
 	if !errors.Is(err, ErrSecret) || !strings.Contains(err.Error(), "ak: env:AK: ") {
 		t.Errorf("a variable that is not set: %v", err)
 	}

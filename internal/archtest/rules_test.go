@@ -7,8 +7,8 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/audit agent/order agent/status agent/validate buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/sys internal/sys/zone
-cmd/gridfog:         cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track agent/batch agent/order buffer configs internal/backoff internal/cli internal/meter internal/mqtt
+cmd/gridgate:        agent agent/audit agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/secret internal/sys internal/sys/zone
+cmd/gridfog:         agent/batch agent/order agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
 cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
@@ -18,7 +18,7 @@ cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal
 
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 
-agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/sys
+agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/secret internal/sys
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter internal/sys/zone
 
 agent/poll:          internal/backoff internal/meter
@@ -30,6 +30,7 @@ agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
 agent/trial:         internal/sys
 agent/audit:         internal/sys
+agent/vault:         internal/secret internal/sys
 agent/timesync:      internal/meter internal/sys
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
@@ -37,8 +38,8 @@ buffer:              dlms/obis internal/column internal/meter internal/sys inter
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
-drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/iec21 drivers/line drivers/modbus drivers/plc internal/meter
-drivers/address:     dlms/obis
+drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/iec21 drivers/line drivers/modbus drivers/plc internal/meter internal/secret
+drivers/address:     dlms/obis internal/secret
 drivers/line:        internal/meter internal/sys
 drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security dlms/wrapper drivers/line internal/meter
 drivers/iec21:       dlms dlms/modee dlms/obis drivers/line internal/meter
@@ -64,8 +65,9 @@ internal/column/columntest: internal/meter
 internal/backoff:
 internal/sys:
 internal/sys/zone:
+internal/secret:
 internal/cli:
-internal/mqtt:       internal/backoff internal/meter
+internal/mqtt:       internal/backoff internal/meter internal/secret
 internal/mqtt/mqtttest: internal/proctest
 internal/linktest:
 internal/proctest:
@@ -78,7 +80,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/vault",
 	}
 }
 
@@ -113,6 +115,7 @@ func owners() map[string][]string {
 		"go.bug.st/serial":                    {"drivers/line"},
 		"go.yaml.in/yaml/v4":                  {"configs", "agent/order"},
 		"aead.dev/minisign":                   {"agent/order", "cmd/gridfog"},
+		"filippo.io/age":                      {"agent/vault"},
 		"github.com/beevik/ntp":               {"agent/timesync"},
 		"github.com/beevik/nts":               {"agent/timesync"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},

@@ -13,6 +13,7 @@ import (
 
 	"gridgate/internal/mqtt"
 	"gridgate/internal/mqtt/mqtttest"
+	"gridgate/internal/secret"
 )
 
 func dial(t *testing.T, o mqtt.Options) *mqtt.Conn {
@@ -174,8 +175,8 @@ func TestABrokerThatStopsEndsTheConnection(t *testing.T) {
 func TestAWrongPasswordIsSaidAndNotTold(t *testing.T) {
 	t.Parallel()
 	b := mqtttest.Mosquitto(t, mqtttest.Config{User: "gw", Password: "right-one"})
-	publish(t, dial(t, mqtt.Options{Address: b.Address, ClientID: "g", Username: "gw", Password: []byte("right-one")}), "x", false, "y")
-	_, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "g", Username: "gw", Password: []byte("hunter2")})
+	publish(t, dial(t, mqtt.Options{Address: b.Address, ClientID: "g", Username: "gw", Password: secret.Of("right-one")}), "x", false, "y")
+	_, err := mqtt.Dial(t.Context(), mqtt.Options{Address: b.Address, ClientID: "g", Username: "gw", Password: secret.Of("hunter2")})
 	if !errors.Is(err, mqtt.ErrRefused) || !strings.Contains(err.Error(), "user name") || !strings.Contains(err.Error(), b.Address) {
 		t.Errorf("the message is %q", err)
 	}
@@ -251,7 +252,7 @@ func TestStrangeBrokersGetAMessageEach(t *testing.T) {
 			t.Parallel()
 			address := serve(t, c.serve)
 			_, err := mqtt.Dial(t.Context(), mqtt.Options{
-				Address: address, ClientID: "g", Username: "u", Password: []byte("hunter2"), ConnectTimeout: time.Second,
+				Address: address, ClientID: "g", Username: "u", Password: secret.Of("hunter2"), ConnectTimeout: time.Second,
 			})
 			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.text) || !strings.Contains(err.Error(), address) || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("the message is %q", err)
@@ -317,7 +318,7 @@ func TestOwnPings(t *testing.T) {
 	t.Parallel()
 	b := mqtttest.Mosquitto(t, mqtttest.Config{})
 	for _, id := range []string{"gw", strings.Repeat("a-long-name-", 20)} {
-		c := dial(t, mqtt.Options{Address: b.Address, ClientID: id, KeepAlive: 15 * time.Minute, OwnPings: true, Username: "u", Password: []byte("p")})
+		c := dial(t, mqtt.Options{Address: b.Address, ClientID: id, KeepAlive: 15 * time.Minute, OwnPings: true, Username: "u", Password: secret.Of("p")})
 		await(t, c.Ping(), "PINGRESP")
 		await(t, c.Ping(), "PINGRESP")
 		if c.Heard().Before(c.Said()) {

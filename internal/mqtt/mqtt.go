@@ -25,6 +25,8 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"gridgate/internal/secret"
 )
 
 // Defaults of Options.
@@ -67,7 +69,7 @@ type Options struct {
 	Roots    func() *x509.CertPool
 	ClientID string
 	Username string
-	Password []byte
+	Password secret.Value
 	// Persistent asks the broker to keep subscriptions, and messages for them,
 	// while we are away. They come in at once after connecting: set Handler.
 	Persistent bool
@@ -220,7 +222,7 @@ func (c *Conn) pahoOptions(o *Options) *paho.ClientOptions {
 	p.SetProtocolVersion(4) // 3.1.1, and no second attempt with 3.1
 	p.SetClientID(o.ClientID)
 	p.SetUsername(o.Username)
-	p.SetPassword(string(o.Password))
+	p.SetPassword(string(o.Password.Reveal()))
 	p.SetCleanSession(!o.Persistent)
 	p.SetStore(paho.NewMemoryStore())
 	p.SetAutoReconnect(false)

@@ -9,15 +9,25 @@ import (
 	"net/url"
 	"os"
 	"sync"
+
+	"gridgate/internal/secret"
 )
 
 // TLS says how a connection is secured. The zero value trusts the system's
 // authorities and shows no certificate.
 type TLS struct {
-	CAFile     string // PEM; the only authorities that are trusted, when set
-	CertFile   string // PEM; the client certificate, with KeyFile
-	KeyFile    string
+	CAFile   string // PEM; the only authorities that are trusted, when set
+	CertFile string // PEM; the client certificate, with KeyFile
+	KeyFile  string
+	// Key gives the key where it is in no file: PEM; asked at each handshake. nil
+	// reads KeyFile.
+	Key        KeySource
 	ServerName string // the name on the broker's certificate; the host of the address when empty
+}
+
+// KeySource has the key of a client certificate.
+type KeySource interface {
+	ClientKey() (secret.Value, error)
 }
 
 // Config reads the files and gives the configuration for Options.TLS. Use one
@@ -41,7 +51,7 @@ func (t TLS) Config() (*tls.Config, error) {
 			return nil, err
 		}
 	}
-	if (t.CertFile == "") != (t.KeyFile == "") {
+	if (t.CertFile == "") != (t.KeyFile == "" && t.Key == nil) {
 		return nil, errors.New("client certificate: certificate and key are needed both")
 	}
 	if t.CertFile != "" {
@@ -88,9 +98,24 @@ func (t TLS) authorities() (*x509.CertPool, error) {
 }
 
 func (t TLS) certificate() (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if t.Key == nil {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		return &pair, nil
+	}
+	certificate, err := os.ReadFile(t.CertFile)
 	if err != nil {
 		return nil, fmt.Errorf("client certificate: %w", err)
+	}
+	key, err := t.Key.ClientKey()
+	if err != nil {
+		return nil, fmt.Errorf("client certificate: key: %w", err)
+	}
+	pair, err := tls.X509KeyPair(certificate, key.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("client certificate %s and its key: %w", t.CertFile, err)
 	}
 	return &pair, nil
 }
