@@ -29,6 +29,7 @@ agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
 agent/trial:         internal/sys
+agent/command:       agent/order internal/meter internal/sys
 agent/audit:         internal/sys
 agent/timesync:      internal/meter internal/sys
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
@@ -77,14 +78,15 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/command",
 	}
 }
 
 // betweenStages are the edges between stages that there are all the same.
 func betweenStages() map[edge]string {
 	return map[edge]string{
-		{"agent/uplink", "agent/batch"}: "what is sent is a batch",
+		{"agent/uplink", "agent/batch"}:  "what is sent is a batch",
+		{"agent/command", "agent/order"}: "a command is a document",
 	}
 }
 
