@@ -56,6 +56,7 @@ type Agent struct {
 	intake    *intake.Intake
 	control   *status.Control
 	orders    *orders
+	commands  *commands
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
@@ -119,6 +120,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	a.orders = a.newOrders(cfg.Buffer.Path, cfg.Trust.File)
+	a.commands = a.newCommands()
 	a.restore()
 	cfg = a.cfg
 	a.clock.Store(a.newClock(cfg))
@@ -185,6 +187,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.keepHash(cfg)
 	a.mu.Unlock()
 	taking := a.start(ctx, "orders", a.orders.run)
+	commanded := a.start(ctx, "commands", a.commands.run)
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
 	defer time.AfterFunc(waitMost, a.tellUplink).Stop() // what waits to learn the time, waits no longer
@@ -193,6 +196,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-a.failed:
 	}
+	commanded.stop()
 	taking.stop()
 	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))
 }

@@ -178,6 +178,13 @@ func (h auditHead) SetAuditHead(n uint64, hash [32]byte) error {
 
 // note adds an entry to the audit log, and sends it.
 func (o *orders) note(what, by, detail string) {
+	if err := o.write(what, by, detail); err != nil {
+		o.a.log.Error("what was done cannot be written down", "what", what, "detail", detail, "error", err)
+	}
+}
+
+// write does the same and tells when it cannot.
+func (o *orders) write(what, by, detail string) error {
 	clock := "untrusted"
 	if o.trusted() {
 		clock = "trusted"
@@ -186,15 +193,15 @@ func (o *orders) note(what, by, detail string) {
 	log := o.audit
 	o.mu.Unlock()
 	if log == nil {
-		return
+		return errors.New("there is no audit log")
 	}
 	e, err := log.Add(audit.Entry{Time: time.Now(), Clock: clock, What: what, By: by, Detail: detail})
 	if err != nil {
-		o.a.log.Error("what was done cannot be written down", "what", what, "detail", detail, "error", err)
-		return
+		return err
 	}
 	cfg := o.a.config()
 	o.box.Say(mqtt.AuditTopic(cfg.Site, cfg.Gateway), false, e.JSON())
+	return nil
 }
 
 // knowsTime says whether the wall clock can be relied on.
@@ -351,7 +358,9 @@ func (o *orders) accept(data []byte) (d *order.Document, carry func(context.Cont
 	case order.KindConfig:
 		carry, err := o.configuration(d, data)
 		return d, carry, err
-	case order.KindCommand, order.KindFirmware:
+	case order.KindCommand:
+		return d, nil, errCommand
+	case order.KindFirmware:
 	}
 	return d, nil, fmt.Errorf("this agent carries out no %s", d.Kind)
 }

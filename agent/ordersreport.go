@@ -22,6 +22,7 @@ type ordersReport struct {
 	Running runningReport   `json:"running"`
 	Trial   *documentReport `json:"trial,omitempty"`
 	Last    *outcomeReport  `json:"last,omitempty"`
+	Command *outcomeReport  `json:"command,omitempty"` // that was refused last
 }
 
 // runningReport is the configuration in effect.

@@ -134,4 +134,3 @@ type Job struct {
 	// Resumed says that this turn had begun before a cut (AfterCut Resume).
 	Resumed bool
 }
-

@@ -13,7 +13,7 @@ import (
 
 // Order is a signed document as it came from the fog. Nobody has verified it.
 type Order struct {
-	Name     string   // trust or config, as its topic says
+	Name     string   // trust, config or command, as its topic says
 	Group    meter.ID // whose members it was sent to; empty: it was sent to us
 	Payload  []byte
 	Retained bool
@@ -33,9 +33,10 @@ type letter struct {
 	topic    string
 	payload  []byte
 	retained bool
+	arrived  func() // is told that the broker has it; may be nil
 }
 
-// maxLetters wait; the oldest gives way.
+// maxLetters wait; the oldest gives way that nobody waits for.
 const maxLetters = 256
 
 // NewOutbox gives an empty one.
@@ -44,13 +45,25 @@ func NewOutbox() *Outbox { return &Outbox{kick: make(chan struct{}, 1)} }
 // Say has payload published. What is retained takes the place of what waits for
 // the same topic.
 func (o *Outbox) Say(topic string, retained bool, payload []byte) {
+	o.put(&letter{topic: topic, payload: payload, retained: retained})
+}
+
+// Hand has payload published too, and calls arrived when the broker has it. It
+// never gives way: whoever hands over letters bounds how many there are.
+func (o *Outbox) Hand(topic string, payload []byte, arrived func()) {
+	o.put(&letter{topic: topic, payload: payload, arrived: arrived})
+}
+
+func (o *Outbox) put(n *letter) {
 	o.mu.Lock()
 	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool {
-		return l.topic == topic && (retained || bytes.Equal(l.payload, payload))
+		return l.topic == n.topic && l.arrived == nil && (n.retained || bytes.Equal(l.payload, n.payload))
 	})
-	o.letters = append(o.letters, &letter{topic, payload, retained})
+	o.letters = append(o.letters, n)
 	if len(o.letters) > maxLetters {
-		o.letters = o.letters[1:]
+		if i := slices.IndexFunc(o.letters, func(l *letter) bool { return l.arrived == nil }); i >= 0 {
+			o.letters = slices.Delete(o.letters, i, i+1)
+		}
 	}
 	o.mu.Unlock()
 	select {
@@ -83,8 +96,13 @@ func (o *Outbox) next(underWay func(*letter) bool) *letter {
 // arrived takes out what the broker has.
 func (o *Outbox) arrived(gone *letter) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	n := len(o.letters)
 	o.letters = slices.DeleteFunc(o.letters, func(l *letter) bool { return l == gone })
+	first := len(o.letters) < n
+	o.mu.Unlock()
+	if first && gone.arrived != nil {
+		gone.arrived()
+	}
 }
 
 func (o *Outbox) kicks() <-chan struct{} {
@@ -115,7 +133,7 @@ func (s *session) say(ctx context.Context) error {
 
 // heard are the orders that this agent carries out. They are few, as all filters
 // are, and exact: RabbitMQ retains nothing for others.
-func heard() []string { return []string{"trust", "config"} }
+func heard() []string { return []string{"trust", "config", "command"} }
 
 // orderFilters are the topics that orders come on.
 func (u *Uplink) orderFilters() (all []string) {
