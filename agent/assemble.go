@@ -43,6 +43,10 @@ type Options struct {
 	// ConfigPath is the file that the configuration was read from. What is
 	// pushed lies on it; without it nothing can be.
 	ConfigPath string
+	// Level is that of Log, where a command may set it; LogTail gives the last
+	// lines. Both may be nil.
+	Level   *slog.LevelVar
+	LogTail func() []byte
 }
 
 // Agent is a running gateway. Make one with New; Run does the work, and Apply
@@ -57,6 +61,7 @@ type Agent struct {
 	control   *status.Control
 	orders    *orders
 	commands  *commands
+	outputs   *outputs
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
@@ -120,6 +125,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	a.orders = a.newOrders(cfg.Buffer.Path, cfg.Trust.File)
+	a.outputs = newOutputs(cfg.Buffer.Path, cfg, o.Log)
 	a.commands = a.newCommands()
 	a.restore()
 	cfg = a.cfg
@@ -188,6 +194,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Unlock()
 	taking := a.start(ctx, "orders", a.orders.run)
 	commanded := a.start(ctx, "commands", a.commands.run)
+	relays := a.start(ctx, "outputs", a.outputs.run)
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
 	defer time.AfterFunc(waitMost, a.tellUplink).Stop() // what waits to learn the time, waits no longer
@@ -197,6 +204,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case err = <-a.failed:
 	}
 	commanded.stop()
+	relays.stop()
 	taking.stop()
 	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,8 +31,10 @@ type commands struct {
 
 	at func(step string) // is told what was just made durable; a test ends the process there
 
-	mu     sync.Mutex
-	engine *command.Engine // nil while its directory cannot be made
+	mu        sync.Mutex
+	engine    *command.Engine // nil while its directory cannot be made
+	levelBack *time.Timer     // puts the log level back; nil where nobody ordered another
+	level     slog.Level      // that it is put back to
 }
 
 // maxIncoming is how many commands may have come and not been looked at. The fog

@@ -52,7 +52,7 @@ func (s setClock) Do(ctx context.Context, j *Job) Outcome {
 	return last
 }
 
-// ClockLater is an error of Gateway.MayClock that another moment mends.
+// ClockLater is an error of Clock.MayOrdered that another moment mends.
 type ClockLater struct{ Err error }
 
 func (e *ClockLater) Error() string { return e.Err.Error() }
@@ -62,8 +62,12 @@ func (e *ClockLater) Unwrap() error { return e.Err }
 // try compares a meter's clock and sets it where it is wrong.
 func (s setClock) try(ctx context.Context, j *Job) (o Outcome, again bool) {
 	var why error
+	clock, ok := j.Gateway.Clock(j.Meter)
+	if !ok {
+		return Refuse("its line is not in use now"), false
+	}
 	order := &meter.SetClock{Method: j.Gateway.Method(j.Meter), May: func(now meter.Stamp, found meter.ClockOffset) error {
-		why = j.Gateway.MayClock(now, found, s.limit)
+		why = clock.MayOrdered(now, found, s.limit)
 		return why
 	}}
 	got, err := j.Visit(ctx, meter.Ask{Clock: true, SetClock: order})
@@ -96,7 +100,7 @@ func (s setClock) try(ctx context.Context, j *Job) (o Outcome, again bool) {
 	return Refuse("off by %v: %w", set.Before.Offset.Round(time.Millisecond), why), false
 }
 
-// ClockRight is an error of Gateway.MayClock that says that there is nothing to
+// ClockRight is an error of Clock.MayOrdered that says that there is nothing to
 // do.
 type ClockRight struct{ Err error }
 

@@ -26,9 +26,8 @@ type Gateway struct {
 	Range func(lane meter.Lane, from, to time.Time) (first, last uint64, n int, err error)
 	// ClockSet is told what came of a clock's setting, which was ordered.
 	ClockSet func(ctx context.Context, id meter.ID, got *meter.Got) error
-	// MayClock says whether a meter's clock that was found so may be set now;
-	// limit is what it may be off by at most, 0 what the configuration says.
-	MayClock func(now meter.Stamp, found meter.ClockOffset, limit time.Duration) error
+	// Clock gives who decides about the clock of a meter.
+	Clock func(id meter.ID) (Clock, bool)
 	// Method is how the clock of a meter is set.
 	Method func(id meter.ID) meter.ClockMethod
 	// Restart ends the agent, which begins anew. It returns at once.
@@ -48,6 +47,14 @@ type Gateway struct {
 	// go. Outputs tells how all are.
 	Output  func(name string, until time.Time) error
 	Outputs func() []Output
+}
+
+// Clock decides about the clock of a meter.
+type Clock interface {
+	// MayOrdered says whether a clock that was found so may be set now; limit is
+	// what it may be off by at most, 0 what the configuration says. Errors may be a
+	// ClockLater or a ClockRight.
+	MayOrdered(now meter.Stamp, found meter.ClockOffset, limit time.Duration) error
 }
 
 // Group is a group of registers, or a profile, as it is configured for a meter.
