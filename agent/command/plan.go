@@ -43,8 +43,9 @@ type plan struct {
 	document *order.Document
 	action   *Action
 	executor Executor
-	targets  []Meter // one without an ID for the gateway
-	by       string  // roles that signed
+	targets  []Meter  // one without an ID for the gateway
+	by       string   // roles that signed
+	named    []string // the meters, as the command has them
 }
 
 type payload struct {
@@ -52,8 +53,24 @@ type payload struct {
 	Meters []string `yaml:"meters"`
 }
 
-// read reads what a document orders.
+// read reads what a document orders, and finds the meters that it is for. The plan
+// is given also where they are not all there.
 func (e *Engine) read(d *order.Document) (*plan, error) {
+	pl, err := e.readHead(d)
+	if err != nil {
+		return nil, err
+	}
+	if pl.targets, err = e.find(pl.named); err != nil {
+		return pl, err
+	}
+	if n := len(pl.targets); pl.action.Targets == One && n != 1 {
+		return nil, fmt.Errorf("%w: %s is of one meter, and %d are named", order.ErrMalformed, pl.action.Name, n)
+	}
+	return pl, nil
+}
+
+// readHead does without meters.
+func (e *Engine) readHead(d *order.Document) (*plan, error) {
 	var p payload
 	with, err := d.DecodeCommand(&p)
 	if err != nil {
@@ -63,7 +80,7 @@ func (e *Engine) read(d *order.Document) (*plan, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("%w: %q; want %s", ErrAction, clip(p.Action), e.names())
 	}
-	pl := &plan{document: d, action: &e.actions[i], by: signers(d)}
+	pl := &plan{document: d, action: &e.actions[i], by: signers(d), named: p.Meters}
 	if pl.executor, err = pl.action.New(with); err != nil {
 		return nil, fmt.Errorf("%s: %w", pl.action.Name, err)
 	}
@@ -74,12 +91,6 @@ func (e *Engine) read(d *order.Document) (*plan, error) {
 		return nil, fmt.Errorf("%w: %s wants meters: ids or serial numbers, or \"*\" for all", order.ErrMalformed, p.Action)
 	case n > maxTargets:
 		return nil, fmt.Errorf("%w: %d meters, at most %d are taken", order.ErrTooLarge, n, maxTargets)
-	}
-	if pl.targets, err = e.find(p.Meters); err != nil {
-		return pl, err
-	}
-	if n := len(pl.targets); pl.action.Targets == One && n != 1 {
-		return nil, fmt.Errorf("%w: %s is of one meter, and %d are named", order.ErrMalformed, p.Action, n)
 	}
 	return pl, nil
 }

@@ -250,15 +250,10 @@ func (e *Engine) begin(en *entry) (p *plan, again bool, err error) {
 	return p, false, why
 }
 
-// left gives the meters that a command named which are still there.
-func (e *Engine) left(p *plan) []Meter {
-	var head payload
-	if _, err := p.document.DecodeCommand(&head); err != nil {
-		return nil
-	}
-	var all []Meter
-	for _, name := range head.Meters {
-		if m, err := e.find([]string{name}); err == nil && name != "*" {
+// left gives the meters that a command names which are still there.
+func (e *Engine) left(p *plan) (all []Meter) {
+	for _, name := range p.named {
+		if m, err := e.find([]string{name}); err == nil {
 			all = append(all, m...)
 		}
 	}
