@@ -208,7 +208,11 @@ func (v *visit) imageEnds(ctx context.Context, act meter.Image, s imageState, co
 		o.Result = meter.Done
 		return nil
 	}
-	o.After = append(o.After, v.imageInfo(ctx, code)...)
+	info, err := v.imageInfo(ctx, code)
+	if err != nil {
+		return err
+	}
+	o.After = append(o.After, info...)
 	switch {
 	case !act.Activate:
 		o.Result = meter.Done
@@ -217,7 +221,7 @@ func (v *visit) imageEnds(ctx context.Context, act meter.Image, s imageState, co
 		return v.schedule(ctx, act, o)
 	}
 	activate := axdr.Integer(0)
-	err := v.send(o, func() error {
+	err = v.send(o, func() error {
 		_, err := v.client.Action(ctx, dlms.Attribute{Class: dlms.ClassImageTransfer, Code: code, ID: 4}, &activate)
 		return err
 	})
@@ -236,10 +240,13 @@ func (v *visit) imageEnds(ctx context.Context, act meter.Image, s imageState, co
 }
 
 // imageInfo tells what the meter says is in the image.
-func (v *visit) imageInfo(ctx context.Context, code obis.Code) (facts []meter.Fact) {
+func (v *visit) imageInfo(ctx context.Context, code obis.Code) (facts []meter.Fact, err error) {
 	data, err := v.get(ctx, dlms.Attribute{Class: dlms.ClassImageTransfer, Code: code, ID: 7})
+	if isOfOne(err) {
+		return nil, nil // not every meter tells
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	items, _ := data.Elements()
 	for _, item := range items {
@@ -252,7 +259,7 @@ func (v *visit) imageInfo(ctx context.Context, code obis.Code) (facts []meter.Fa
 		}
 		facts = append(facts, fact("to activate", "%s, %d octets, signature %x", name, item.Items[0].Num, item.Items[2].Str))
 	}
-	return facts
+	return facts, nil
 }
 
 // schedule has the meter activate the image by its own clock, by the schedule
