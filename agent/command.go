@@ -39,7 +39,7 @@ type commands struct {
 
 // maxIncoming is how many commands may have come and not been looked at. The fog
 // sends again what it has no answer to.
-const maxIncoming = 32
+const maxIncoming = 16
 
 func (a *Agent) newCommands() *commands {
 	return &commands{a: a, in: make(chan command.Incoming, maxIncoming), site: a.cfg.Site, gateway: a.cfg.Gateway, at: func(string) {}}
@@ -65,7 +65,7 @@ func (c *commands) open() (*command.Engine, error) {
 // take is given what comes over MQTT; it does not block.
 func (c *commands) take(d uplink.Order) {
 	select {
-	case c.in <- command.Incoming{Data: slices.Clone(d.Payload), Via: "mqtt", Retained: d.Retained}:
+	case c.in <- command.Incoming{Data: slices.Clone(d.Payload[:min(len(d.Payload), command.MaxSize+1)]), Via: "mqtt", Retained: d.Retained}:
 	default:
 		c.a.log.Warn("too many commands at once: one is dropped")
 	}

@@ -215,7 +215,7 @@ func (a *Agent) bundle(context.Context) ([]byte, error) {
 	orders, err := json.MarshalIndent(o.current(), "", " ")
 	t.addOr("orders.json", orders, err)
 	if head, ok := a.state.AuditHead(); ok {
-		t.add("audit-head", fmt.Appendf(nil, "%d %x\n", head.Number, head.Hash))
+		t.add("audit-head", fmt.Appendf(nil, "%d %s\n", head.Number, head.Hash))
 	}
 	if a.opts.LogTail != nil {
 		t.add("log.jsonl", a.opts.LogTail())

@@ -404,6 +404,12 @@ func (o *orders) replaceTrust(data []byte) error {
 		return err
 	}
 	o.trusts(next, d)
+	if o.a.state.Lost() { // whoever holds the root keys says that all is known again
+		if err := o.a.state.Anchor(); err != nil {
+			return err
+		}
+		o.note("state.anchored", signers(d), fmt.Sprintf("trust version %d", d.Version))
+	}
 	o.note("trust.replaced", signers(d), fmt.Sprintf("version %d", d.Version))
 	o.ended(d, string(trial.Kept), "", nil)
 	return nil

@@ -68,7 +68,8 @@ type Action struct {
 	New func(decode func(into any) error) (Executor, error)
 }
 
-// Executor carries out one command.
+// Executor carries out one command. Where it has a method String it tells what
+// was ordered, for the audit log: never a secret.
 type Executor interface {
 	// Do does it at one meter, or, for an action of Nothing, at the gateway.
 	Do(ctx context.Context, j *Job) Outcome

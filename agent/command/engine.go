@@ -76,8 +76,8 @@ const (
 	maxRunning = 4
 	// abreast is at how many meters a command is at a time.
 	abreast = 8
-	// maxSize of a command, in octets.
-	maxSize = 128 << 10
+	// MaxSize of a command, in octets.
+	MaxSize = 128 << 10
 	// lookAgain is how often it is looked whether what waits for something else
 	// than its turn can begin.
 	lookAgain = 5 * time.Second
@@ -138,8 +138,8 @@ type Incoming struct {
 // Take verifies a command and keeps it for its turn. It gives how far it is, or
 // why it is refused; either was told to the fog.
 func (e *Engine) Take(in Incoming) (Result, error) {
-	if len(in.Data) > maxSize {
-		return Result{}, e.reject(in, Judged{}, fmt.Errorf("%w: %d octets, a command has at most %d", order.ErrTooLarge, len(in.Data), maxSize))
+	if len(in.Data) > MaxSize {
+		return Result{}, e.reject(in, Judged{}, fmt.Errorf("%w: a command has at most %d octets", order.ErrTooLarge, MaxSize))
 	}
 	j, err := e.cfg.Judge(in.Data)
 	if j.Document == nil {
@@ -276,7 +276,7 @@ func (e *Engine) known(d *order.Document, in Incoming) (r Result, known bool, er
 		again := r
 		again.State, again.Text = Refused, why.Error()
 		e.cfg.Report(d, d.Hash, again)
-		_ = e.cfg.Note("command.replayed", signers(d), r.ID)
+		e.note("command.replayed", d, r.ID)
 	}
 	return r, true, fmt.Errorf("%w (%s)", why, r.State)
 }
@@ -310,9 +310,23 @@ func (e *Engine) reject(in Incoming, j Judged, why error) error {
 	}
 	e.cfg.Report(j.Document, sum, r)
 	if j.Document != nil {
-		_ = e.cfg.Note("command.refused", signers(j.Document), fmt.Sprintf("%s: %v", r.ID, why))
+		e.note("command.refused", j.Document, fmt.Sprintf("%s: %v", r.ID, why))
 	}
 	return why
+}
+
+// note writes down what was not carried out, though somebody with a key has
+// signed it: some of it an hour, since anybody can send it once more.
+func (e *Engine) note(what string, d *order.Document, detail string) {
+	e.mu.Lock()
+	may, last := e.hints.mayWrite(time.Now())
+	e.mu.Unlock()
+	if last {
+		detail = "more are not written down within this hour; " + detail
+	}
+	if may {
+		_ = e.cfg.Note(what, signers(d), detail) // it was told anyway
+	}
 }
 
 func (e *Engine) isKnown(id string) bool {
@@ -378,7 +392,7 @@ func (e *Engine) say(en *entry, s State, text string) Result {
 
 // publish sends what is not final, or what is not kept: a refusal.
 func (e *Engine) publish(r Result) {
-	if b, _, err := r.pack(); err == nil {
+	if b, _, err := r.pack(nil); err == nil {
 		e.mail.say(r.ID, b)
 	}
 }
@@ -386,9 +400,6 @@ func (e *Engine) publish(r Result) {
 // remember keeps a result for who asks at the gateway.
 func (e *Engine) remember(r Result) {
 	const most = 16
-	for i := range r.Meters {
-		r.Meters[i].file = nil
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.recent = slices.DeleteFunc(e.recent, func(o Result) bool { return o.ID == r.ID })

@@ -419,6 +419,13 @@ func newOutput(decode func(any) error) (Executor, error) {
 	return o, nil
 }
 
+func (o output) String() string {
+	if o.d == 0 {
+		return o.name + " let go"
+	}
+	return fmt.Sprintf("%s for %v", o.name, o.d)
+}
+
 // switched is what is noted of an output before it is switched: a cut does not
 // make it longer.
 type switched struct {

@@ -17,12 +17,26 @@ type limiter struct {
 	told   [][sha256.Size]byte // retained ones
 	minute time.Time
 	n      int
+
+	hour    time.Time
+	written int
 }
 
 const (
 	toldKept  = 64
-	perMinute = 30
+	perMinute = 30 // that are answered
+	perHour   = 30 // that are written down
 )
+
+// mayWrite says whether one more may be written down within this hour; last that
+// it is the last one.
+func (l *limiter) mayWrite(now time.Time) (may, last bool) {
+	if now.Sub(l.hour) >= time.Hour || now.Before(l.hour) {
+		l.hour, l.written = now, 0
+	}
+	l.written++
+	return l.written <= perHour, l.written == perHour
+}
 
 func (l *limiter) first(in Incoming, why string, now time.Time) bool {
 	if in.Retained {

@@ -81,16 +81,7 @@ func cut(s string, most int) string {
 }
 
 // pack gives a final result as it is kept and sent, and what goes beside it.
-func (r Result) pack() (result, data []byte, err error) {
-	var file *File
-	for i := range r.Meters {
-		if r.Meters[i].file != nil {
-			file = r.Meters[i].file
-		}
-	}
-	if len(r.Meters) == 1 && r.Meters[0].Meter == "" { // of the gateway
-		r.Text, r.Data, r.Meters = r.Meters[0].Text, r.Meters[0].Data, nil
-	}
+func (r Result) pack(file *File) (result, data []byte, err error) {
 	r.Text = cut(r.Text, textMost)
 	if result, err = json.Marshal(r); err != nil {
 		return nil, nil, err
@@ -113,7 +104,7 @@ func (r Result) pack() (result, data []byte, err error) {
 func (r Result) brief() (all []told) {
 	size := 0
 	for _, m := range r.Meters {
-		m.Text, m.Data, m.file = cut(m.Text, 100), nil, nil
+		m.Text, m.Data = cut(m.Text, 100), nil
 		if size += 80 + len(m.Text) + len(m.Serial); m.State != Done && size < inline/2 {
 			all = append(all, m)
 		}

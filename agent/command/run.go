@@ -262,6 +262,9 @@ func (e *Engine) left(p *plan) (all []Meter) {
 
 func (p *plan) describe() string {
 	text := p.document.ID + " " + p.action.Name
+	if d, can := p.executor.(fmt.Stringer); can {
+		text += " " + cut(d.String(), textMost)
+	}
 	for i, m := range p.targets {
 		if m.ID == "" {
 			continue
@@ -276,16 +279,17 @@ func (p *plan) describe() string {
 
 // finish makes the result durable, then the end of the command, and sends it.
 func (e *Engine) finish(en *entry, all []told, write bool) {
-	r := Result{ID: en.id, Hash: en.hash, State: overall(all), Time: now(), Meters: all}
+	r := Result{ID: en.id, Hash: en.hash, State: overall(all), Time: now(), Text: all[0].Text, Meters: all}
 	if en.action != nil {
 		r.Action = en.action.Name
 	}
-	if len(all) == 1 {
-		r.Text = all[0].Text
-	} else {
+	switch {
+	case len(all) > 1:
 		r.Text, r.Done, r.Of = summary(all), int64(len(all)), int64(len(all))
+	case all[0].Meter == "": // of the gateway
+		r.Data, r.Meters = all[0].Data, nil
 	}
-	text, data, err := r.pack()
+	text, data, err := r.pack(all[0].file)
 	if err == nil && data != nil {
 		err = e.store.put(en.id, dataFile, data)
 	}

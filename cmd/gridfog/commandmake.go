@@ -266,6 +266,9 @@ func readCommand(path string) (made, error) {
 	if err != nil {
 		return made{}, fmt.Errorf("%s: %w", path, err)
 	}
+	if len(data) > command.MaxSize {
+		return made{}, fmt.Errorf("%s: more than the %d octets that a command has", path, command.MaxSize)
+	}
 	if d.Kind != order.KindCommand {
 		return made{}, fmt.Errorf("%s: it is a %s document; gridfog push sends those", path, d.Kind)
 	}
