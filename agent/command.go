@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gridgate/agent/command"
@@ -31,10 +32,12 @@ type commands struct {
 
 	at func(step string) // is told what was just made durable; a test ends the process there
 
+	opening sync.Mutex
+	engine  atomic.Pointer[command.Engine] // nil while its directory cannot be made
+
 	mu        sync.Mutex
-	engine    *command.Engine // nil while its directory cannot be made
-	levelBack *time.Timer     // puts the log level back; nil where nobody ordered another
-	level     slog.Level      // that it is put back to
+	levelBack *time.Timer // puts the log level back; nil where nobody ordered another
+	level     slog.Level  // that it is put back to
 }
 
 // maxIncoming is how many commands may have come and not been looked at. The fog
@@ -47,19 +50,21 @@ func (a *Agent) newCommands() *commands {
 
 // open gives the engine, once its directory can be made.
 func (c *commands) open() (*command.Engine, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.engine != nil {
-		return c.engine, nil
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	if engine := c.engine.Load(); engine != nil {
+		return engine, nil
 	}
 	o := c.a.orders
-	var err error
-	c.engine, err = command.New(command.Config{
+	engine, err := command.New(command.Config{
 		Dir: filepath.Join(o.dir, "commands"), Memory: commandMemory{c.a.state}, Gateway: c.a.commandGateway(),
 		Meters: c.meters, Visit: c.visit, Judge: o.judge, Note: o.write, Send: c.send, Report: o.refusedCommand,
 		At: func(step string) { c.at(step) }, Log: c.a.log,
 	})
-	return c.engine, err
+	if err == nil {
+		c.engine.Store(engine)
+	}
+	return engine, err
 }
 
 // take is given what comes over MQTT; it does not block.
@@ -129,12 +134,10 @@ func (a *Agent) CommandResult(id string) (json.RawMessage, error) {
 
 // active tells of the commands that have no result yet.
 func (c *commands) active() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.engine == nil {
-		return nil
+	if engine := c.engine.Load(); engine != nil {
+		return engine.Active()
 	}
-	return c.engine.Active()
+	return nil
 }
 
 func (c *commands) meters() (all []command.Meter) {

@@ -113,7 +113,8 @@ type entry struct {
 	notBefore time.Time
 }
 
-// New makes the directory and gives an engine; Run does the work.
+// New makes the directory, takes up what a start before left there, and gives an
+// engine; Run does the work.
 func New(cfg Config) (*Engine, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("commands: %w", err)
@@ -125,6 +126,7 @@ func New(cfg Config) (*Engine, error) {
 	e.actions = slices.Concat(gatewayActions(), meterActions(), cfg.Actions)
 	e.mail = &mail{send: cfg.Send}
 	e.cap = openHourly(cfg.Dir)
+	e.takeUp()
 	return e, nil
 }
 

@@ -10,10 +10,9 @@ import (
 	"gridgate/agent/order"
 )
 
-// Run takes up what a start before left, and carries out commands until ctx
-// ends. What is under way then is taken up by the next start.
+// Run carries out commands until ctx ends. What is under way then is taken up by
+// the next start.
 func (e *Engine) Run(ctx context.Context) error {
-	e.takeUp()
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	ended := make(chan struct{})
