@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gridgate/agent/command"
 	"gridgate/agent/intake"
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
@@ -61,6 +62,7 @@ type Agent struct {
 	control   *status.Control
 	orders    *orders
 	commands  *commands
+	keys      command.KeyStore // where the keys of meters are; nil: nowhere
 	outputs   *outputs
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}

@@ -61,14 +61,14 @@ func newCalendar(decode func(any) error) (Executor, error) {
 		day, last := meter.DayProfile{ID: uint8(d.ID)}, -1
 		for n, s := range d.Switches {
 			at := p.clock(fmt.Sprintf("%s.switches[%d].at", key, n), s.At)
-			if at <= last {
+			if at >= 0 && at <= last {
 				p.wrong(fmt.Sprintf("%s.switches[%d].at", key, n), "%q is not after the one before", clip(s.At))
 			}
-			if last = at; s.Script < 1 || s.Script > 65535 {
+			if last = max(at, last); s.Script < 1 || s.Script > 65535 {
 				p.wrong(fmt.Sprintf("%s.switches[%d].script", key, n), "%d; want 1 to 65535", s.Script)
 			}
 			day.Switches = append(day.Switches, meter.TariffSwitch{
-				Hour: uint8(at / 60), Minute: uint8(at % 60), Script: uint16(s.Script),
+				Hour: uint8(max(at, 0) / 60), Minute: uint8(max(at, 0) % 60), Script: uint16(s.Script),
 				Table: objectOf(&p, fmt.Sprintf("%s.switches[%d].table", key, n), s.Table, 9),
 			})
 		}
@@ -136,12 +136,12 @@ func (p *problems) count(key string, n, most int) {
 	}
 }
 
-// clock reads 06:30 as minutes.
+// clock reads 06:30 as minutes; -1 is wrong.
 func (p *problems) clock(key, s string) int {
 	t, err := time.Parse("15:04", s)
 	if err != nil {
 		p.wrong(key, "%q; want a time of day such as 06:30", clip(s))
-		return 0
+		return -1
 	}
 	return t.Hour()*60 + t.Minute()
 }

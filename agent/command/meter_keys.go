@@ -98,13 +98,20 @@ func usualName(serial, what string) string {
 	return "meter-" + safe + "-" + what
 }
 
-// namesOf gives the names of all keys of the meter with that serial number: as
-// its configuration has them, if it is configured, and else the usual ones.
-func (s *MeterServices) namesOf(serial string) (id meter.ID, names KeyNames) {
-	names = KeyNames{}
+// UsualKeyNames gives the names of the keys of a meter where no configuration
+// says others.
+func UsualKeyNames(serial string) KeyNames {
+	names := KeyNames{}
 	for _, kind := range keyKinds() {
 		names[kind] = usualName(serial, kind.String())
 	}
+	return names
+}
+
+// namesOf gives the names of all keys of the meter with that serial number: as
+// its configuration has them, if it is configured, and else the usual ones.
+func (s *MeterServices) namesOf(serial string) (id meter.ID, names KeyNames) {
+	names = UsualKeyNames(serial)
 	if s.Find == nil {
 		return "", names
 	}

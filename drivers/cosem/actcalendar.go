@@ -32,6 +32,14 @@ func dateTime(d dlms.DateTime) axdr.Value {
 
 func codeOctets(c obis.Code) axdr.Value { return axdr.OctetString(string(c[:])) }
 
+// momentText gives a date-time as people read it.
+func momentText(octets string) string {
+	if d, err := dlms.ParseDateTime(octets); err == nil && d.Year == 0xFFFF && d.Month == 0xFF && d.Day == 0xFF {
+		return "never"
+	}
+	return meter.Value{Kind: meter.DateTime, Data: octets}.String()
+}
+
 // tables gives the four passive attributes of a calendar, 6 to 9 (IEC
 // 62056-6-2, 4.5.5).
 func tables(act meter.Calendar) [4]axdr.Value {
@@ -73,7 +81,7 @@ func (v *visit) lookCalendar(ctx context.Context, code obis.Code) ([]meter.Fact,
 	}
 	return []meter.Fact{
 		{Name: "active", Value: text(values[0])}, {Name: "passive", Value: text(values[1])},
-		{Name: "activation", Value: meter.Value{Kind: meter.DateTime, Data: values[2].Str}.String()},
+		{Name: "activation", Value: momentText(values[2].Str)},
 	}, nil
 }
 

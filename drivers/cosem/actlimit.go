@@ -65,7 +65,7 @@ func (l *limiter) facts() []meter.Fact {
 		{Name: "normal", Value: l.threshold(l.Normal)},
 		{Name: "emergency", Value: l.threshold(l.Emergency)},
 		{Name: "in emergency", Value: emergency},
-		{Name: "profile", Value: fmt.Sprintf("%d from %s for %v", p.ID, meter.Value{Kind: meter.DateTime, Data: string(octets)}, time.Duration(p.Duration)*time.Second)},
+		{Name: "profile", Value: fmt.Sprintf("%d from %s for %v", p.ID, momentText(string(octets)), time.Duration(p.Duration)*time.Second)},
 	}
 }
 
