@@ -162,7 +162,6 @@ func parseKeyFile(file []byte) ([]keyRow, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		line, _ := r.FieldPos(0)
 		var wrong *csv.ParseError
 		switch {
 		case errors.As(err, &wrong):
@@ -173,6 +172,7 @@ func parseKeyFile(file []byte) ([]keyRow, error) {
 		case len(rows) == mostKeyRows:
 			return nil, fmt.Errorf("key file: more than %d meters", mostKeyRows)
 		}
+		line, _ := r.FieldPos(0)
 		row, err := keyRowOf(head, fields, kinds)
 		if err == nil && seen[row.serial] {
 			err = errors.New("a serial number that stands there twice")
