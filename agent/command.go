@@ -45,7 +45,7 @@ type commands struct {
 const maxIncoming = 16
 
 func (a *Agent) newCommands() *commands {
-	return &commands{a: a, in: make(chan command.Incoming, maxIncoming), site: a.cfg.Site, gateway: a.cfg.Gateway, at: func(string) {}}
+	return &commands{a: a, in: make(chan command.Incoming, maxIncoming), site: a.cfg.Site, gateway: a.cfg.Gateway, at: failpoint}
 }
 
 // open gives the engine, once its directory can be made.
@@ -58,7 +58,7 @@ func (c *commands) open() (*command.Engine, error) {
 	o := c.a.orders
 	engine, err := command.New(command.Config{
 		Dir: filepath.Join(o.dir, "commands"), Memory: commandMemory{c.a.state}, Gateway: c.a.commandGateway(),
-		Meters: c.meters, Visit: c.visit, Judge: o.judge, Note: o.write, Send: c.send, Report: o.refusedCommand,
+		Meters: c.meters, Visit: c.visit, Judge: o.judge, Trusted: func() bool { return o.trusted() }, Note: o.write, Send: c.send, Report: o.refusedCommand,
 		At: func(step string) { c.at(step) }, Log: c.a.log,
 	})
 	if err == nil {

@@ -37,8 +37,14 @@ func cutAtEach(t *testing.T, late bool, data func(*utility) []byte) (r *rig, all
 		t.Fatal(err)
 	}
 	r.final("c")
-	until(t, "nothing is left", func() bool { return !slices.ContainsFunc(r.files(), func(f string) bool { return f != hourID }) })
+	until(t, "nothing is left", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(all) > 0 && strings.HasSuffix(all[len(all)-1].step, "delivered")
+	})
 	r.end()
+	mu.Lock()
+	defer mu.Unlock()
 	return r, all
 }
 

@@ -56,6 +56,8 @@ type Config struct {
 	// Judge verifies a document and says whether it may take effect here and
 	// now. Where only the verdict is bad the document is given too.
 	Judge func(data []byte) (Judged, error)
+	// Trusted says whether the clock can be relied on.
+	Trusted func() bool
 	// Note writes to the audit log, durably.
 	Note func(what, by, detail string) error
 	// Send gives a letter to the broker: on up/result/<id>, or where part is not 0
@@ -78,9 +80,8 @@ const (
 	abreast = 8
 	// MaxSize of a command, in octets.
 	MaxSize = 128 << 10
-	// lookAgain is how often it is looked whether what waits for something else
-	// than its turn can begin.
-	lookAgain = 5 * time.Second
+	// lookAgain is how often it is looked whether the time is known.
+	lookAgain = time.Second
 )
 
 // Engine is the task that carries out commands. Take and Look may be called from
@@ -109,8 +110,7 @@ type entry struct {
 	resumed bool // it was begun before this start
 	running bool
 	last    Result // as told last
-	// notBefore is when it is looked at again that waits for the time to be known.
-	notBefore time.Time
+	waits   bool   // for the time to be known
 }
 
 // New makes the directory, takes up what a start before left there, and gives an

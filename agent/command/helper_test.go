@@ -232,7 +232,7 @@ func (r *rig) begin() {
 		Dir: r.dir, Memory: r.memory, Gateway: &Gateway{}, Actions: r.actions(),
 		Meters: func() []Meter { return r.meters },
 		Visit:  func(context.Context, meter.ID, meter.Ask) (meter.Got, error) { return meter.Got{}, nil },
-		Judge:  r.judge, Send: r.send, At: r.at, Log: slog.New(slog.DiscardHandler),
+		Judge:  r.judge, Trusted: func() bool { return r.trusted }, Send: r.send, At: r.at, Log: slog.New(slog.DiscardHandler),
 		Note: func(what, by, detail string) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -42,6 +42,7 @@ func (e *Engine) Run(ctx context.Context) error {
 // next gives the command whose turn it is, and notes that it has it: those of the
 // role control first, and of those that change one meter one at a time.
 func (e *Engine) next() *entry {
+	trusted := e.cfg.Trusted()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	running, others := 0, 0
@@ -60,7 +61,7 @@ func (e *Engine) next() *entry {
 			return nil
 		}
 		for i, en := range e.queue {
-			if en.running || en.controls() != control || time.Now().Before(en.notBefore) {
+			if en.running || en.controls() != control || en.waits && !trusted {
 				continue
 			}
 			if !slices.ContainsFunc(e.queue[:i], en.waitsFor) {
@@ -175,7 +176,7 @@ func (e *Engine) carry(ctx context.Context, en *entry) {
 	switch {
 	case again:
 		e.mu.Lock()
-		en.running, en.notBefore = false, time.Now().Add(lookAgain)
+		en.running, en.waits = false, true
 		e.mu.Unlock()
 		return
 	case err != nil:

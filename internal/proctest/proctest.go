@@ -29,8 +29,14 @@ const patience = 60 * time.Second
 // gives the folder.
 func Build(t testing.TB, names ...string) string {
 	t.Helper()
+	return BuildTags(t, "", names...)
+}
+
+// BuildTags does the same with a build tag.
+func BuildTags(t testing.TB, tag string, names ...string) string {
+	t.Helper()
 	dir := t.TempDir()
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-tags", tag, "-o", dir + string(filepath.Separator)}
 	for _, name := range names {
 		args = append(args, "gridgate/cmd/"+name)
 	}
