@@ -17,6 +17,7 @@ import (
 	"gridgate/agent/audit"
 	"gridgate/agent/command"
 	"gridgate/agent/order"
+	"gridgate/agent/status"
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/dlmstest"
 	"gridgate/dlms/obis"
@@ -80,7 +81,7 @@ func newOrderable(t *testing.T, broker, ntp, name string) *orderable {
 	t.Helper()
 	o := &orderable{site: newSite(t), u: newUtility(t), name: name, breaker: dlmstest.NewBreaker(4, nil)}
 	o.broker = broker
-	_, address := serveMeter(t,
+	_, address := serveMeterThat(t, dlmstest.Everything,
 		dlmstest.Data(obis.Code{0, 0, 96, 1, 0, 255}, dlmstest.Fixed(axdr.OctetString("S1"))),
 		dlmstest.Register(obis.Code{1, 0, 32, 7, 0, 255}, 0, 35, func() axdr.Value { return axdr.LongUnsigned(230) }),
 		o.breaker.Object(obis.Code{0, 0, 96, 3, 10, 255}),
@@ -262,6 +263,7 @@ func (o *orderable) repeatUntil(data []byte, died <-chan struct{}) {
 // healthy wants the process to end well, and nothing to be left or broken.
 func (o *orderable) healthy(p *proctest.Process) {
 	o.t.Helper()
+	o.orders("the agent answers", func(status.Report) bool { return true })
 	commands := filepath.Join(o.dir, "buffer", "commands")
 	proctest.Until(o.t, "nothing is left of the command", func() bool {
 		all, err := os.ReadDir(commands)
