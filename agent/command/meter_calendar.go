@@ -18,97 +18,43 @@ const (
 	mostName     = 32 // octets
 )
 
+// calendarWith is what a calendar is ordered with.
+type calendarWith struct {
+	Object  string `yaml:"object"`
+	Name    string `yaml:"name"`
+	Seasons []struct {
+		Name  string `yaml:"name"`
+		Start string `yaml:"start"`
+		Week  string `yaml:"week"`
+	} `yaml:"seasons"`
+	Weeks []struct {
+		Name string `yaml:"name"`
+		Days []int  `yaml:"days"`
+	} `yaml:"weeks"`
+	Days []struct {
+		ID       int            `yaml:"id"`
+		Switches []tariffSwitch `yaml:"switches"`
+	} `yaml:"days"`
+	Activate string `yaml:"activate"`
+}
+
+type tariffSwitch struct {
+	At     string `yaml:"at"`
+	Script int    `yaml:"script"`
+	Table  string `yaml:"table"`
+}
+
 func newCalendar(decode func(any) error) (Executor, error) {
-	var with struct {
-		Object  string `yaml:"object"`
-		Name    string `yaml:"name"`
-		Seasons []struct {
-			Name  string `yaml:"name"`
-			Start string `yaml:"start"`
-			Week  string `yaml:"week"`
-		} `yaml:"seasons"`
-		Weeks []struct {
-			Name string `yaml:"name"`
-			Days []int  `yaml:"days"`
-		} `yaml:"weeks"`
-		Days []struct {
-			ID       int `yaml:"id"`
-			Switches []struct {
-				At     string `yaml:"at"`
-				Script int    `yaml:"script"`
-				Table  string `yaml:"table"`
-			} `yaml:"switches"`
-		} `yaml:"days"`
-		Activate string `yaml:"activate"`
-	}
+	var with calendarWith
 	if err := decode(&with); err != nil {
 		return nil, err
 	}
 	var p problems
 	act := meter.Calendar{Object: objectOf(&p, "object", with.Object, 20), CalName: with.Name}
 	p.name("name", with.Name)
-	p.count("seasons", len(with.Seasons), mostSeasons)
-	p.count("weeks", len(with.Weeks), mostSeasons)
-	p.count("days", len(with.Days), mostDays)
-	days, weeks, seasons := map[int]bool{}, map[string]bool{}, map[string]bool{}
-	for i, d := range with.Days {
-		key := fmt.Sprintf("days[%d]", i)
-		if d.ID < 0 || d.ID > 255 || days[d.ID] {
-			p.wrong(key+".id", "%d; want numbers of 0 to 255, each once", d.ID)
-		}
-		days[d.ID] = true
-		p.count(key+".switches", len(d.Switches), mostSwitches)
-		day, last := meter.DayProfile{ID: uint8(d.ID)}, -1
-		for n, s := range d.Switches {
-			at := p.clock(fmt.Sprintf("%s.switches[%d].at", key, n), s.At)
-			if at >= 0 && at <= last {
-				p.wrong(fmt.Sprintf("%s.switches[%d].at", key, n), "%q is not after the one before", clip(s.At))
-			}
-			if last = max(at, last); s.Script < 1 || s.Script > 65535 {
-				p.wrong(fmt.Sprintf("%s.switches[%d].script", key, n), "%d; want 1 to 65535", s.Script)
-			}
-			day.Switches = append(day.Switches, meter.TariffSwitch{
-				Hour: uint8(max(at, 0) / 60), Minute: uint8(max(at, 0) % 60), Script: uint16(s.Script),
-				Table: objectOf(&p, fmt.Sprintf("%s.switches[%d].table", key, n), s.Table, 9),
-			})
-		}
-		if len(d.Switches) > 0 && day.Switches[0].Hour+day.Switches[0].Minute != 0 {
-			p.wrong(key+".switches", "the first is at %s; want 00:00, or nobody knows what holds before it", d.Switches[0].At)
-		}
-		act.Days = append(act.Days, day)
-	}
-	for i, w := range with.Weeks {
-		key := fmt.Sprintf("weeks[%d]", i)
-		p.name(key+".name", w.Name)
-		if weeks[w.Name] {
-			p.wrong(key+".name", "%q stands there twice", clip(w.Name))
-		}
-		weeks[w.Name] = true
-		week := meter.Week{Name: w.Name}
-		if len(w.Days) != 7 {
-			p.wrong(key+".days", "%d; want seven, Monday to Sunday", len(w.Days))
-		}
-		for n, d := range w.Days {
-			if !days[d] {
-				p.wrong(key+".days", "%d is none of days", d)
-			} else if n < 7 {
-				week.Days[n] = uint8(d)
-			}
-		}
-		act.Weeks = append(act.Weeks, week)
-	}
-	for i, s := range with.Seasons {
-		key := fmt.Sprintf("seasons[%d]", i)
-		p.name(key+".name", s.Name)
-		if seasons[s.Name] {
-			p.wrong(key+".name", "%q stands there twice", clip(s.Name))
-		}
-		if seasons[s.Name] = true; !weeks[s.Week] {
-			p.wrong(key+".week", "%q is none of weeks", clip(s.Week))
-		}
-		year, month, day := p.date(key+".start", s.Start)
-		act.Seasons = append(act.Seasons, meter.Season{Name: s.Name, Year: year, Month: month, Day: day, Week: s.Week})
-	}
+	days := with.days(&p, &act)
+	weeks := with.weeks(&p, &act, days)
+	with.seasons(&p, &act, weeks)
 	switch with.Activate {
 	case "now":
 	case "no":
@@ -121,6 +67,88 @@ func newCalendar(decode func(any) error) (Executor, error) {
 		act.At = at
 	}
 	return onMeter{act: act}, p.err()
+}
+
+// days reads the day profiles, and gives their numbers.
+func (w *calendarWith) days(p *problems, act *meter.Calendar) map[int]bool {
+	p.count("days", len(w.Days), mostDays)
+	have := map[int]bool{}
+	for i, d := range w.Days {
+		key := fmt.Sprintf("days[%d]", i)
+		if d.ID < 0 || d.ID > 255 || have[d.ID] {
+			p.wrong(key+".id", "%d; want numbers of 0 to 255, each once", d.ID)
+		}
+		have[d.ID] = true
+		act.Days = append(act.Days, meter.DayProfile{ID: uint8(d.ID), Switches: p.switches(key+".switches", d.Switches)})
+	}
+	return have
+}
+
+// switches reads what holds when on a day.
+func (p *problems) switches(key string, all []tariffSwitch) (switches []meter.TariffSwitch) {
+	p.count(key, len(all), mostSwitches)
+	last := -1
+	for n, s := range all {
+		key := fmt.Sprintf("%s[%d]", key, n)
+		at := p.clock(key+".at", s.At)
+		switch {
+		case n == 0 && at > 0:
+			p.wrong(key+".at", "%q; want 00:00 for the first, or nobody knows what holds before it", s.At)
+		case at >= 0 && at <= last:
+			p.wrong(key+".at", "%q is not after the one before", clip(s.At))
+		}
+		if last = max(at, last); s.Script < 1 || s.Script > 65535 {
+			p.wrong(key+".script", "%d; want 1 to 65535", s.Script)
+		}
+		switches = append(switches, meter.TariffSwitch{
+			Hour: uint8(max(at, 0) / 60), Minute: uint8(max(at, 0) % 60), Script: uint16(s.Script), Table: objectOf(p, key+".table", s.Table, 9),
+		})
+	}
+	return switches
+}
+
+// weeks reads the weeks, which are of days, and gives their names.
+func (w *calendarWith) weeks(p *problems, act *meter.Calendar, days map[int]bool) map[string]bool {
+	p.count("weeks", len(w.Weeks), mostSeasons)
+	have := map[string]bool{}
+	for i, one := range w.Weeks {
+		key := fmt.Sprintf("weeks[%d]", i)
+		p.name(key+".name", one.Name)
+		if have[one.Name] {
+			p.wrong(key+".name", "%q stands there twice", clip(one.Name))
+		}
+		have[one.Name] = true
+		week := meter.Week{Name: one.Name}
+		if len(one.Days) != 7 {
+			p.wrong(key+".days", "%d; want seven, Monday to Sunday", len(one.Days))
+		}
+		for n, d := range one.Days {
+			if !days[d] {
+				p.wrong(key+".days", "%d is none of days", d)
+			} else if n < 7 {
+				week.Days[n] = uint8(d)
+			}
+		}
+		act.Weeks = append(act.Weeks, week)
+	}
+	return have
+}
+
+func (w *calendarWith) seasons(p *problems, act *meter.Calendar, weeks map[string]bool) {
+	p.count("seasons", len(w.Seasons), mostSeasons)
+	have := map[string]bool{}
+	for i, s := range w.Seasons {
+		key := fmt.Sprintf("seasons[%d]", i)
+		p.name(key+".name", s.Name)
+		if have[s.Name] {
+			p.wrong(key+".name", "%q stands there twice", clip(s.Name))
+		}
+		if have[s.Name] = true; !weeks[s.Week] {
+			p.wrong(key+".week", "%q is none of weeks", clip(s.Week))
+		}
+		year, month, day := p.date(key+".start", s.Start)
+		act.Seasons = append(act.Seasons, meter.Season{Name: s.Name, Year: year, Month: month, Day: day, Week: s.Week})
+	}
 }
 
 // name checks what a meter keeps a name of.

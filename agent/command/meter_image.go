@@ -296,7 +296,8 @@ func (m meterFirmware) transfer(ctx context.Context, j *Job, act meter.Image, no
 		if o.Begun && !note.Begun {
 			note.Begun, act.Begun = true, true
 			if nerr := j.Note(*note); nerr != nil {
-				return meter.Outcome{Act: act, Result: meter.Failed, Err: nerr, Sent: true}, nil
+				o.Result, o.Err = meter.Failed, nerr
+				return o, nerr
 			}
 		}
 		if o.Result != meter.Pending {

@@ -18,7 +18,7 @@ const imageText = "the image of a meter, of a few octets"
 
 func imageSum() string { return fmt.Sprintf("%x", sha256.Sum256([]byte(imageText))) }
 
-func bring(dir string, offset, end int, size int) Outcome {
+func bring(dir string, offset, end, size int) Outcome {
 	j := jobOf(nil)
 	j.Gateway.Meters.Images = dir
 	m := meterImage{sum: imageSum(), size: int64(size), offset: int64(offset), data: []byte(imageText[offset:end])}

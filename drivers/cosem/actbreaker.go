@@ -118,14 +118,14 @@ func (v *visit) mayClose(ctx context.Context) error {
 	}
 	last, err := v.get(ctx, a)
 	if isRefusal(err) {
-		return nil //nolint:nilerr // it has no such log
+		return nil // it has no such log
 	}
 	number, ok := last.Uint64()
 	if err != nil || !ok {
 		return err
 	}
-	switch name, _ := v.cfg.Events.Code(object, number); name {
-	case EventChannel("disconnected-locally"), EventChannel("limit-exceeded"):
+	name, _ := v.cfg.Events.Code(object, number)
+	if name == EventChannel("disconnected-locally") || name == EventChannel("limit-exceeded") {
 		return mustNot("the meter's log says that the breaker has tripped (%s): who is there closes it", name)
 	}
 	return nil

@@ -80,7 +80,8 @@ func (v *visit) lookCalendar(ctx context.Context, code obis.Code) ([]meter.Fact,
 		return fmt.Sprintf("%x", x.Str)
 	}
 	return []meter.Fact{
-		{Name: "active", Value: text(values[0])}, {Name: "passive", Value: text(values[1])},
+		{Name: "active", Value: text(values[0])},
+		{Name: "passive", Value: text(values[1])},
 		{Name: "activation", Value: momentText(values[2].Str)},
 	}, nil
 }
@@ -217,7 +218,7 @@ func (v *visit) lookBilling(ctx context.Context) ([]meter.Fact, error) {
 	a := dlms.Attribute{Class: meter.ClassProfile, Code: obis.Code{0, 0, 98, 1, 0, 255}, ID: 7}
 	data, err := v.get(ctx, a)
 	if isRefusal(err) {
-		return nil, nil //nolint:nilerr // not every meter has it there
+		return nil, nil // not every meter has it there
 	}
 	if err != nil {
 		return nil, err

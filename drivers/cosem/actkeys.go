@@ -183,7 +183,7 @@ func (m *Meter) findKeys(ctx context.Context) error {
 
 // useKeys has the next association use those keys.
 func (m *Meter) useKeys(_ context.Context, keys security.Keys) error {
-	if err := m.Close(); err != nil {
+	if err := m.Close(); err != nil { //nolint:contextcheck // it has that of the last visit
 		return err
 	}
 	m.cfg.Security.Keys = keys
