@@ -377,6 +377,14 @@ func (e *Engine) Active() (all []string) {
 	return all
 }
 
+// Idle says that every command has its result, and the broker has all of them.
+func (e *Engine) Idle() bool {
+	e.mu.Lock()
+	n := len(e.queue)
+	e.mu.Unlock()
+	return n == 0 && e.mail.isIdle()
+}
+
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 // say tells how far a command is.

@@ -81,6 +81,12 @@ func (m *mail) deliver(id string, result, data []byte, arrived func()) {
 	m.post()
 }
 
+func (m *mail) isIdle() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.batches)+m.under+len(m.short) == 0
+}
+
 func partsOf(data []byte) int { return (len(data) + PartSize - 1) / PartSize }
 
 // post fills up what is with the uplink. mu is held.

@@ -314,14 +314,17 @@ func (e *Engine) finish(en *entry, all []told, write bool) {
 	e.cfg.At("noted")
 	e.store.drop(en.id, docFile, logFile)
 	e.cfg.At("dropped")
+	e.mu.Lock()
+	en.last = r // for who asks before it is out of the queue
+	e.mu.Unlock()
 	e.remember(r)
-	e.forget(en)
 	e.cfg.Log.Info("a command has ended", "command", en.id, "action", r.Action, "state", string(r.State), "text", r.Text)
 	e.cfg.Report(nil, [32]byte{}, r)
 	e.mail.deliver(en.id, text, data, func() {
 		e.store.drop(en.id, resultFile, dataFile)
 		e.cfg.At("delivered")
 	})
+	e.forget(en)
 }
 
 func (e *Engine) document(id string) (Judged, error) {
