@@ -63,6 +63,7 @@ type Agent struct {
 	orders    *orders
 	commands  *commands
 	keys      command.KeyStore // where the keys of meters are; nil: nowhere
+	tunnels   tunnels
 	outputs   *outputs
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}

@@ -69,6 +69,9 @@ func (c *commands) open() (*command.Engine, error) {
 
 // take is given what comes over MQTT; it does not block.
 func (c *commands) take(d uplink.Order) {
+	if c.a.tunnels.take(d.Payload) {
+		return
+	}
 	select {
 	case c.in <- command.Incoming{Data: slices.Clone(d.Payload[:min(len(d.Payload), command.MaxSize+1)]), Via: "mqtt", Retained: d.Retained}:
 	default:

@@ -3,7 +3,9 @@ package agent
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"gridgate/agent/command"
 	"gridgate/configs"
@@ -15,7 +17,48 @@ func (a *Agent) meterServices() command.MeterServices {
 	return command.MeterServices{
 		Keys: a.keys, KeyNames: a.keyNames, Find: a.meterWith,
 		Images: filepath.Join(a.orders.dir, "images"),
+		Listen: a.tunnels.listen,
+		Send:   func(id string, part int, data []byte) { a.commands.send(id, part, data, func() {}) },
 	}
+}
+
+// tunnels are those that are open: what comes for them passes by the commands.
+type tunnels struct {
+	mu   sync.Mutex
+	open map[string]chan []byte
+}
+
+// maxPackets is how many packets of a tunnel wait for a slow line.
+const maxPackets = 64
+
+func (t *tunnels) listen(id string) (<-chan []byte, func()) {
+	packets := make(chan []byte, maxPackets)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open == nil {
+		t.open = map[string]chan []byte{}
+	}
+	t.open[id] = packets
+	return packets, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.open, id)
+	}
+}
+
+// take says whether what came is of a tunnel. It does not block.
+func (t *tunnels) take(packet []byte) bool {
+	id, ok := command.IsTunnel(packet)
+	if !ok {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case t.open[id] <- slices.Clone(packet):
+	default: // none is open, or it is full; the gap ends it
+	}
+	return true
 }
 
 // meterWith gives the meter that is configured with a serial number.

@@ -21,6 +21,7 @@ func meterActions() []Action {
 		{Name: "import-keys", Role: order.Control, AfterCut: Resume, New: newImportKeys},
 		{Name: "meter-image", Role: order.Control, AfterCut: Resume, New: newMeterImage},
 		{Name: "meter-firmware", Role: order.Control, AfterCut: Resume, Targets: Some, Most: 14 * 24 * time.Hour, New: newMeterFirmware},
+		{Name: "tunnel", Role: order.Control, AfterCut: Never, Targets: One, Switches: true, Most: mostTunnel + time.Hour, New: newTunnel},
 	}
 }
 
@@ -35,4 +36,8 @@ type MeterServices struct {
 	Find func(serial string) (meter.ID, bool)
 	// Images is the directory that images for meters are kept in; "": nowhere.
 	Images string
+	// Listen gives what comes for the tunnel that a command opens, and Send sends
+	// what its meter says. What is more than a channel holds is lost.
+	Listen func(command string) (packets <-chan []byte, stop func())
+	Send   func(command string, part int, data []byte)
 }

@@ -24,6 +24,7 @@ type acting struct {
 	next     int  // which is on
 	sent     bool // what changes the meter went out for it, and no answer has come
 	keys     *keyTrial
+	tunnel   *meter.Tunnel // is to be opened
 }
 
 func newActing(ask meter.Ask) acting {
@@ -144,6 +145,12 @@ func (v *visit) carryOut(ctx context.Context, o *meter.Outcome) error {
 		return v.changeKeys(ctx, act, o)
 	case meter.Image:
 		return v.image(ctx, act, o)
+	case *meter.Tunnel:
+		if len(v.done.acts.outcomes) > 1 {
+			return mustNot("%s beside other acts", act.Name())
+		}
+		v.done.acts.tunnel, o.Result, o.At = act, meter.Done, v.cfg.Now()
+		return nil
 	case meter.Look:
 		facts, err := v.look(ctx, act.At)
 		if err == nil {

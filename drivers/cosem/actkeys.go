@@ -94,6 +94,8 @@ func (m *Meter) acted(ctx context.Context, done *progress, got meter.Got, err er
 	a := &done.acts
 	switch {
 	case ctx.Err() != nil:
+	case a.tunnel != nil && err == nil:
+		err = m.dig(ctx, a.tunnel, &a.outcomes[0])
 	case a.keys != nil:
 		err = m.tryKeys(ctx, a, &got, err)
 	case a.sent:

@@ -176,6 +176,21 @@ type Image struct {
 	At       time.Time
 }
 
+// Tunnel lets somebody else talk to the meter in its own protocol: what they say
+// goes to the line as it is, and what comes goes to them. The line is theirs
+// until it ends. It is alone in its visit.
+type Tunnel struct {
+	// Opened is called when the line is theirs.
+	Opened func()
+	// Next gives what they say next, nothing if that has not come; it does not
+	// wait. An error ends the tunnel, io.EOF in good order.
+	Next func() ([]byte, error)
+	// To gives them what came, which it may keep.
+	To func([]byte)
+	// Length is how long it lasts at most, and Idle how long nothing may pass.
+	Length, Idle time.Duration
+}
+
 // Look reads what an act is about and changes nothing: after an outcome that
 // is Unknown.
 type Look struct{ At Act }
@@ -208,6 +223,9 @@ func (TryKeys) Name() string { return "try-keys" }
 func (Image) Name() string { return "image" }
 
 // Name says what it is.
+func (*Tunnel) Name() string { return "tunnel" }
+
+// Name says what it is.
 func (l Look) Name() string { return "look" }
 
 func (Disconnect) isAct()  {}
@@ -219,6 +237,7 @@ func (Script) isAct()      {}
 func (ChangeKeys) isAct()  {}
 func (TryKeys) isAct()     {}
 func (Image) isAct()       {}
+func (*Tunnel) isAct()     {}
 func (Look) isAct()        {}
 
 // Secret is a key or a password. However it is printed or marshalled it says
