@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -22,10 +21,11 @@ import (
 // outputs is the task that keeps relays of the gateway as they were ordered, and
 // lets them go when their time is over, through restarts and reboots.
 type outputs struct {
-	file string
-	all  map[string]configs.Output
-	log  *slog.Logger
-	kick chan struct{}
+	file  string
+	order []configs.Output
+	all   map[string]configs.Output
+	log   *slog.Logger
+	kick  chan struct{}
 
 	mu   sync.Mutex
 	on   map[string]switchedOn
@@ -45,7 +45,7 @@ const outputPause = 10 * time.Second
 // newOutputs reads which outputs were on. What cannot be read is let go.
 func newOutputs(dir string, cfg *configs.Config, log *slog.Logger) *outputs {
 	o := &outputs{
-		file: filepath.Join(dir, "outputs.json"), all: outputsOf(cfg), log: log, kick: make(chan struct{}, 1),
+		file: filepath.Join(dir, "outputs.json"), order: cfg.Outputs, all: outputsOf(cfg), log: log, kick: make(chan struct{}, 1),
 		on: map[string]switchedOn{}, errs: map[string]error{}, is: map[string]bool{},
 	}
 	b, err := os.ReadFile(o.file)
@@ -158,7 +158,8 @@ func (o *outputs) write(c configs.Output, on bool) error {
 func (o *outputs) list() (all []command.Output) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(o.all)) {
+	for _, c := range o.order {
+		name := string(c.Name)
 		out := command.Output{Name: name, On: o.is[name], Error: text(o.errs[name])}
 		if on, is := o.on[name]; is {
 			until := on.Until
@@ -206,7 +207,8 @@ func (o *outputs) settle(all bool) time.Duration {
 		}
 		next = min(next, left)
 	}
-	for name, c := range o.all {
+	for _, c := range o.order {
+		name := string(c.Name)
 		_, on := o.on[name]
 		if all || o.errs[name] != nil || o.is[name] != on {
 			_ = o.write(c, on) // it is told, and tried again

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"gridgate/internal/meter"
 	"gridgate/internal/sys"
@@ -72,23 +71,24 @@ func (s store) list(kind string) (ids []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	made := func(f os.DirEntry) time.Time {
-		info, err := f.Info()
-		if err != nil {
-			return time.Time{}
-		}
-		return info.ModTime()
-	}
-	slices.SortStableFunc(all, func(a, b os.DirEntry) int { return made(a).Compare(made(b)) })
 	for _, f := range all {
 		if strings.HasSuffix(f.Name(), ".new") {
 			_ = os.Remove(filepath.Join(s.dir, f.Name()))
 			continue
 		}
 		id, is := strings.CutSuffix(f.Name(), kind)
-		if _, err := meter.ParseID(id); is && err == nil {
-			ids = append(ids, id)
+		if _, err := meter.ParseID(id); !is || err != nil {
+			continue
 		}
+		made := int64(0)
+		if info, err := f.Info(); err == nil {
+			made = max(info.ModTime().UnixNano(), 0)
+		}
+		ids = append(ids, fmt.Sprintf("%019d%s", made, id))
+	}
+	slices.Sort(ids)
+	for i := range ids {
+		ids[i] = ids[i][19:]
 	}
 	return ids, nil
 }
