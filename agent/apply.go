@@ -245,6 +245,7 @@ func (a *Agent) openMeter(cfg *configs.Config, m configs.Meter, r *runningLine) 
 	}
 	l, node := r.to(m)
 	dc.Node = node
+	dc.NextKeys, dc.KeysFound = a.nextKeys(m)
 	v, err = drivers.Open(dc, l)
 	return v, state.Credentials(salt, drivers.Place(m.Address), drivers.Shown(secrets)...), err
 }

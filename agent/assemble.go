@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gridgate/agent/command"
 	"gridgate/agent/intake"
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
@@ -44,6 +45,10 @@ type Options struct {
 	// ConfigPath is the file that the configuration was read from. What is
 	// pushed lies on it; without it nothing can be.
 	ConfigPath string
+	// Level is that of Log, where a command may set it; LogTail gives the last
+	// lines. Both may be nil.
+	Level   *slog.LevelVar
+	LogTail func() []byte
 }
 
 // Agent is a running gateway. Make one with New; Run does the work, and Apply
@@ -58,6 +63,10 @@ type Agent struct {
 	control   *status.Control
 	orders    *orders
 	vault     *vault.Vault
+	commands  *commands
+	keys      command.KeyStore // where the keys of meters are; nil: nowhere
+	tunnels   tunnels
+	outputs   *outputs
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}
 	failed    chan error // holds the first fatal error
@@ -122,6 +131,8 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	}
 	a.openVault(cfg.Buffer.Path)
 	a.orders = a.newOrders(cfg.Buffer.Path, cfg.Trust.File)
+	a.outputs = newOutputs(cfg.Buffer.Path, cfg, o.Log)
+	a.commands = a.newCommands()
 	a.restore()
 	cfg = a.cfg
 	a.tellSecrets(cfg)
@@ -189,6 +200,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.keepHash(cfg)
 	a.mu.Unlock()
 	taking := a.start(ctx, "orders", a.orders.run)
+	commanded := a.start(ctx, "commands", a.commands.run)
+	relays := a.start(ctx, "outputs", a.outputs.run)
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
 	defer time.AfterFunc(waitMost, a.tellUplink).Stop() // what waits to learn the time, waits no longer
@@ -197,6 +210,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-a.failed:
 	}
+	commanded.stop()
+	relays.stop()
 	taking.stop()
 	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))
 }

@@ -32,8 +32,13 @@ func (a *asking) take() (asked []string) {
 
 func serveMeter(t *testing.T, objects ...dlmstest.Object) (a *asking, address string) {
 	t.Helper()
+	return serveMeterThat(t, dlmstest.Plain, objects...)
+}
+
+func serveMeterThat(t *testing.T, conformance uint32, objects ...dlmstest.Object) (a *asking, address string) {
+	t.Helper()
 	a = &asking{}
-	m := dlmstest.NewMeter(dlmstest.Options{Clients: map[uint16]dlmstest.Login{16: {Conformance: dlmstest.Plain}}, Objects: objects, Tamper: func(request, frame []byte) []byte {
+	m := dlmstest.NewMeter(dlmstest.Options{Clients: map[uint16]dlmstest.Login{16: {Conformance: conformance}}, Objects: objects, Tamper: func(request, frame []byte) []byte {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.asked = append(a.asked, dlmstest.Describe(request))

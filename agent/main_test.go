@@ -28,6 +28,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv("GRIDGATE_TEST_CUT_DIR"); dir != "" {
+		if err := runCut(dir, os.Getenv("GRIDGATE_TEST_CUT_DOCUMENTS")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -306,7 +306,9 @@ func (o *orders) accept(data []byte) (d *order.Document, carry func(context.Cont
 	case order.KindConfig:
 		carry, err := o.configuration(d, data)
 		return d, carry, err
-	case order.KindCommand, order.KindFirmware:
+	case order.KindCommand:
+		return d, nil, errCommand
+	case order.KindFirmware:
 	}
 	return d, nil, fmt.Errorf("this agent carries out no %s", d.Kind)
 }
@@ -350,6 +352,12 @@ func (o *orders) replaceTrust(data []byte) error {
 		return err
 	}
 	o.trusts(next, d)
+	if o.a.state.Lost() { // whoever holds the root keys says that all is known again
+		if err := o.a.state.Anchor(); err != nil {
+			return err
+		}
+		o.note("state.anchored", signers(d), fmt.Sprintf("trust version %d", d.Version))
+	}
 	o.note("trust.replaced", signers(d), fmt.Sprintf("version %d", d.Version))
 	o.ended(d, string(trial.Kept), "", nil)
 	return nil

@@ -80,6 +80,10 @@ func (b *mailbox) withdraw(in *incoming) (ok bool) {
 
 // take is given what comes over MQTT.
 func (o *orders) take(d uplink.Order) {
+	if d.Name == string(order.KindCommand) {
+		o.a.commands.take(d)
+		return
+	}
 	data := d.Payload
 	if len(data) > order.MaxSize+1 {
 		data = slices.Clone(data[:order.MaxSize+1]) // it is refused as too large all the same

@@ -23,7 +23,8 @@ type ordersReport struct {
 	Trial   *documentReport `json:"trial,omitempty"`
 	Last    *outcomeReport  `json:"last,omitempty"`
 	// Recipient is the public key that secrets for this gateway are sealed to.
-	Recipient string `json:"recipient,omitempty"`
+	Recipient string         `json:"recipient,omitempty"`
+	Command   *outcomeReport `json:"command,omitempty"` // that was refused last
 }
 
 // runningReport is the configuration in effect.

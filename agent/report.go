@@ -45,6 +45,7 @@ func (a *Agent) Report() status.Report {
 	}
 	r.Bridges = a.reportBridges()
 	r.Orders = a.orders.status()
+	r.Orders.Commands = a.commands.active()
 	return r
 }
 

@@ -44,6 +44,7 @@ type Config struct {
 	Uplink      Uplink
 	Control     Control
 	Trust       Trust
+	Outputs     []Output
 	Groups      []Group // in the order of the document
 	Meters      []Meter // in the order of the document
 
@@ -167,6 +168,8 @@ type Meter struct {
 	Clock   ClockPolicy // "" is MeterClocks, see Config.MeterClock
 	Address address.Address
 	Groups  []Group
+	// Protected says that no order ever switches it.
+	Protected bool
 	// Auto says that the meter is read what its own list of objects has; then
 	// there are no Groups.
 	Auto bool

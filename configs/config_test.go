@@ -269,7 +269,7 @@ func TestReference(t *testing.T) {
 }
 
 // referenceKeys gives the paths of the keys in reference.yaml, with * for the
-// names of groups and [] for places in a list.
+// names of groups and outputs and [] for places in a list.
 func referenceKeys(t *testing.T) map[string]bool {
 	t.Helper()
 	var doc yaml.Node
@@ -281,7 +281,7 @@ func referenceKeys(t *testing.T) map[string]bool {
 	walk = func(at string, n *yaml.Node) {
 		for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
 			key := n.Content[i].Value
-			if at == "groups" {
+			if at == "groups" || at == "outputs" {
 				key = "*"
 			}
 			path := join(at, key)

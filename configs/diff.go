@@ -144,7 +144,7 @@ func Compare(from, to *Config) Diff {
 	d.Time = !from.Time.equal(to.Time)
 	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
 		old, ok := from.Meter(m.ID)
-		return ok && old.Fuse != m.Fuse
+		return ok && (old.Fuse != m.Fuse || old.Protected != m.Protected)
 	})
 	for _, c := range []struct {
 		key     string
@@ -159,6 +159,7 @@ func Compare(from, to *Config) Diff {
 		{"poll", from.Poll != to.Poll},
 		{"control.socket", from.Control != to.Control},
 		{"trust.file", from.Trust.File != to.Trust.File},
+		{"outputs", !slices.Equal(from.Outputs, to.Outputs)},
 	} {
 		if c.changed {
 			d.Restart = append(d.Restart, c.key)

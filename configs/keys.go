@@ -98,6 +98,7 @@ func documentFields() []field[document] {
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
 		section("trust", false, trustFields(), func(d *document) *Trust { return &d.Trust }),
+		{name: "outputs", below: paths("outputs.*.", outputFields()), read: readOutputs},
 		{name: "groups", below: paths("groups.*.", groupFields()), read: readGroups},
 		{name: "meters", below: paths("meters[].", meterFields()), read: readMeters},
 	}
@@ -376,6 +377,9 @@ func meterFields() []field[rawMeter] {
 		{name: "fuse", read: readFuse},
 		{name: "clock", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
 			m.Clock = r.clockPolicy(at, n)
+		}},
+		{name: "protected", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
+			m.Protected = r.boolean(at, n)
 		}},
 		{name: "timeout", read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
 			m.timeout = r.duration(at, n, address.MinTimeout, address.MaxTimeout)

@@ -32,6 +32,10 @@ type Config struct {
 	TimeZone *time.Location      // of meters that do not tell their deviation from UTC
 	Now      meter.Now
 	Node     *plc.Node // of a power line, where it is shared; else nil
+	// NextKeys are keys that the meter may have instead of those of Secrets, since
+	// it was being given them; nil: none. KeysFound is told which it has.
+	NextKeys  map[meter.KeyKind]meter.Secret
+	KeysFound func(next bool)
 }
 
 // OpenLine gives the line of an address, shared by all meters with the same
@@ -113,6 +117,10 @@ func cosemConfig(c Config) (cosem.Config, error) {
 		Datagrams: a.Scheme == address.DLMSUDP, Security: protection, Counters: c.Counters, CounterObjects: counterObjects(a),
 		Now: c.Now, TimeZone: c.TimeZone, Caches: c.Caches,
 	}
+	if cfg.NextKeys, err = nextKeys(protection, c.NextKeys); err != nil {
+		return cosem.Config{}, err
+	}
+	cfg.KeysFound = c.KeysFound
 	if m := c.DLMS; m != nil {
 		cfg.Quirks, cfg.Events, cfg.Release = m.Quirks, &m.Events, m.Release
 		if own := a.Security; m.Quirks.CounterObject != (obis.Code{}) && own.Counter == (obis.Code{}) && !own.CounterHidden {

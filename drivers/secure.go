@@ -13,6 +13,7 @@ import (
 	"gridgate/dlms"
 	"gridgate/dlms/security"
 	"gridgate/drivers/address"
+	"gridgate/internal/meter"
 	"gridgate/internal/secret"
 )
 
@@ -43,6 +44,31 @@ func protection(a address.Address, c address.Credentials) (dlms.Security, error)
 		return dlms.Security{}, fmt.Errorf("pk: %w", err)
 	}
 	return s, nil
+}
+
+// nextKeys gives the keys of an association with others in their place; nil for
+// none.
+func nextKeys(s dlms.Security, others map[meter.KeyKind]meter.Secret) (*security.Keys, error) {
+	if len(others) == 0 {
+		return nil, nil
+	}
+	keys := s.Keys
+	for kind, octets := range others {
+		key, err := security.NewKey(octets)
+		if err != nil || key.Len() != s.Suite.KeyLen() {
+			return nil, fmt.Errorf("the next %v: want %d octets, the key of suite %d", kind, s.Suite.KeyLen(), uint8(s.Suite))
+		}
+		switch kind {
+		case meter.UnicastKey:
+			keys.Encryption = key
+		case meter.AuthenticationKey:
+			keys.Authentication = key
+		case meter.BroadcastKey:
+			keys.Broadcast = key
+		case meter.MasterKey:
+		}
+	}
+	return &keys, nil
 }
 
 func policy(p address.Protection) security.Policy {

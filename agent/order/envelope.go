@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"aead.dev/minisign"
+
+	"gridgate/internal/meter"
 )
 
 // Limits of a document.
@@ -111,4 +113,31 @@ func Sign(key minisign.PrivateKey, body []byte, trustedComment string) []byte {
 func Unseal(data []byte) (body []byte, signatures [][]byte, err error) {
 	e, err := split(data)
 	return e.body, e.signatures, err
+}
+
+// ShownID gives the id that what may be a command shows in its header; nobody
+// may have signed it, so nothing is parsed: a line is looked for, in the first
+// octets behind the signatures. Empty where there is none.
+func ShownID(data []byte) string {
+	const most = 2048
+	if e, err := split(data); err == nil {
+		data = e.body
+	} else if _, after, ok := bytes.Cut(data[:min(len(data), MaxSize)], []byte("\n\n")); ok && bytes.HasPrefix(data, []byte("untrusted comment: ")) {
+		data = after
+	}
+	for line := range bytes.Lines(data[:min(len(data), most)]) {
+		if string(line) == "---\n" {
+			break
+		}
+		text, is := bytes.CutPrefix(line, []byte("id:"))
+		if !is {
+			continue
+		}
+		id, err := meter.ParseID(string(bytes.Trim(text, " \t\r\n\"'")))
+		if err != nil {
+			return ""
+		}
+		return string(id)
+	}
+	return ""
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"aead.dev/minisign"
+
+	"gridgate/internal/meter"
 )
 
 // Role is what keys are for.
@@ -26,8 +28,11 @@ const (
 // Roles gives all of them.
 func Roles() []Role { return []Role{Root, Config, Command, Control, Firmware} }
 
-// Most keys of a role.
-const maxKeys = 16
+// Most keys of a role, and actions that want two signatures.
+const (
+	maxKeys = 16
+	maxTwo  = 64
+)
 
 // Trust says which keys may sign what.
 type Trust struct {
@@ -38,7 +43,11 @@ type Trust struct {
 	// DisconnectsPerHour caps how many breakers are opened within an hour;
 	// 0: none at all.
 	DisconnectsPerHour int
+	two                []string
 }
+
+// WantsTwo says whether an action wants two signatures, whatever else says so.
+func (t *Trust) WantsTwo(action string) bool { return slices.Contains(t.two, action) }
 
 // trustPayload is a trust document's payload.
 type trustPayload struct {
@@ -47,7 +56,8 @@ type trustPayload struct {
 		Keys      []string `yaml:"keys"`
 	} `yaml:"roles"`
 	Limits struct {
-		DisconnectsPerHour *int `yaml:"disconnects_per_hour"`
+		DisconnectsPerHour *int     `yaml:"disconnects_per_hour"`
+		TwoSignatures      []string `yaml:"two_signatures"`
 	} `yaml:"limits"`
 }
 
@@ -95,6 +105,14 @@ func parseTrust(d *Document) (*Trust, error) {
 			return nil, fmt.Errorf("%w: limits.disconnects_per_hour: %d; want 0 to 10000", ErrMalformed, *n)
 		}
 		t.DisconnectsPerHour = *n
+	}
+	if t.two = p.Limits.TwoSignatures; len(t.two) > maxTwo {
+		return nil, fmt.Errorf("%w: limits.two_signatures: %d actions, at most %d are taken", ErrMalformed, len(t.two), maxTwo)
+	}
+	for i, name := range t.two { // that it is an action a later agent may know
+		if _, err := meter.ParseID(name); err != nil {
+			return nil, fmt.Errorf("%w: limits.two_signatures[%d]: %q is no name of an action", ErrMalformed, i, clip(name))
+		}
 	}
 	return t, nil
 }

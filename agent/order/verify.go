@@ -161,3 +161,12 @@ func Sum(data []byte) [32]byte {
 	}
 	return sha256.Sum256(e.body)
 }
+
+// ReadBody reads a body that nobody has signed yet.
+func ReadBody(body []byte) (*Document, error) {
+	d, err := parse(body)
+	if err == nil {
+		d.Hash = sha256.Sum256(body)
+	}
+	return d, err
+}

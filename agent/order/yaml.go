@@ -22,6 +22,18 @@ func (d *Document) Decode(into any) error { return decode(d.Payload, d.line, int
 
 // decode reads one YAML document; first is the number of its first line.
 func decode(data []byte, first int, into any) error {
+	var n yaml.Node
+	if err := load(data, first, &n); err != nil {
+		return err
+	}
+	if err := n.Load(into, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
+		return place(err, first)
+	}
+	return nil
+}
+
+// load reads one YAML document whose top is a mapping, and which is plain.
+func load(data []byte, first int, n *yaml.Node) error {
 	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 		return fmt.Errorf("%w: it holds octets that are no text; want UTF-8", ErrMalformed)
 	}
@@ -29,22 +41,18 @@ func decode(data []byte, first int, into any) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	var n yaml.Node
-	if err := loader.Load(&n); errors.Is(err, io.EOF) {
+	if err := loader.Load(n); errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: line %d: nothing stands there", ErrMalformed, first)
 	} else if err != nil {
 		return place(err, first)
 	}
-	if err := plain(&n, first, 0); err != nil {
+	if err := plain(n, first, 0); err != nil {
 		return err
 	}
 	switch err := loader.Load(new(yaml.Node)); {
 	case err == nil:
 		return fmt.Errorf("%w: more than one YAML document", ErrMalformed)
 	case !errors.Is(err, io.EOF):
-		return place(err, first)
-	}
-	if err := n.Load(into, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
 		return place(err, first)
 	}
 	return nil
@@ -95,4 +103,42 @@ func place(err error, first int) error {
 
 func decodeKey(k minisign.PublicKey) ([]byte, error) {
 	return base64.StdEncoding.DecodeString(k.String())
+}
+
+// DecodeCommand reads the payload of a command: head gets its keys but `with`,
+// and with decodes what stands there, into a structure that has a field for
+// every key of it. A command without `with` has an empty one.
+func (d *Document) DecodeCommand(head any) (with func(into any) error, err error) {
+	var n yaml.Node
+	if err := load(d.Payload, d.line, &n); err != nil {
+		return nil, err
+	}
+	top := n.Content[0]
+	var inner *yaml.Node
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		if top.Content[i].Value != "with" {
+			continue
+		}
+		if inner != nil {
+			return nil, fmt.Errorf("%w: line %d: with stands there twice", ErrMalformed, top.Content[i].Line+d.line-1)
+		}
+		inner = top.Content[i+1]
+		top.Content = append(top.Content[:i:i], top.Content[i+2:]...)
+		i -= 2
+	}
+	if err := top.Load(head, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
+		return nil, place(err, d.line)
+	}
+	return func(into any) error {
+		if inner == nil {
+			return nil
+		}
+		if inner.Kind != yaml.MappingNode {
+			return fmt.Errorf("%w: line %d: with: want keys with values", ErrMalformed, inner.Line+d.line-1)
+		}
+		if err := inner.Load(into, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
+			return place(err, d.line)
+		}
+		return nil
+	}, nil
 }

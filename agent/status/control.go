@@ -12,6 +12,10 @@
 //	                                          refused credentials, counted for tools as for the agent
 //	{"verb":"order","size":N}, then N octets
 //	                                       -> {"ok":true}: a signed document is taken and being carried out
+//	{"verb":"command","size":N}, then N octets
+//	                                       -> {"ok":true,"result":{…}}: a signed command is kept, and carried out
+//	                                          in its turn; the result is that of up/result/<id>
+//	{"verb":"command","id":"…"}            -> {"ok":true,"result":{…}}: what is known of a command, if anything is
 //	{"verb":"buffer","buffer":{"dir":…}}   -> {"ok":true,"stat":…}: what is in the buffer
 //	{"verb":"buffer","buffer":{"dir":…,"query":{…}}}
 //	                                       -> {"ok":true}, and behind that line an archive of it
@@ -51,6 +55,8 @@ type Config struct {
 	Refusals Refusals
 	// Submit is given signed documents; it gives an error when one is refused.
 	Submit func(ctx context.Context, document []byte) error
+	// Commands is given signed commands; nil: none are taken here.
+	Commands Commands
 	// Readings is the buffer, which tools know by StateDir too; nil: nobody looks at it.
 	Readings Readings
 	// Secrets are looked after by tools; nil: there are none.
@@ -75,6 +81,7 @@ type request struct {
 	Verb string `json:"verb"`
 	Line string `json:"line,omitempty"`
 	Size int    `json:"size,omitempty"`
+	ID   string `json:"id,omitempty"`
 
 	Counters *counting `json:"counters,omitempty"`
 	Refusals *refusing `json:"refusals,omitempty"`
@@ -179,12 +186,14 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.refuse(conn, r.Refusals)
 	case "order":
 		c.order(ctx, conn, in, r.Size)
+	case "command":
+		c.command(conn, in, r.Size, r.ID)
 	case "buffer":
 		c.look(conn, r.Buffer)
 	case "secret":
 		c.secret(ctx, conn, in, r.Secret, r.Size)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order, buffer or secret", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order, command, buffer or secret", r.Verb)})
 	}
 }
 

@@ -29,6 +29,8 @@ type Orders struct {
 	Layers []string `json:"layers,omitempty"` // of the configuration that were pushed: "TARGET version N"
 	Trial  string   `json:"trial,omitempty"`  // what is on trial, and how far
 	Last   string   `json:"last,omitempty"`   // what came of the last order
+	// Commands are those that wait or are carried out: "ID ACTION: STATE".
+	Commands []string `json:"commands,omitempty"`
 }
 
 // Intake is what was read and stored since the start.

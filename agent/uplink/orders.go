@@ -12,7 +12,7 @@ import (
 
 // Order is a signed document as it came from the fog. Nobody has verified it.
 type Order struct {
-	Name     string   // trust or config, as its topic says
+	Name     string   // trust, config or command, as its topic says
 	Group    meter.ID // whose members it was sent to; empty: it was sent to us
 	Payload  []byte
 	Retained bool
@@ -26,6 +26,51 @@ type Outbox struct {
 
 	mu      sync.Mutex
 	letters []*letter
+	asked   []asked
+}
+
+// asked is a range that somebody at the gateway has sent again.
+type asked struct {
+	lane        meter.Lane
+	first, last uint64
+}
+
+// Again has numbers of a lane sent again, as if the fog had asked for them. It
+// gives false when too much is waiting already.
+func (o *Outbox) Again(lane meter.Lane, first, last uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !lane.Valid() || len(o.asked) >= maxResends {
+		return false
+	}
+	o.asked = append(o.asked, asked{lane, first, last})
+	select {
+	case o.kick <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// again takes the ranges that are to be sent again.
+func (o *Outbox) again() []asked {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := o.asked
+	o.asked = nil
+	return all
+}
+
+// resendAsked does what Again asks for. Numbers that are not sent yet go out
+// anyway.
+func (u *Uplink) resendAsked() {
+	for _, r := range u.cfg.Outbox.again() {
+		if l := u.lanes[r.lane]; r.first <= l.sent && !u.resend(l, r.first, min(r.last, l.sent)) {
+			u.cfg.Log.Warn("too much is to be sent again: a range is left out", "lane", r.lane.String(), "first", r.first, "last", r.last)
+		}
+	}
 }
 
 // letter is one thing to say.
@@ -133,7 +178,7 @@ func (s *session) say(ctx context.Context) error {
 
 // heard are the orders that this agent carries out. They are few, as all filters
 // are, and exact: RabbitMQ retains nothing for others.
-func heard() []string { return []string{"trust", "config"} }
+func heard() []string { return []string{"trust", "config", "command"} }
 
 // orderFilters are the topics that orders come on. Where the last retained one
 // was too long, and the broker still has our session, it is not asked for again:

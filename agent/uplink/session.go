@@ -102,6 +102,7 @@ func (s *session) loop(ctx context.Context) error {
 	}
 	s.renew = !s.u.catalogue.Empty() // the broker may have lost what it retained
 	for {
+		s.u.resendAsked()
 		if err := s.fill(ctx); err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ func trustVerb() cli.Verb {
 			version := fs.Uint64("version", 0, "the document's `NUMBER`, higher than any before")
 			threshold := fs.Int("threshold", 1, "how `many` root keys have to sign the next document")
 			disconnects := fs.Int("disconnects-per-hour", 10, "how `many` breakers a gateway opens within an hour at most")
+			two := fs.String("two-signatures", "", "the `ACTIONS` that want two keys to sign, with commas between, such as disconnect,output")
 			return func(_ context.Context, env cli.Env, args []string) error {
 				if len(args) == 1 {
 					return showTrust(env, args[0])
@@ -35,13 +36,13 @@ func trustVerb() cli.Verb {
 				if len(args) > 1 || *version == 0 || *files[order.Root] == "" {
 					return cli.Usagef("trust: want -version and at least -root, or a DOCUMENT to show")
 				}
-				return writeTrust(env, *version, *threshold, *disconnects, files)
+				return writeTrust(env, *version, *threshold, *disconnects, *two, files)
 			}
 		},
 	}
 }
 
-func writeTrust(env cli.Env, version uint64, threshold, disconnects int, files map[order.Role]*string) error {
+func writeTrust(env cli.Env, version uint64, threshold, disconnects int, two string, files map[order.Role]*string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "gridgate: %d\nkind: trust\ntarget: '*'\nversion: %d\n---\nroles:\n", order.Format, version)
 	for _, r := range order.Roles() {
@@ -66,6 +67,9 @@ func writeTrust(env cli.Env, version uint64, threshold, disconnects int, files m
 		}
 	}
 	fmt.Fprintf(&b, "limits:\n  disconnects_per_hour: %d\n", disconnects)
+	if two != "" {
+		fmt.Fprintf(&b, "  two_signatures: [%s]\n", two)
+	}
 	if _, err := order.ReadTrust([]byte(b.String())); err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -28,20 +31,36 @@ func runVerb() cli.Verb {
 				if len(args) > 0 {
 					return cli.Usagef("run: takes no arguments: %q", args)
 				}
-				level := slog.LevelInfo
+				level, tail := new(slog.LevelVar), new(logTail)
 				if *debug {
-					level = slog.LevelDebug
+					level.Set(slog.LevelDebug)
 				}
 				if env.Getenv("GOGC") == "" {
 					rtdebug.SetGCPercent(collectAt)
 				}
-				log := slog.New(slog.NewJSONHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
-				return run(ctx, *path, agent.Options{
+				log := slog.New(slog.NewJSONHandler(io.MultiWriter(env.Stderr, tail), &slog.HandlerOptions{Level: level}))
+				err := run(ctx, *path, agent.Options{
 					Version: version, Log: log, Getenv: env.Getenv, StoreChecker: []string{"/proc/self/exe", buffer.ChildVerb},
+					Level: level, LogTail: tail.Tail,
 				})
+				if errors.Is(err, agent.ErrRestart) {
+					log.Info("gridgate starts anew", "why", err.Error())
+					return again()
+				}
+				return err
 			}
 		},
 	}
+}
+
+// again puts a new process in the place of this one, with the same number: of the
+// program that is at this one's path now.
+func again() error {
+	path, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start anew: %w", err)
+	}
+	return fmt.Errorf("start anew: %s: %w", path, syscall.Exec(path, os.Args, os.Environ()))
 }
 
 // collectAt is by how many percent the heap grows before garbage is collected, where

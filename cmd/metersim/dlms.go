@@ -31,6 +31,7 @@ type dlmsOptions struct {
 	push                         pushOptions
 	secured                      securedOptions
 	clock                        clockOptions
+	acts                         actOptions
 }
 
 func dlmsVerb() cli.Verb {
@@ -61,6 +62,7 @@ func dlmsVerb() cli.Verb {
 			o.pace.flags(fs)
 			o.push.flags(fs)
 			o.secured.flags(fs)
+			o.acts.flags(fs)
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) > 0 {
 					return cli.Usagef("dlms: unexpected argument %q", args[0])
@@ -101,7 +103,7 @@ func (o *dlmsOptions) check(faults []string) error {
 	case o.link != "" && !o.pty:
 		return cli.Usagef("dlms: -link needs -pty")
 	}
-	if err := o.clock.check("dlms"); err != nil {
+	if err := errors.Join(o.clock.check("dlms"), o.acts.check()); err != nil {
 		return err
 	}
 	if err := errors.Join(o.pace.check(o.transport), o.push.check(o.transport)); err != nil {
@@ -170,13 +172,15 @@ func (o *dlmsOptions) meter(i int, secured *secured, faults []string) (*dlmsMete
 	}
 	d.modeE = dlmstest.ModeE{Address: d.serial, Device: d.serial[:min(len(d.serial), 16)], Baud: o.pace.baud}
 	clock := o.clock.clock()
-	h := household{number: i, serial: d.serial, capture: o.capture, now: clock.now, clock: clock}
+	h := household{number: i, serial: d.serial, capture: o.capture, now: clock.now, clock: clock, acts: &o.acts}
 	m := dlmstest.Options{Clients: secured.clients(), Security: secured.security(i), Zone: time.Local}
 	if n := o.count - 1 - i; n < len(faults) {
 		d.fault = &lineFault{kind: faults[n], every: o.every}
 		switch faults[n] {
 		case faultGarbage:
 			m.Tamper = garbage()
+		case faultCut:
+			m.Tamper = cut(o.every)
 		case faultSerial:
 			h.serial = fmt.Sprintf("%s%06d", o.prefix, 900000+i+1)
 		case faultFRMR:

@@ -24,11 +24,13 @@ const (
 	faultSegment = "segment"
 	faultFRMR    = "frmr"
 	faultSlow    = "slow"
+	faultCut     = "cut"
 )
 
 func dlmsFaultsHelp() string {
 	return `faults, comma separated; the first is the last meter's, the second is of the one before it:
 garbage  its answers are none (wrapper)
+cut      it does one in -every of what it is told to do or to set, and says nothing (wrapper)
 serial   it shows another serial number than the one printed
 late     one answer in -every comes 2 s late
 drop     one answer in -every does not come
@@ -45,14 +47,14 @@ func checkDLMSFault(fault, transport string) error {
 	streams := []string{transportWrapper, transportHDLC, transportModeE}
 	frames := []string{transportHDLC, transportModeE}
 	on := map[string][]string{
-		faultGarbage: {transportWrapper},
-		faultSerial:  every, faultLate: every, faultDrop: every,
+		faultGarbage: {transportWrapper}, faultCut: {transportWrapper},
+		faultSerial: every, faultLate: every, faultDrop: every,
 		faultSegment: streams, faultSlow: streams,
 		faultNoise: frames, faultEcho: frames, faultFRMR: frames,
 	}[fault]
 	switch {
 	case on == nil:
-		return cli.Usagef("dlms: -faults: no fault %q: want garbage, serial, late, drop, noise, echo, frmr, slow or segment", fault)
+		return cli.Usagef("dlms: -faults: no fault %q: want garbage, serial, late, drop, noise, echo, frmr, slow, segment or cut", fault)
 	case !slices.Contains(on, transport):
 		return cli.Usagef("dlms: -faults: %s is not of -transport %s; it is of %s", fault, transport, strings.Join(on, ", "))
 	}

@@ -19,6 +19,7 @@ type household struct {
 	capture time.Duration
 	now     func() time.Time
 	clock   *meterClock // that now is of; nil where it cannot be wrong
+	acts    *actOptions
 }
 
 const (

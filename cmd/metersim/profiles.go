@@ -142,16 +142,10 @@ func (h household) control() []dlmstest.Object {
 	return []dlmstest.Object{
 		events.Object(obis.Code{0, 0, 99, 98, 0, 255}, []dlmstest.Column{clockColumn(), eventCode}, 0, nil),
 		dlmstest.Data(eventCode.Code, dlmstest.Fixed(axdr.Unsigned(eventPowerUp))),
-		dlmstest.Disconnector(switchCode(), func(on bool) {
-			if on {
-				event(eventReconnect)
-			} else {
-				event(eventDisconnect)
-			}
-		}),
-		dlmstest.Limiter(obis.Code{0, 0, 17, 0, 0, 255}, registerColumn(code(1, 7, 0)), axdr.DoubleLongUnsigned(10000)),
+		h.acts.orUsual().breaker(event).Object(switchCode()),
+		dlmstest.Limiter(obis.Code{0, 0, 17, 0, 0, 255}, registerColumn(code(1, 7, 0)), axdr.DoubleLongUnsigned(10000), h.now),
 		dlmstest.Scripts(switchScripts(), work(1), work(2)),
-		dlmstest.ImageTransfer(obis.Code{0, 0, 44, 0, 0, 255}, 200, nil),
+		h.acts.orUsual().image(),
 		dlmstest.Cells(1, obis.Code{0, 0, 96, 13, 0, 255}, map[int8]axdr.Value{2: axdr.OctetString("")}, 2), // a text for the customer
 	}
 }

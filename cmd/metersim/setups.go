@@ -57,7 +57,7 @@ func (h household) setups(d *dlmsMeter) []dlmstest.Object {
 	}
 	port := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 4059)
 	objects = append(objects, dlmstest.Network(port.Port(), port.Addr().As4())...)
-	objects = append(objects, dlmstest.Calendar(tariffScripts(), billingScripts())...)
+	objects = append(objects, dlmstest.Calendar(tariffScripts(), billingScripts(), h.now)...)
 	return append(objects, h.logs()...)
 }
 

@@ -11,7 +11,9 @@ import (
 const (
 	imageNone      = 0
 	imageInitiated = 1
+	imageVerifying = 2
 	imageVerified  = 3
+	imageWrong     = 4
 	imageActivated = 6
 )
 
@@ -28,14 +30,34 @@ type image struct {
 	size    int
 	have    []bool // by block
 	block   int
-	done    func(name string, octets []byte)
+	ImageOptions
+	looks int // how often it was asked since the verification began
+}
+
+// ImageOptions is what an image transfer is like.
+type ImageOptions struct {
+	// Activated, if not nil, is given the image when it is activated.
+	Activated func(name string, octets []byte)
+	// Lose says which blocks get lost within the meter, though it says that it
+	// has taken them; it is asked each time that one comes. nil loses none.
+	Lose func(block uint32) bool
+	// Looks is how often the status is read as verifying before the verification
+	// is over; until then the method gives temporary failure. 0 is at once.
+	Looks int
+	// Wrong says whether an image is none; nil takes all.
+	Wrong func(octets []byte) bool
 }
 
 // ImageTransfer gives an object of class 18 (IEC 62056-6-2, 4.5.6) that takes
 // images in blocks of so many octets, and is enabled. activated, if not nil,
 // is given the image when it is activated.
 func ImageTransfer(code obis.Code, block uint16, activated func(name string, octets []byte)) Object {
-	i := &image{enabled: true, block: max(int(block), 1), done: activated}
+	return ImageTransferWith(code, block, ImageOptions{Activated: activated})
+}
+
+// ImageTransferWith is ImageTransfer with more to it.
+func ImageTransferWith(code obis.Code, block uint16, o ImageOptions) Object {
+	i := &image{enabled: true, block: max(int(block), 1), ImageOptions: o}
 	return Object{
 		Class: 18, Code: code, Attributes: []int8{2, 3, 4, 5, 6, 7}, Settable: []int8{5}, Methods: []int8{1, 2, 3, 4},
 		Read: i.read, Write: i.write, Act: i.act,
@@ -62,6 +84,11 @@ func (i *image) read(id int8, rows *Selection) (axdr.Value, bool) {
 	case id == 5:
 		return axdr.Boolean(i.enabled), true
 	case id == 6:
+		if i.state == imageVerifying {
+			if i.looks++; i.looks > i.Looks {
+				i.judge()
+			}
+		}
 		return axdr.Enum(i.state), true
 	case id == 7 && i.state < imageVerified:
 		return axdr.Array(), true
@@ -106,18 +133,32 @@ func (i *image) act(id int8, v axdr.Value) (axdr.Value, Result) {
 	case id == 2:
 		return axdr.Value{}, i.transfer(v)
 	case id == 3 && i.state >= imageInitiated && i.missing() == len(i.have):
-		i.state = imageVerified
+		if i.Looks > 0 && i.state == imageInitiated {
+			i.state, i.looks = imageVerifying, 0
+			return axdr.Value{}, TemporaryFailure
+		}
+		i.judge()
+		if i.state == imageWrong {
+			return axdr.Value{}, OtherReason
+		}
 		return axdr.Value{}, Success
 	case id == 4 && i.state == imageVerified:
 		i.state = imageActivated
-		if i.done != nil {
-			i.done(i.name, i.octets)
+		if i.Activated != nil {
+			i.Activated(i.name, i.octets)
 		}
 		return axdr.Value{}, Success
 	case id == 3, id == 4:
 		return axdr.Value{}, OtherReason
 	}
 	return axdr.Value{}, ReadWriteDenied
+}
+
+// judge ends the verification.
+func (i *image) judge() {
+	if i.state = imageVerified; i.Wrong != nil && i.Wrong(i.octets) {
+		i.state = imageWrong
+	}
 }
 
 // initiate takes name and size.
@@ -147,6 +188,9 @@ func (i *image) transfer(v axdr.Value) Result {
 	at := int(n) * i.block
 	if len(v.Items[1].Str) != min(i.block, i.size-at) {
 		return OtherReason
+	}
+	if i.Lose != nil && i.Lose(uint32(n)) {
+		return Success
 	}
 	copy(i.octets[at:], v.Items[1].Str)
 	i.have[n] = true

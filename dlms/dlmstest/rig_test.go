@@ -112,7 +112,7 @@ func full(o dlmstest.Options) *dlmstest.Meter {
 			return axdr.Structure(axdr.OctetString(dlmstest.DateTime(now())), axdr.DoubleLongUnsigned(12345))
 		}),
 		dlmstest.Disconnector(code("0-0:96.3.10"), nil),
-		dlmstest.Limiter(code("0-0:17.0.0"), dlmstest.Column{Class: 3, Code: code("1-0:1.7.0"), ID: 2}, axdr.DoubleLongUnsigned(5000)),
+		dlmstest.Limiter(code("0-0:17.0.0"), dlmstest.Column{Class: 3, Code: code("1-0:1.7.0"), ID: 2}, axdr.DoubleLongUnsigned(5000), nil),
 		dlmstest.Scripts(code("0-0:10.0.106"), run(1), run(2), loop),
 		dlmstest.Cells(1, code("0-0:96.13.0"), map[int8]axdr.Value{2: axdr.OctetString("")}, 2),
 	}

@@ -1,6 +1,7 @@
 package dlmstest
 
 import (
+	"sync"
 	"time"
 
 	"gridgate/dlms/axdr"
@@ -108,8 +109,9 @@ func GSMDiagnostic(now func() time.Time) Object {
 // Calendar gives an activity calendar (class 20), the days that are special in
 // it (11), and the schedule of the end of billing (22, IEC 62056-6-2, 4.5).
 // Day 1 is a working day, day 2 a holiday; tariffs are scripts 1 and 2 of
-// tariffs, and the schedule runs script 1 of billing.
-func Calendar(tariffs, billing obis.Code) []Object {
+// tariffs, and the schedule runs script 1 of billing. The passive calendar is
+// activated by its method, and by the clock where now is not nil.
+func Calendar(tariffs, billing obis.Code, now func() time.Time) []Object {
 	at := func(hour byte, script uint16) axdr.Value {
 		return axdr.Structure(axdr.OctetString(string([]byte{hour, 0, 0, 0})), octetsOf(tariffs), axdr.LongUnsigned(script))
 	}
@@ -128,8 +130,23 @@ func Calendar(tariffs, billing obis.Code) []Object {
 	}, 6, 7, 8, 9, 10)
 	passive := calendar.Read
 	calendar.Methods = []int8{1}
+	var mu sync.Mutex
 	active := map[int8]axdr.Value{}
+	activate := func() {
+		for n := int8(2); n <= 5; n++ {
+			active[n], _ = passive(n+4, nil)
+		}
+	}
+	write := calendar.Write
 	calendar.Read = func(id int8, rows *Selection) (axdr.Value, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if at, _ := passive(10, nil); now != nil {
+			if t, ok := parseTime(at.Str, now().Location()); ok && !now().Before(t) {
+				activate()
+				_ = write(10, axdr.OctetString(never))
+			}
+		}
 		if v, ok := active[id]; ok && rows == nil {
 			return v, true
 		}
@@ -139,9 +156,9 @@ func Calendar(tariffs, billing obis.Code) []Object {
 		if id != 1 {
 			return axdr.Value{}, ReadWriteDenied
 		}
-		for n := int8(2); n <= 5; n++ {
-			active[n], _ = passive(n+4, nil)
-		}
+		mu.Lock()
+		defer mu.Unlock()
+		activate()
 		return axdr.Value{}, Success
 	}
 	return []Object{
@@ -152,6 +169,11 @@ func Calendar(tariffs, billing obis.Code) []Object {
 			3: axdr.Enum(1), // all at one time
 			4: axdr.Array(axdr.Structure(axdr.OctetString("\x00\x00\x00\x00"), axdr.OctetString("\xFF\xFF\xFF\x01\xFF"))),
 		}, 2, 4),
+		Cells(22, obis.Code{0, 0, 15, 0, 2, 255}, map[int8]axdr.Value{ // the activation of an image
+			2: axdr.Structure(octetsOf(obis.Code{0, 0, 10, 0, 107, 255}), axdr.LongUnsigned(1)),
+			3: axdr.Enum(1),
+			4: axdr.Array(),
+		}, 4),
 	}
 }
 

@@ -97,6 +97,12 @@ type Config struct {
 	Events *Events
 	// Caches keeps what the meter says of its objects; nil is memory only.
 	Caches Caches
+	// NextKeys are others that the meter may have instead of those of Security: it
+	// is being given them. KeysFound is told which it has.
+	NextKeys  *security.Keys
+	KeysFound func(next bool)
+
+	pause func(context.Context, time.Duration) error // of tests
 }
 
 // Meter reads one meter; it implements meter.Visitor. Make it with New. It is
@@ -164,11 +170,24 @@ func New(cfg Config, l *line.Line) *Meter {
 // meter.ErrAuthentication, meter.ErrNoAnswer and meter.ErrGarbled where they
 // are that.
 func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
+	if len(ask.Acts) > 0 {
+		if act, ok := ask.Acts[0].(meter.TryKeys); ok {
+			return m.visitKeys(ctx, ask, act)
+		}
+	}
+	if err := m.findKeys(ctx); err != nil {
+		return meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}, err
+	}
 	done := newProgress()
-	return m.converse(ctx, func(ctx context.Context, v *visit) error {
+	done.acts = newActing(ask)
+	got, err := m.converse(ctx, func(ctx context.Context, v *visit) error {
 		v.done = done
 		return v.run(ctx, done.left(ask))
 	})
+	if len(ask.Acts) > 0 {
+		got, err = m.acted(ctx, done, got, err)
+	}
+	return got, err
 }
 
 // converse has one conversation with the meter: do says what it is about.

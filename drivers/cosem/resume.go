@@ -28,6 +28,7 @@ type progress struct {
 	since    map[meter.Profile]int64 // of those that were begun
 	clock    bool
 	set      bool // the clock was, or may have been
+	acts     acting
 }
 
 // reached is a channel that was read or failed.

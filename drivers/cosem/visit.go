@@ -48,6 +48,9 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 		return err
 	}
 	v.done.began = true
+	if err := v.acts(ctx); err != nil {
+		return err
+	}
 	for _, lane := range meter.Lanes() {
 		if err := v.lane(ctx, ask, lane); err != nil {
 			return err

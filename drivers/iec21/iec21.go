@@ -23,6 +23,7 @@ package iec21
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"gridgate/dlms"
@@ -106,6 +107,9 @@ func (m *Meter) settings(baud int) line.Settings {
 func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
 	m.visits++
 	v := &visit{Meter: m, got: meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}}
+	if len(ask.Acts) > 0 {
+		v.got.Done = meter.RefuseActs(ask.Acts, m.cfg.Now(), fmt.Errorf("%w: IEC 62056-21 has nothing for it", meter.ErrCannotAct))
+	}
 	err := v.run(ctx, ask)
 	return v.got, err
 }

@@ -16,6 +16,7 @@ var (
 	ErrNotInModel = errors.New("the model has no register for it")
 	// ErrNoProfile says that a load profile was asked for.
 	ErrNoProfile = errors.New("a Modbus meter keeps no profile that could be read")
+	errNoActs    = fmt.Errorf("%w: Modbus has nothing for it but registers that mean something else with each maker", meter.ErrCannotAct)
 )
 
 // maxRetries is how many failed requests a visit repeats, once the meter has
@@ -47,6 +48,9 @@ func (m *Meter) Visit(ctx context.Context, ask meter.Ask) (meter.Got, error) {
 	v := &visit{Meter: m, found: map[*Register]*reading{}}
 	v.expire(time.Now())
 	got := meter.Got{Identity: meter.Identity{Want: m.cfg.Serial}}
+	if len(ask.Acts) > 0 {
+		got.Done = meter.RefuseActs(ask.Acts, m.cfg.Now(), errNoActs)
+	}
 	for _, p := range ask.Profiles {
 		got.Failures = append(got.Failures, meter.Failure{Channel: p.Channel, Err: ErrNoProfile})
 	}

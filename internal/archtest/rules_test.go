@@ -7,8 +7,8 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/audit agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/secret internal/sys internal/sys/zone
-cmd/gridfog:         agent/batch agent/order agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
+cmd/gridgate:        agent agent/audit agent/command agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/secret internal/sys internal/sys/zone
+cmd/gridfog:         agent/batch agent/command agent/order agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
 cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
@@ -29,6 +29,7 @@ agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
 agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
 agent/trial:         internal/sys
+agent/command:       agent/order internal/meter internal/sys
 agent/audit:         internal/sys
 agent/vault:         internal/secret internal/sys
 agent/timesync:      internal/meter internal/sys
@@ -81,13 +82,15 @@ func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/vault",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/command",
 	}
 }
 
 // betweenStages are the edges between stages that there are all the same.
 func betweenStages() map[edge]string {
 	return map[edge]string{
-		{"agent/uplink", "agent/batch"}: "what is sent is a batch",
+		{"agent/uplink", "agent/batch"}:  "what is sent is a batch",
+		{"agent/command", "agent/order"}: "a command is a document",
 	}
 }
 

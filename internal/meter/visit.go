@@ -29,6 +29,12 @@ type Ask struct {
 	// SetClock, when not nil, puts the meter's clock right, after all else.
 	SetClock *SetClock
 	Clears   []Clear // bits of registers to set to 0, before anything is read
+	// Acts is what to do, in order, before anything is read. What comes behind
+	// one that is not done is not tried.
+	Acts []Act
+	// Serial, where it is not empty, is the serial number that the meter must
+	// show for Acts, beside the configured one.
+	Serial string
 }
 
 // Clear takes bits that are stored out of a register that holds them until
@@ -70,6 +76,7 @@ type Got struct {
 	Clock    *ClockOffset // nil when not asked or not to be had; before a setting
 	ClockSet *ClockSet    // nil when it was not ordered, or not come to
 	Failures []Failure
+	Done     []Outcome // of Ask.Acts, one each
 }
 
 // Identity is who answered.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gridgate/internal/meter"
@@ -80,6 +81,7 @@ type Topic struct {
 	Hash    [8]byte    // of a Catalogue
 	Order   string     // which Order: trust, config, command or firmware
 	ID      meter.ID   // of the command that a Result is of
+	Part    int        // of a Result that is too long for one message, from 1 on; 0: the result
 }
 
 // Orders are the names of what an Order topic carries.
@@ -97,9 +99,17 @@ func ConfigTopic(site, gateway meter.ID) string {
 }
 
 // ResultTopic is where a gateway says what came of a command.
-func ResultTopic(site, gateway, id meter.ID) string {
-	return Topic{Site: site, Gateway: gateway, Kind: Result, ID: id}.String()
+func ResultTopic(site, gateway, id meter.ID) string { return PartTopic(site, gateway, id, 0) }
+
+// PartTopic is where a gateway sends a part of what a result is too long for,
+// from 1 on.
+func PartTopic(site, gateway, id meter.ID, part int) string {
+	return Topic{Site: site, Gateway: gateway, Kind: Result, ID: id, Part: part}.String()
 }
+
+// ResultFilter matches what a gateway says of commands. An empty site or gateway
+// stands for all of them.
+func ResultFilter(site, gateway meter.ID) string { return below(site, gateway) + "/up/result/#" }
 
 // AuditTopic is where a gateway sends the entries of its audit log.
 func AuditTopic(site, gateway meter.ID) string {
@@ -197,6 +207,9 @@ func (t Topic) String() string {
 	case ConfigReport:
 		return head + "up/config"
 	case Result:
+		if t.Part > 0 {
+			return head + "up/result/" + string(t.ID) + "/" + strconv.Itoa(t.Part)
+		}
 		return head + "up/result/" + string(t.ID)
 	case Audit:
 		return head + "up/audit"
@@ -251,12 +264,17 @@ func ParseTopic(s string) (Topic, error) {
 		t.Kind = kind
 	case kind == Order && len(parts) == 4:
 		t.Kind, t.Order = kind, parts[3]
-	case kind == Result && len(parts) == 5:
+	case kind == Result && (len(parts) == 5 || len(parts) == 6):
 		id, err := meter.ParseID(parts[4])
 		if err != nil {
 			return Topic{}, fmt.Errorf("topic %q: %w", s, err)
 		}
 		t.Kind, t.ID = kind, id
+		if len(parts) == 6 {
+			if t.Part, err = strconv.Atoi(parts[5]); err != nil || t.Part < 1 || strconv.Itoa(t.Part) != parts[5] {
+				return Topic{}, fmt.Errorf("topic %q: want a number from 1 on after the id", s)
+			}
+		}
 	default:
 		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
 	}

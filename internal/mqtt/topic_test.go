@@ -44,6 +44,7 @@ func TestTopicsOfOrders(t *testing.T) {
 		"gridgate/1/north/_group/west/down/firmware": mqtt.OrderTopic("north", "", "west", "firmware"),
 		"gridgate/1/north/gw-1/up/config":            mqtt.ConfigTopic("north", "gw-1"),
 		"gridgate/1/north/gw-1/up/result/cmd-17":     mqtt.ResultTopic("north", "gw-1", "cmd-17"),
+		"gridgate/1/north/gw-1/up/result/cmd-17/12":  mqtt.PartTopic("north", "gw-1", "cmd-17", 12),
 		"gridgate/1/north/gw-1/up/audit":             mqtt.AuditTopic("north", "gw-1"),
 	} {
 		if got != want {
@@ -65,6 +66,9 @@ func TestForeignTopicsAreToldFromBadOnes(t *testing.T) {
 		"gridgate/1/a/b/down/config/x":                true,
 		"gridgate/1/a/b/up/result":                    true,
 		"gridgate/1/a/b/up/result/A":                  false,
+		"gridgate/1/a/b/up/result/a/0":                false,
+		"gridgate/1/a/b/up/result/a/01":               false,
+		"gridgate/1/a/b/up/result/a/1/2":              true,
 		"gridgate/1/a/_group/b/up/config":             true,
 		"gridgate/1/a/_group/b/down/ack":              true,
 		"gridgate/1/a/_group/B/down/config":           false,
