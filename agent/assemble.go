@@ -64,6 +64,9 @@ type Agent struct {
 	gate      chan struct{}                  // a place for each visit that is not on a serial port
 	reached   reach                          // when the fog was, last
 	mending   mending
+	modem     atomic.Pointer[runningModem]
+	sends     atomic.Pointer[uplink.Uplink] // that of uplink, for who must not wait for mu
+	beats     beats
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -132,6 +135,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		Store: a.store, Validator: v, Log: o.Log,
 		Report: func() []meter.Row { return v.Complete(a.started, a.now()) },
 		Gather: gather, Window: cfg.Intake.Window, Offline: cfg.Intake.Offline, Away: a.reached.away, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
+		Pulse: a.beats.intake.beat,
 	})
 	if closed != nil {
 		a.tellClosed(noBuffer, closed)
@@ -177,6 +181,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.running = true
 	cfg := a.cfg
+	a.startModem(ctx, cfg)
 	a.startUplink(ctx, cfg)
 	for _, l := range cfg.Lines() {
 		a.startLine(ctx, cfg, l)
@@ -184,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.startPush(ctx, cfg)
 	a.keepHash(cfg)
 	a.mu.Unlock()
+	watchdog, leds := a.start(ctx, "watchdog", a.feedWatchdog), a.start(ctx, "leds", a.showHealth)
 	taking := a.start(ctx, "orders", a.orders.run)
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
@@ -193,7 +199,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-a.failed:
 	}
+	a.tellSystemd("STOPPING=1")
 	taking.stop()
+	watchdog.stop()
+	leds.stop()
 	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))
 }
 
@@ -205,6 +214,7 @@ func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	a.mu.Unlock()
 	keeper.stop()
 	a.clock.Load().task.stop()
+	a.modem.Load().stop()
 	push.stop()
 	stopLines(lines)
 	taker.stop()

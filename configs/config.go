@@ -45,6 +45,8 @@ type Config struct {
 	Uplink      Uplink
 	Control     Control
 	Trust       Trust
+	Modem       Modem
+	Leds        []Led
 	Groups      []Group // in the order of the document
 	Meters      []Meter // in the order of the document
 

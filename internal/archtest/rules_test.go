@@ -30,6 +30,9 @@ agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
 agent/trial:         internal/sys
 agent/audit:         internal/sys
+agent/modem:
+agent/bundle:
+agent/doctor:        agent/bundle agent/modem agent/status configs drivers drivers/address drivers/line internal/mqtt internal/sys
 agent/timesync:      internal/meter internal/sys
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
@@ -77,7 +80,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/modem",
 	}
 }
 
@@ -156,6 +159,7 @@ func notInFirmware() []string {
 func inFirmwareAllTheSame() map[edge]string {
 	return map[edge]string{
 		{"drivers/line", "unsafe"}: "an ioctl of the kernel that no package has takes a structure",
+		{"internal/sys", "unsafe"}: "likewise: GPIO lines",
 	}
 }
 
