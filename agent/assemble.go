@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gridgate/agent/bundle"
 	"gridgate/agent/intake"
 	"gridgate/agent/status"
 	"gridgate/agent/uplink"
@@ -37,6 +38,8 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Getenv  func(string) string // resolves env: secrets
+	// Recent keeps the last log lines for a support bundle; nil: none are kept.
+	Recent *bundle.Ring
 	// StoreChecker is the command line of a process that calls
 	// buffer.CheckChild; none for no such check. See buffer.Options.
 	StoreChecker []string

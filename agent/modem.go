@@ -17,9 +17,6 @@ import (
 	"gridgate/internal/sys"
 )
 
-// modemBaud is a rate that modems find out by themselves.
-const modemBaud = 115200
-
 // runningModem is the modem with its port, which nobody else speaks on.
 type runningModem struct {
 	*modem.Modem
@@ -30,7 +27,7 @@ type runningModem struct {
 
 // exchange has the port for an exchange.
 func (m *runningModem) exchange(ctx context.Context, do func(context.Context, modem.Port) error) error {
-	return m.line.Do(ctx, line.Settings{Baud: modemBaud}, func(ctx context.Context, p line.Port) error { return do(ctx, p) })
+	return m.line.Do(ctx, line.Settings{Baud: modem.Baud}, func(ctx context.Context, p line.Port) error { return do(ctx, p) })
 }
 
 func (m *runningModem) stop() {

@@ -42,6 +42,9 @@ type Config struct {
 	Log     *slog.Logger
 }
 
+// Baud is a rate that modems find out by themselves.
+const Baud = 115200
+
 // DefaultEvery is how often a modem is looked at: some ten short commands.
 const DefaultEvery = time.Minute
 
@@ -183,12 +186,13 @@ func (m *Modem) judge(f Facts, err, unlocked error) {
 	case unlocked != nil:
 		state, text = WantsPIN, unlocked.Error()
 	default:
-		state, text = judgeFacts(f)
+		state, text = f.Judge()
 	}
 	m.become(f, state, text)
 }
 
-func judgeFacts(f Facts) (State, string) {
+// Judge says in a word how a modem does that answers, and what to do.
+func (f *Facts) Judge() (State, string) {
 	switch f.SIM {
 	case SIMAbsent:
 		return NoSIM, "no SIM is in the modem: put it in, contacts down, until it clicks"
@@ -244,7 +248,7 @@ func (m *Modem) become(f Facts, state State, text string) {
 	}
 }
 
-// sim names a SIM for its tries.
+// card names a SIM for its tries.
 func (f *Facts) card() string {
 	switch {
 	case f.ICCID != "":

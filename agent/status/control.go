@@ -15,6 +15,7 @@
 //	{"verb":"buffer","buffer":{"dir":…}}   -> {"ok":true,"stat":…}: what is in the buffer
 //	{"verb":"buffer","buffer":{"dir":…,"query":{…}}}
 //	                                       -> {"ok":true}, and behind that line an archive of it
+//	{"verb":"bundle"}                      -> {"ok":true,"parts":{"log.jsonl":…}}: parts of a support bundle
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -49,6 +50,8 @@ type Config struct {
 	Refusals Refusals
 	// Submit is given signed documents; it gives an error when one is refused.
 	Submit func(ctx context.Context, document []byte) error
+	// Parts gives parts of a support bundle; may be nil.
+	Parts func() map[string]string
 	// Readings is the buffer, which tools know by StateDir too; nil: nobody looks at it.
 	Readings Readings
 	Log      *slog.Logger
@@ -175,8 +178,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.order(ctx, conn, in, r.Size)
 	case "buffer":
 		c.look(conn, r.Buffer)
+	case "bundle":
+		c.bundle(conn)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order or buffer", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order, buffer or bundle", r.Verb)})
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 
 	"gridgate/agent"
+	"gridgate/agent/bundle"
 	"gridgate/buffer"
 	"gridgate/internal/cli"
 )
@@ -35,9 +37,10 @@ func runVerb() cli.Verb {
 				if env.Getenv("GOGC") == "" {
 					rtdebug.SetGCPercent(collectAt)
 				}
-				log := slog.New(slog.NewJSONHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
+				recent := new(bundle.Ring)
+				log := slog.New(slog.NewJSONHandler(io.MultiWriter(recent, env.Stderr), &slog.HandlerOptions{Level: level}))
 				return run(ctx, *path, agent.Options{
-					Version: version, Log: log, Getenv: env.Getenv, StoreChecker: []string{"/proc/self/exe", buffer.ChildVerb},
+					Version: version, Log: log, Recent: recent, Getenv: env.Getenv, StoreChecker: []string{"/proc/self/exe", buffer.ChildVerb},
 				})
 			}
 		},
