@@ -77,21 +77,30 @@ func (a *Agent) feedWatchdog(ctx context.Context) error {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	told := false
-	for a.tellSystemd("READY=1"); ; {
-		stages := a.stalled()
-		if len(stages) == 0 {
-			a.tellSystemd("WATCHDOG=1\nSTATUS=" + a.inAWord())
-		} else if !told {
-			a.log.Error("a stage does not get on; the watchdog is fed no more", "stages", stages)
+	for fed := true; ; {
+		message := a.feed(fed)
+		if fed = message != ""; fed {
+			a.tellSystemd(message)
 		}
-		told = len(stages) > 0
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// feed gives what to tell the service manager while every stage gets on, and nothing
+// while one does not. fed says whether all did the last time.
+func (a *Agent) feed(fed bool) string {
+	stages := a.stalled()
+	if len(stages) == 0 {
+		return "READY=1\nWATCHDOG=1\nSTATUS=" + a.inAWord()
+	}
+	if fed {
+		a.log.Error("a stage does not get on; the watchdog is fed no more", "stages", stages)
+	}
+	return ""
 }
 
 // inAWord says in a line how the agent does.

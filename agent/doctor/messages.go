@@ -90,6 +90,7 @@ var messages = []Message{ //nolint:gochecknoglobals // a constant table
 	{"bad user name or password", "uplink.username, and the file that uplink.password names"},
 	{"not authorised: check user name, password and client id", "uplink.username, uplink.password and uplink.client_id, as the broker knows them"},
 	{"does it want TLS on this port?", "ssl:// in uplink.broker"},
+	{"the broker ended the session", "another gateway has the same site, gateway or uplink.client_id: each needs its own"},
 	{"the fog confirms nothing after", "does the fog's gridfog ingest run, and may this gateway publish to the topic that is named?"},
 	// The gateway.
 	{"control socket: not open", "the folder of control.socket: does it exist, and may the agent's user write into it?"},

@@ -135,6 +135,9 @@ func (x *exam) listen(ctx context.Context, l configs.Line) {
 			heard = append(first, second...)
 			return nil
 		}
+		if err := p.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return err
+		}
 		if _, err := p.Write(harmless(a)); err != nil {
 			return err
 		}
