@@ -83,6 +83,10 @@ func (a *Agent) reportLines() []status.Line {
 			continue
 		}
 		out := status.Line{Line: l.Key, Serial: l.Serial, Meters: len(l.Meters)}
+		if r.single != nil {
+			c := r.single.Count()
+			out.Requests, out.Lost, out.Damaged = c.Asked, c.Silent, c.Damaged
+		}
 		for _, s := range r.poller.Status() {
 			out.Visits, out.Silent, out.Garbled = out.Visits+s.Visits, out.Silent+s.Silent, out.Garbled+s.Garbled
 			if s.State == poll.OK || s.State == poll.Partial || s.State == poll.Exchanged {

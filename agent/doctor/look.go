@@ -64,15 +64,28 @@ const (
 	mostBroken = 50 // one in
 )
 
-// rates looks at how often a line fails meters that answer otherwise.
+// rates looks at how often a line fails meters that answer otherwise: by requests
+// where they are counted, else by visits.
 func (x *exam) rates(l status.Line, meters []status.Meter) {
 	var visits, silent, garbled uint64
+	dead := false
 	for _, m := range meters {
-		if m.Line == l.Line && m.Good != nil && m.State != "failing" {
+		switch {
+		case m.Line != l.Line:
+		case m.Good != nil && m.State != "failing":
 			visits, silent, garbled = visits+m.Visits, silent+m.Silent, garbled+m.Garbled
+		default:
+			dead = true
 		}
 	}
-	text := fmt.Sprintf("%s: of %d visits to meters that answer %d had time-outs, %d damaged answers (CRC)", l.Line, visits, silent, garbled)
+	what := "visits to meters that answer"
+	if l.Requests >= fewVisits {
+		visits, garbled, what = l.Requests, l.Damaged, "requests"
+		if !dead { // the requests to one that is would be all unanswered
+			silent = l.Lost
+		}
+	}
+	text := fmt.Sprintf("%s: of %d %s %d had no answer in time, %d a damaged one (CRC)", l.Line, visits, what, silent, garbled)
 	switch {
 	case visits < fewVisits:
 	case garbled*mostBroken > visits:
@@ -95,7 +108,7 @@ func (x *exam) clock(context.Context) {
 	if r := x.Result.Report; r != nil {
 		c := r.Clock
 		if c.Bound == nil {
-			x.add(Warn, check, do, "the clock is unsure, readings are flagged: "+c.State+" "+c.Reason)
+			x.add(Warn, check, do, "the clock is unsure, readings are flagged: "+c.State+", "+c.Reason)
 		} else {
 			x.add(OK, check, "", fmt.Sprintf("%s, at most %.3g s off", c.State, *c.Bound))
 		}

@@ -56,6 +56,7 @@ var messages = []Message{ //nolint:gochecknoglobals // a constant table
 	{"the model has no register for it", "take the channel out of the group, or another model"},
 	{"read several times and never twice alike", "a register for bills that changes with every read, or a line full of errors: leave it out, or mend the line"},
 	// DLMS and optical heads.
+	{"not tried again with these credentials", "correct the password or key, then systemctl reload gridgate; was it right, gridgate read -config FILE -meter ID -force"},
 	{"no answer to the sign-on", "is the head on the meter, the right way up? try signon= and address=; a meter whose conversation was cut off needs up to two minutes"},
 	{"the meter offers mode C, not E", "no DLMS at this port: iec21 in the address, or dlms+hdlc for a meter that speaks HDLC at once"},
 	{"no answer in HDLC at", "a lower rate, baud=2400; client and server as the maker says"},
@@ -66,12 +67,12 @@ var messages = []Message{ //nolint:gochecknoglobals // a constant table
 	{"does it know this client?", "client=: 16 is public, others are named by the meter's maker"},
 	{"wrong ek, ak, suite or title?", "the keys of this meter; it does not say which is wrong"},
 	{"object undefined", "a DLMS meter without this OBIS code: gridgate objects shows what it has"},
-	{"not tried again with these credentials", "correct the password or key, then systemctl reload gridgate; was it right, gridgate read -config FILE -meter ID -force"},
 	{"does not rise", "gridgate counters; accept the meter's counter only when you know why (docs/technician.md, counters)"},
 	{"invocation counter", "gridgate counters; docs/technician.md, counters"},
 	{"no answer within", "is the meter on? client, server and physical as in the message? a slow link: timeout=30s"},
 	{"another meter answers", "wrong wire or unit: correct it; a new meter: write its serial number, then systemctl reload gridgate"},
 	{"configured serial is", "wrong wire or unit: correct it; a new meter: write its serial number, then systemctl reload gridgate"},
+	{"put the secret into that file", "make the file that the reference names, for the user gridgate alone to read"},
 	{"no secret to be had", "make the file that the reference names, or set the variable"},
 	// Fog.
 	{"does not resolve", "the name in uplink.broker, and the name server: cat /etc/resolv.conf"},

@@ -52,7 +52,11 @@ type Line struct {
 	Visits  uint64 `json:"visits"`
 	Silent  uint64 `json:"visits_unanswered"`
 	Garbled uint64 `json:"visits_garbled"`
-	Error   string `json:"error,omitempty"` // of the line itself, as of a port that is gone
+	// Of requests, where the driver counts them: it repeats those that fail.
+	Requests uint64 `json:"requests,omitempty"`
+	Lost     uint64 `json:"requests_unanswered,omitempty"`
+	Damaged  uint64 `json:"requests_damaged,omitempty"`
+	Error    string `json:"error,omitempty"` // of the line itself, as of a port that is gone
 }
 
 // Buffer is what is in the buffer.
