@@ -99,7 +99,7 @@ func (x *exam) resolves(ctx context.Context, host string) bool {
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
 	if err != nil {
-		x.add(Fail, "dns", Remedy("does not resolve"), fmt.Sprintf("the name %s does not resolve: %v", host, err))
+		x.add(Fail, "dns", "", fmt.Sprintf("the name %s does not resolve: %v", host, err))
 		return false
 	}
 	x.add(OK, "dns", "", fmt.Sprintf("%s is %s", host, addresses[0]))
@@ -146,9 +146,9 @@ func (x *exam) expiry(whose string, c *x509.Certificate) {
 	now, end := time.Now(), c.NotAfter.UTC().Format(time.DateOnly)
 	switch {
 	case now.Before(c.NotBefore):
-		x.add(Fail, check, Remedy("is the gateway's clock right?"), whose+" is not valid before "+c.NotBefore.UTC().Format(time.RFC3339)+": is the gateway's clock right?")
+		x.add(Fail, check, "", whose+" is not valid before "+c.NotBefore.UTC().Format(time.RFC3339)+": is the gateway's clock right?")
 	case now.After(c.NotAfter):
-		x.add(Fail, check, Remedy("certificate expired on"), whose+": certificate expired on "+end)
+		x.add(Fail, check, "", whose+": certificate expired on "+end)
 	case c.NotAfter.Sub(now) < soon:
 		x.add(Warn, check, "a new one before that day", fmt.Sprintf("%s expires in %d days, on %s", whose, int(c.NotAfter.Sub(now).Hours()/24), end))
 	default:

@@ -47,9 +47,9 @@ func (x *exam) disk(context.Context) {
 	text := fmt.Sprintf("%s: %.0f MB free", dir, float64(free)/1e6)
 	switch {
 	case st.Flags&readOnly != 0:
-		x.add(Fail, check, Remedy("read-only file system"), dir+": read-only file system")
+		x.add(Fail, check, "", dir+": read-only file system")
 	case free < least:
-		x.add(Fail, check, Remedy("no space left on device"), text+": no space left on device")
+		x.add(Fail, check, "", text+": no space left on device")
 	case free < most:
 		x.add(Warn, check, Remedy("no space left on device"), fmt.Sprintf("%s, and the buffer may grow by %.0f MB", text, float64(most)/1e6))
 	case st.Files > 0 && st.Ffree < 100:
@@ -144,7 +144,7 @@ func (x *exam) keys(context.Context) {
 		}
 		if _, err := s.Resolve(x.Getenv, os.ReadFile); err != nil {
 			bad++
-			x.add(Fail, check, Remedy("no secret to be had"), err.Error())
+			x.add(Fail, check, "", err.Error())
 			return
 		}
 		if isFile && !x.private(path) {
