@@ -139,6 +139,7 @@ var messages = []Message{ //nolint:gochecknoglobals // a constant table
 	{"the modem cannot read the SIM", "clean its contacts, or try another SIM"},
 	{"the modem is locked to another SIM or operator", "another modem, or the operator's code for this one"},
 	{"one attempt is left, which is never used", "enter the right PIN in a phone, and correct the file of `modem.pin`"},
+	{"one more might be the last", "enter the right PIN in a phone, correct the file of `modem.pin`, and raise `modem.pin_try`"},
 	{"the SIM does not take the PIN", "correct the file of `modem.pin`; the same PIN is not tried again"},
 	{"the SIM did not take this PIN", "correct the file of `modem.pin`, or raise `modem.pin_try` if the PIN is right"},
 	{"the SIM wants its PIN", "write `modem.pin`, or take the PIN off the SIM in a phone"},

@@ -48,7 +48,7 @@ const Baud = 115200
 // DefaultEvery is how often a modem is looked at: some ten short commands.
 const DefaultEvery = time.Minute
 
-// settle is how long a modem is left alone after a reset.
+// settle is how long a modem is left alone after a reset, unless resets come faster.
 const settle = 30 * time.Second
 
 // Tries keeps, over restarts, which PINs were tried with which SIM.
@@ -284,14 +284,60 @@ func (m *Modem) unlock(ctx context.Context, p Port, f *Facts) error {
 	if tried && f.Attempts < full {
 		return errors.New("the SIM did not take this PIN and it is not tried again: correct the file of modem.pin, or raise modem.pin_try if the PIN is right")
 	}
-	if err := m.cfg.Tries.Note(f.card(), pin); err != nil {
+	if err := m.count(f, pin); err != nil {
+		if errors.Is(err, errMaybeLast) {
+			return err
+		}
 		return fmt.Errorf("the SIM wants its PIN, which is not tried while that cannot be written down: %w", err)
 	}
 	m.cfg.Log.Info("the PIN is entered", "attempts_left", f.Attempts)
 	if err := enterPIN(ctx, p, pin); err != nil {
 		return err
 	}
-	return m.cfg.Tries.Forget(f.card(), pin)
+	return m.taken(f, pin)
+}
+
+// errMaybeLast says that a modem does not tell whether an attempt is the last.
+var errMaybeLast = errors.New("the SIM wants its PIN, two were not taken, and the modem does not tell how many attempts are left: one more might be the last")
+
+// These stand for PINs where tries with a SIM are counted, of whatever PIN.
+const (
+	firstTry  = "first"
+	secondTry = "second"
+)
+
+// count notes a try, of this PIN and of any with this SIM. Where the modem does not
+// tell how many are left there are two: a SIM has three.
+func (m *Modem) count(f *Facts, pin string) error {
+	k, card := m.cfg.Tries, f.card()
+	nth := firstTry
+	if before, err := k.Tried(card, firstTry); err != nil {
+		return err
+	} else if before {
+		nth = secondTry
+	}
+	if before, err := k.Tried(card, secondTry); err != nil {
+		return err
+	} else if before && f.Attempts < 0 {
+		return errMaybeLast
+	}
+	if err := k.Note(card, nth); err != nil {
+		return err
+	}
+	return k.Note(card, pin)
+}
+
+// taken notes that the SIM took the PIN.
+func (m *Modem) taken(f *Facts, pin string) error {
+	var errs []error
+	for _, p := range []string{pin, firstTry, secondTry} {
+		if tried, err := m.cfg.Tries.Tried(f.card(), p); err != nil {
+			errs = append(errs, err)
+		} else if tried {
+			errs = append(errs, m.cfg.Tries.Forget(f.card(), p))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // forget takes back the note of a try: the SIM is open.
@@ -303,10 +349,7 @@ func (m *Modem) forget(f *Facts) {
 	if err != nil {
 		return
 	}
-	if tried, err := m.cfg.Tries.Tried(f.card(), pin); err != nil || !tried {
-		return
-	}
-	if err := m.cfg.Tries.Forget(f.card(), pin); err != nil {
+	if err := m.taken(f, pin); err != nil {
 		m.cfg.Log.Warn("that the SIM took its PIN cannot be written down", "error", err)
 	}
 }
@@ -337,7 +380,7 @@ func (m *Modem) mind(ctx context.Context) {
 	}
 	m.reset(ctx, state)
 	m.inRow++
-	m.lastTry, m.quiet = time.Now(), time.Now().Add(settle)
+	m.lastTry, m.quiet = time.Now(), time.Now().Add(min(settle, m.cfg.ResetAfter))
 	m.pause = min(2*m.pause, m.cfg.ResetMost)
 	m.note(func(s *Status) { s.NextReset = m.lastTry.Add(m.pause) })
 }

@@ -209,6 +209,23 @@ func TestTheLastAttemptIsNeverUsed(t *testing.T) {
 			t.Errorf("%d left, entered %q", c.left, c.entered)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) { // and the modem does not tell how many are left
+		c := newCard()
+		c.pin, c.open, c.tells = "1234", false, false
+		var k tries
+		for i := range 9 {
+			run(t, c, Config{PIN: pinOf(fmt.Sprintf("000%d", i)), Tries: &k}, time.Hour)
+		}
+		if c.left != 1 || len(c.entered) != 2 {
+			t.Errorf("%d left, entered %q", c.left, c.entered)
+		}
+		c.open = true // in a phone
+		run(t, c, Config{PIN: pinOf("1234"), Tries: &k}, time.Minute)
+		c.open, c.left = false, 3
+		if s := run(t, c, Config{PIN: pinOf("1234"), Tries: &k}, time.Minute); s.State != OK {
+			t.Errorf("%+v, entered %q", s, c.entered)
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
 		c := newCard()
 		c.pin, c.open = "1234", false
