@@ -29,6 +29,7 @@ type runningLine struct {
 	task   *task
 	broken []poll.Status // meters that could not be opened
 	clocks map[meter.ID]*meterClock
+	pulse  *pulse
 	// dates tells the meters' secrets from others.
 	dates string
 }
@@ -78,6 +79,10 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		a.intake.SetMaxWaiting(int(next.Intake.MaxWaiting))
 	}
 	a.judge(next)
+	if diff.Modem && a.running {
+		a.modem.Load().stop()
+		a.startModem(ctx, next)
+	}
 	if diff.Time {
 		a.clock.Load().task.stop()
 		clock := a.newClock(next)
@@ -180,7 +185,7 @@ func (a *Agent) secretDate(s address.Secret) string {
 // others go on. mu is held.
 func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Line) {
 	r := &runningLine{
-		dates: a.secretDates(l), clocks: map[meter.ID]*meterClock{},
+		dates: a.secretDates(l), clocks: map[meter.ID]*meterClock{}, pulse: newPulse(),
 	}
 	r.open(l)
 	var meters []poll.Meter
@@ -213,6 +218,7 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 	if r.bridge != nil {
 		pc.Parallel, pc.VisitLimit, pc.Recent = parallel(l), plcVisitLimit, plcRecent
 	}
+	pc.Pulse = r.pulse.beat
 	r.poller = poll.New(pc)
 	r.task = a.start(ctx, "line "+l.Key, r.poller.Run)
 	a.lines[l.Key] = r

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gridgate/agent/bundle"
 	"gridgate/agent/command"
 	"gridgate/agent/intake"
 	"gridgate/agent/status"
@@ -39,16 +40,16 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Getenv  func(string) string // resolves env: secrets
+	// Recent keeps the last log lines for a support bundle; nil: none are kept.
+	Recent *bundle.Ring
 	// StoreChecker is the command line of a process that calls
 	// buffer.CheckChild; none for no such check. See buffer.Options.
 	StoreChecker []string
 	// ConfigPath is the file that the configuration was read from. What is
 	// pushed lies on it; without it nothing can be.
 	ConfigPath string
-	// Level is that of Log, where a command may set it; LogTail gives the last
-	// lines. Both may be nil.
-	Level   *slog.LevelVar
-	LogTail func() []byte
+	// Level is that of Log, where a command may set it; may be nil.
+	Level *slog.LevelVar
 }
 
 // Agent is a running gateway. Make one with New; Run does the work, and Apply
@@ -75,6 +76,9 @@ type Agent struct {
 	gate      chan struct{}                  // a place for each visit that is not on a serial port
 	reached   reach                          // when the fog was, last
 	mending   mending
+	modem     atomic.Pointer[runningModem]
+	sends     atomic.Pointer[uplink.Uplink] // that of uplink, for who must not wait for mu
+	beats     beats
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -147,6 +151,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		Store: a.store, Validator: v, Log: o.Log,
 		Report: func() []meter.Row { return v.Complete(a.started, a.now()) },
 		Gather: gather, Window: cfg.Intake.Window, Offline: cfg.Intake.Offline, Away: a.reached.away, MaxWaiting: int(cfg.Intake.MaxWaiting), Committed: a.committed,
+		Pulse: a.beats.intake.beat,
 	})
 	if closed != nil {
 		a.tellClosed(noBuffer, closed)
@@ -192,6 +197,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.running = true
 	cfg := a.cfg
+	a.startModem(ctx, cfg)
 	a.startUplink(ctx, cfg)
 	for _, l := range cfg.Lines() {
 		a.startLine(ctx, cfg, l)
@@ -199,6 +205,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.startPush(ctx, cfg)
 	a.keepHash(cfg)
 	a.mu.Unlock()
+	watchdog, leds := a.start(ctx, "watchdog", a.feedWatchdog), a.start(ctx, "leds", a.showHealth)
 	taking := a.start(ctx, "orders", a.orders.run)
 	commanded := a.start(ctx, "commands", a.commands.run)
 	relays := a.start(ctx, "outputs", a.outputs.run)
@@ -210,9 +217,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-a.failed:
 	}
+	a.tellSystemd("STOPPING=1")
 	commanded.stop()
 	relays.stop()
 	taking.stop()
+	watchdog.stop()
+	leds.stop()
 	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))
 }
 
@@ -224,6 +234,7 @@ func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	a.mu.Unlock()
 	keeper.stop()
 	a.clock.Load().task.stop()
+	a.modem.Load().stop()
 	push.stop()
 	stopLines(lines)
 	taker.stop()

@@ -1,9 +1,9 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -198,29 +198,10 @@ func (c *commands) levelEnds(level *slog.LevelVar, to slog.Level) {
 }
 
 // bundle gives what support wants to see.
-func (a *Agent) bundle(context.Context) ([]byte, error) {
-	var t tarball
-	t.add("version", []byte(a.opts.Version+"\n"))
-	if base, err := a.base(); err == nil {
-		text, _, err := EffectiveText(base)
-		t.addOr("config.yaml", text, err)
-	} else {
-		t.addOr("config.yaml", nil, err)
-	}
-	report, err := json.MarshalIndent(a.Report(), "", " ")
-	t.addOr("status.json", report, err)
-	stat, err := look{a}.StatJSON()
-	t.addOr("buffer.json", stat, err)
-	o := a.orders
-	orders, err := json.MarshalIndent(o.current(), "", " ")
-	t.addOr("orders.json", orders, err)
-	if head, ok := a.state.AuditHead(); ok {
-		t.add("audit-head", fmt.Appendf(nil, "%d %s\n", head.Number, head.Hash))
-	}
-	if a.opts.LogTail != nil {
-		t.add("log.jsonl", a.opts.LogTail())
-	}
-	return t.gz()
+func (a *Agent) bundle(ctx context.Context) ([]byte, error) {
+	var b bytes.Buffer
+	err := a.Bundle(ctx, &b)
+	return b.Bytes(), err
 }
 
 // outputsOf gives the outputs of a configuration.

@@ -40,6 +40,7 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 	a.runs.Store(cfg)
 	u := &runningUplink{cfg: cfg.Uplink, dates: a.uplinkDates(cfg.Uplink)}
 	a.uplink = u
+	a.sends.Store(nil)
 	options, paths, err := a.mqttOptions(cfg.Uplink)
 	if err != nil {
 		u.err = err
@@ -53,8 +54,9 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Sure: func() bool { return !a.sureTime().IsZero() },
 		Schedules: schedules(cfg.Uplink.Lanes),
 		TimeZone:  cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box,
-		State: a.fogState, Log: a.log,
+		State: a.fogState, Pulse: a.beats.uplink.beat, Log: a.log,
 	})
+	a.sends.Store(u.uplink)
 	u.task = a.start(ctx, "uplink", u.uplink.Run)
 }
 

@@ -16,7 +16,7 @@ func TestTheModemsTime(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ answer, want, err string }{
 		"time":     {"AT+CCLK?\r\r\n+CREG: 1\r\n+CCLK: \"26/11/22,20:15:30+08\"\r\n\r\nOK\r\n", "2026-11-22T18:15:30Z", ""},
-		"error":    {"\r\nERROR\r\n", "", `answers "ERROR"`},
+		"error":    {"\r\nERROR\r\n", "", `refuses AT+CCLK?`},
 		"no time":  {"\r\nOK\r\n", "", "says OK and no time"},
 		"silence":  {"", "", "deadline exceeded"},
 		"no modem": {"none", "", "no such port"},
@@ -45,7 +45,7 @@ func TestTheModemsTime(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			got, err := modem(path).NetworkTime(ctx)
+			got, err := (&networkTime{path: path}).NetworkTime(ctx)
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("%v, %v; want %q", got, err, c.err)

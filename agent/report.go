@@ -46,6 +46,11 @@ func (a *Agent) Report() status.Report {
 	r.Bridges = a.reportBridges()
 	r.Orders = a.orders.status()
 	r.Orders.Commands = a.commands.active()
+	r.Modem = a.reportModem()
+	r.Lines = a.reportLines()
+	r.Config = a.reportConfig()
+	r.Buffer = a.reportBuffer()
+	r.Health = judgeHealth(&r, a.reached.away())
 	return r
 }
 
@@ -66,7 +71,7 @@ func reportDropped(s *buffer.Store) []status.Dropped {
 func reportMeter(s poll.Status, clock *meterClock) status.Meter {
 	m := status.Meter{
 		Meter: string(s.Meter), Line: s.Line, Serial: s.Serial, State: string(s.State),
-		Error: s.Err, Visits: s.Visits, Rows: s.Rows,
+		Error: s.Err, Visits: s.Visits, Rows: s.Rows, Silent: s.Silent, Garbled: s.Garbled,
 	}
 	m.Gaps = int64(s.Gaps / time.Second)
 	if clock != nil {
@@ -123,7 +128,7 @@ func (a *Agent) fogState() []byte {
 	if last := a.intake.Stats().Last; !last.IsZero() {
 		b = fmt.Appendf(b, `,"reading":%q`, utc(last))
 	}
-	return b
+	return a.appendModem(b)
 }
 
 func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }

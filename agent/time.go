@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"gridgate/agent/status"
 	"gridgate/agent/timesync"
 	"gridgate/configs"
-	"gridgate/drivers/line"
 	"gridgate/internal/meter"
 	"gridgate/internal/sys"
 )
@@ -44,9 +42,6 @@ func clockConfig(t configs.Time, log *slog.Logger) (timesync.Config, error) {
 	if t.Hardware != "" {
 		c.Hardware = sys.RTC(t.Hardware)
 	}
-	if t.Modem != "" {
-		c.Network = modem(t.Modem)
-	}
 	if t.CA == "" {
 		return c, nil
 	}
@@ -61,32 +56,15 @@ func clockConfig(t configs.Time, log *slog.Logger) (timesync.Config, error) {
 	return c, nil
 }
 
-// modem is the path of the port on which a modem takes commands. The port is open
-// only while it is asked, at the speed that modems find out by themselves.
-type modem string
-
-const modemBaud = 115200
-
-// NetworkTime asks the modem what time its network told it.
-func (m modem) NetworkTime(ctx context.Context) (t time.Time, err error) {
-	l := line.Serial(string(m), line.Options{})
-	defer func() { err = errors.Join(err, l.Close()) }()
-	err = l.Do(ctx, line.Settings{Baud: modemBaud}, func(ctx context.Context, p line.Port) error {
-		if err := p.Discard(); err != nil {
-			return err
-		}
-		t, err = timesync.Modem{Port: p}.NetworkTime(ctx)
-		return err
-	})
-	return t, err
-}
-
 // newClock makes the clock; startClock starts it.
 func (a *Agent) newClock(cfg *configs.Config) *runningClock {
 	c, err := clockConfig(cfg.Time, a.log)
 	if err != nil {
 		a.log.Error("servers with NTS cannot be asked", "error", err)
 		a.note(err.Error())
+	}
+	if n := a.networkTime(cfg); n != nil {
+		c.Network = n
 	}
 	r := &runningClock{servers: len(c.Servers) > 0}
 	c.Boot, c.Memory = a.store.Boot, a.state

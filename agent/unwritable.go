@@ -146,7 +146,7 @@ func (a *Agent) checkFresh() error {
 func (a *Agent) openControl(cfg *configs.Config) (err error) {
 	c := status.Config{
 		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Counters: a.state, StateDir: cfg.Buffer.Path,
-		Refusals: a.state, Readings: look{a}, Submit: a.Submit, Secrets: secretControl{a}, Commands: a, Log: a.log,
+		Refusals: a.state, Readings: look{a}, Submit: a.Submit, Secrets: secretControl{a}, Commands: a, Parts: a.bundleParts, Log: a.log,
 	}
 	a.control, err = status.Listen(c)
 	return err

@@ -45,6 +45,8 @@ type Config struct {
 	Control     Control
 	Trust       Trust
 	Outputs     []Output
+	Modem       Modem
+	Leds        []Led
 	Groups      []Group // in the order of the document
 	Meters      []Meter // in the order of the document
 

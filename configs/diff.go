@@ -80,6 +80,8 @@ type Diff struct {
 	Push         bool // where is listened, and to whom
 	Limits       bool // that readings are judged by
 	Time         bool // how the clock is kept
+	Modem        bool
+	Leds         bool
 	// Restart has the keys of the document that changed and take effect only
 	// when the agent starts anew.
 	Restart []string
@@ -87,7 +89,7 @@ type Diff struct {
 
 // Empty says that there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time
+	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time && !d.Modem && !d.Leds
 }
 
 // Changes says in words what takes effect while the agent runs.
@@ -103,7 +105,7 @@ func (d Diff) Changes() (all []string) {
 	for _, p := range []struct {
 		what string
 		is   bool
-	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}} {
+	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}, {"modem", d.Modem}, {"leds", d.Leds}} {
 		if p.is {
 			all = append(all, p.what+" changed")
 		}
@@ -141,7 +143,9 @@ func Compare(from, to *Config) Diff {
 	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
 		return a.identity()+from.modelSum(a) == b.identity()+to.modelSum(b)
 	})
-	d.Time = !from.Time.equal(to.Time)
+	d.Time = !from.Time.equal(to.Time) || from.Modem.Port != to.Modem.Port
+	d.Modem = fmt.Sprint(from.Modem) != fmt.Sprint(to.Modem)
+	d.Leds = !slices.Equal(from.Leds, to.Leds)
 	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
 		old, ok := from.Meter(m.ID)
 		return ok && (old.Fuse != m.Fuse || old.Protected != m.Protected)

@@ -64,6 +64,7 @@ func newDocument() *document {
 		Uplink:      Uplink{KeepAlive: 5 * time.Minute, StartJitter: 10 * time.Second, Confirm: ConfirmBroker, MaxMessage: 16 << 10},
 		Control:     Control{Socket: "/run/gridgate/control.sock"},
 		Trust:       Trust{File: DefaultTrust, Prove: 15 * time.Minute},
+		Modem:       defaultModem(),
 	}}
 }
 
@@ -99,6 +100,8 @@ func documentFields() []field[document] {
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
 		section("trust", false, trustFields(), func(d *document) *Trust { return &d.Trust }),
 		{name: "outputs", below: paths("outputs.*.", outputFields()), read: readOutputs},
+		section("modem", false, modemFields(), func(d *document) *Modem { return &d.Modem }),
+		{name: "leds", below: paths("leds[].", ledFields()), read: readLeds},
 		{name: "groups", below: paths("groups.*.", groupFields()), read: readGroups},
 		{name: "meters", below: paths("meters[].", meterFields()), read: readMeters},
 	}

@@ -45,6 +45,10 @@ func outputFields() []field[Output] {
 
 // readOutputs reads the mapping of outputs by name.
 func readOutputs(r *reader, at string, n *yaml.Node, d *document) {
+	if r.tells(at, "type", "object", "maxProperties", maxOutputs, "propertyNames", map[string]any{"pattern": "^[a-z0-9-]{1,32}$"}) {
+		mapping(r, join(at, "*"), n, outputFields(), &Output{})
+		return
+	}
 	if !r.kind(at, n, yaml.MappingNode, "outputs by name") {
 		return
 	}

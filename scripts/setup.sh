@@ -44,6 +44,7 @@ packages=(
 	rabbitmq-server   # another broker for fleets
 	shellcheck        # for make lint
 	socat             # pairs of pseudo-terminals
+	systemd           # its systemd-analyze checks the unit
 )
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

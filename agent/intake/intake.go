@@ -58,6 +58,9 @@ type Config struct {
 	MaxWaiting int
 	// Committed, when not nil, is sent to (never blocking) after each commit.
 	Committed chan<- struct{}
+	// Pulse, when not nil, is called whenever the intake gets on, every minute at
+	// least, also while the store refuses everything.
+	Pulse func()
 }
 
 // Stats counts since the start.
@@ -224,7 +227,12 @@ func (in *Intake) Run(ctx context.Context) error {
 		if in.isAgain() {
 			notBefore = time.Time{}
 		}
-		timer.Reset(in.untilDue(notBefore))
+		wait := in.untilDue(notBefore)
+		if in.cfg.Pulse != nil {
+			in.cfg.Pulse()
+			wait = min(wait, time.Minute)
+		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return in.final(ctx)

@@ -93,6 +93,9 @@ func (p *Poller) failed(m *meterState, err error) {
 	if p.lacksLine(err) {
 		m.lineGone = true
 		p.become(m, Failing, err.Error())
+		p.mu.Lock()
+		m.status.Gone = true
+		p.mu.Unlock()
 		return
 	}
 	if m.failed.IsZero() {
@@ -171,7 +174,7 @@ func (p *Poller) lock(m *meterState, err error) {
 func (p *Poller) become(m *meterState, state State, text string) {
 	p.mu.Lock()
 	before := m.status
-	m.status.State, m.status.Err = state, text
+	m.status.State, m.status.Err, m.status.Gone = state, text, false
 	if state == OK || state == Partial || state == Exchanged {
 		m.status.Since = time.Now()
 	}

@@ -15,6 +15,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gridgate/internal/meter"
@@ -112,6 +113,9 @@ type Config struct {
 	// VisitLimit ends a visit that takes too long, so that others have their
 	// turn; 0 is DefaultVisitLimit. What it brought counts, and it is resumed.
 	VisitLimit time.Duration
+	// Pulse, when not nil, is called whenever the poller gets on, every 30 s at least,
+	// unless a visit does not come back.
+	Pulse func()
 	// Recent is how far back a profile is read at first, where more is missing:
 	// the rest is filled in when nothing is due. 0 is DefaultRecent.
 	Recent time.Duration
@@ -144,12 +148,16 @@ type Status struct {
 	Line   string
 	Serial string // as last found
 	State  State
+	Gone   bool      // it fails since the port is gone
 	Err    string    // what is wrong, empty when nothing is
 	Since  time.Time // of the last good visit; zero when there was none
 	Visits uint64
-	Rows   uint64
-	Clock  *meter.ClockOffset // as last compared; nil when it was not
-	Gaps   time.Duration      // how much of its profiles is still to be filled in
+	// Of Visits, those that were not or not wholly answered, and those with garbage
+	// among the answers.
+	Silent, Garbled uint64
+	Rows            uint64
+	Clock           *meter.ClockOffset // as last compared; nil when it was not
+	Gaps            time.Duration      // how much of its profiles is still to be filled in
 }
 
 // Poller is the task of one line. Status, Do and Wake are safe for concurrent
@@ -171,7 +179,8 @@ type meterState struct {
 	Meter
 	jobs      []job
 	busy      bool
-	notBefore time.Time // back-off
+	visiting  atomic.Pointer[time.Time] // since when; nil while it is not
+	notBefore time.Time                 // back-off
 	pause     time.Duration
 	failed    time.Time                     // since when it fails; zero while it does not
 	recovered time.Time                     // since when it had failed that just answered again

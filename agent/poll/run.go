@@ -29,6 +29,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	running := 0
 	for {
 		wait := longest
+		p.pulse(time.Now())
 		if running < p.cfg.Parallel && ctx.Err() == nil {
 			now := p.now()
 			m, t, at := p.choose(now)
@@ -61,6 +62,24 @@ func (p *Poller) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// overdue is how much longer than its limit a visit may take: drivers end their
+// sessions with it.
+const overdue = 2 * time.Minute
+
+// pulse tells that the poller gets on. A visit that does not come back though its
+// time is over stops that.
+func (p *Poller) pulse(now time.Time) {
+	if p.cfg.Pulse == nil {
+		return
+	}
+	for _, m := range p.meters {
+		if at := m.visiting.Load(); at != nil && now.Sub(*at) > p.cfg.VisitLimit+overdue {
+			return
+		}
+	}
+	p.cfg.Pulse()
 }
 
 // moment is now by two clocks: gone tells how much time passed and never steps,

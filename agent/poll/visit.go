@@ -36,6 +36,11 @@ func (p *Poller) turn(ctx context.Context, m *meterState, t task) {
 		}
 		return
 	}
+	if t.demand == nil { // who demands bounds it himself
+		began := time.Now()
+		m.visiting.Store(&began)
+		defer m.visiting.Store(nil)
+	}
 	switch {
 	case t.demand != nil:
 		p.obey(ctx, m, t.demand)
@@ -95,6 +100,7 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.VisitLimit, errLong)
 	defer cancel()
 	got, err := m.Visitor.Visit(limited, r.ask)
+	p.tally(m, err, got.Failures)
 	silent := err != nil && got.Identity.Found == "" && len(got.Rows) == 0
 	cut := err != nil && limited.Err() != nil && !errors.Is(err, meter.ErrAuthentication)
 	if cut {
@@ -140,6 +146,23 @@ func (p *Poller) visit(ctx context.Context, m *meterState) {
 		p.failed(m, err)
 	case ctx.Err() == nil:
 		p.succeeded(m, got)
+	}
+}
+
+// tally counts visits that the line, or the meter, spoiled.
+func (p *Poller) tally(m *meterState, err error, failures []meter.Failure) {
+	is := func(kind error) bool {
+		return errors.Is(err, kind) || slices.ContainsFunc(failures, func(f meter.Failure) bool { return errors.Is(f.Err, kind) })
+	}
+	garbled := is(meter.ErrGarbled)
+	silent := !garbled && is(meter.ErrNoAnswer)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if garbled {
+		m.status.Garbled++
+	}
+	if silent {
+		m.status.Silent++
 	}
 }
 

@@ -21,6 +21,7 @@
 //	                                       -> {"ok":true}, and behind that line an archive of it
 //	{"verb":"secret","secret":{"do":…}}    -> {"ok":true,…}: the gateway's public keys, the names of its
 //	                                          secrets; with "set" and a size a sealed one follows the line
+//	{"verb":"bundle"}                      -> {"ok":true,"parts":{"log.jsonl":…}}: parts of a support bundle
 //	anything that cannot be done           -> {"error":"…"}
 package status
 
@@ -57,6 +58,8 @@ type Config struct {
 	Submit func(ctx context.Context, document []byte) error
 	// Commands is given signed commands; nil: none are taken here.
 	Commands Commands
+	// Parts gives parts of a support bundle; may be nil.
+	Parts func() map[string]string
 	// Readings is the buffer, which tools know by StateDir too; nil: nobody looks at it.
 	Readings Readings
 	// Secrets are looked after by tools; nil: there are none.
@@ -192,8 +195,10 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.look(conn, r.Buffer)
 	case "secret":
 		c.secret(ctx, conn, in, r.Secret, r.Size)
+	case "bundle":
+		c.bundle(conn)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order, command, buffer or secret", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order, command, buffer, bundle or secret", r.Verb)})
 	}
 }
 

@@ -21,6 +21,12 @@ type Report struct {
 	Dropped []Dropped    `json:"dropped,omitempty"` // the most rows first
 	Orders  Orders       `json:"orders"`
 	Notes   []string     `json:"notes,omitempty"` // what an operator should know and do
+
+	Modem  *Modem        `json:"modem,omitempty"`
+	Lines  []Line        `json:"lines"`
+	Buffer *Buffer       `json:"buffer,omitempty"` // absent while it is not open
+	Config RunningConfig `json:"config"`
+	Health Health        `json:"health"`
 }
 
 // Orders is what the utility has ordered.
@@ -91,7 +97,11 @@ type Meter struct {
 	Good   *time.Time `json:"last_good,omitempty"`
 	Visits uint64     `json:"visits"`
 	Rows   uint64     `json:"rows"`
-	Clock  *Clock     `json:"clock,omitempty"` // as last compared
+	// Of the visits, those that were not or not wholly answered, and those with
+	// garbage among the answers.
+	Silent  uint64 `json:"visits_unanswered,omitempty"`
+	Garbled uint64 `json:"visits_garbled,omitempty"`
+	Clock   *Clock `json:"clock,omitempty"` // as last compared
 	// Gaps is how much of its profiles is still to be filled in, in seconds.
 	Gaps int64 `json:"gaps_seconds,omitempty"`
 }

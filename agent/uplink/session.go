@@ -103,6 +103,7 @@ func (s *session) loop(ctx context.Context) error {
 	s.renew = !s.u.catalogue.Empty() // the broker may have lost what it retained
 	for {
 		s.u.resendAsked()
+		s.u.pulse()
 		if err := s.fill(ctx); err != nil {
 			return err
 		}
@@ -191,6 +192,9 @@ func (s *session) since(t time.Time) time.Time {
 func (s *session) next() time.Time {
 	now := time.Now()
 	first := now.Add(time.Hour)
+	if s.u.cfg.Pulse != nil {
+		first = now.Add(pulseEvery)
+	}
 	sooner := func(t time.Time) {
 		if t.Before(first) {
 			first = t

@@ -111,7 +111,10 @@ type Config struct {
 	// Restate. It is called from several goroutines.
 	State      func() []byte
 	StateEvery time.Duration
-	Log        *slog.Logger
+	// Pulse, when not nil, is called whenever the uplink gets on, connected or not:
+	// every few minutes at least.
+	Pulse func()
+	Log   *slog.Logger
 }
 
 // Stats counts since the start.
@@ -245,11 +248,20 @@ func (u *Uplink) Run(ctx context.Context) error {
 	u.settle(time.Now())
 	start := time.NewTimer(time.Duration(u.spread * float64(u.cfg.StartJitter)))
 	defer start.Stop()
-	select {
-	case <-start.C:
-	case <-ctx.Done():
+	for waiting := true; waiting; {
+		u.pulse()
+		turn := time.NewTimer(pulseEvery)
+		select {
+		case <-start.C:
+			waiting = false
+		case <-turn.C:
+		case <-ctx.Done():
+			waiting = false
+		}
+		turn.Stop()
 	}
 	for ctx.Err() == nil {
+		u.pulse()
 		u.count(func(s *Stats) { s.Path = u.cfg.Paths[u.path] })
 		worked, err := u.once(ctx)
 		if errors.Is(err, errMoved) || ctx.Err() != nil {
@@ -268,6 +280,15 @@ func (u *Uplink) Run(ctx context.Context) error {
 	u.saveSpending(time.Now())
 	u.count(func(s *Stats) { s.Connected = false })
 	return nil
+}
+
+// pulseEvery is how often an idle uplink tells that it gets on.
+const pulseEvery = time.Minute
+
+func (u *Uplink) pulse() {
+	if u.cfg.Pulse != nil {
+		u.cfg.Pulse()
+	}
 }
 
 // load takes the catalogue from the store, and the place in each lane.

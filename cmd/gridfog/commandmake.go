@@ -23,7 +23,7 @@ import (
 // making is how commands are made.
 type making struct {
 	queue, to, meters, with, id string
-	sign, password              string
+	sign, passwordFile          string
 	valid, delay                time.Duration
 	now                         func() time.Time
 }
@@ -35,7 +35,7 @@ func (m *making) flags(fs *flag.FlagSet) {
 	fs.StringVar(&m.with, "with", "", "a `FILE` with what the action wants to know, in YAML, instead of KEY=VALUE")
 	fs.StringVar(&m.id, "id", "", "the command's `ID` (default: a new one)")
 	fs.StringVar(&m.sign, "sign", "", "sign with this secret key `FILE`; with two that have a comma between, twice")
-	fs.StringVar(&m.password, "sign-password-file", "", "a `FILE` with its password; with two, likewise")
+	fs.StringVar(&m.passwordFile, "sign-password-file", "", "a `FILE` with its password; with two, likewise")
 	fs.DurationVar(&m.valid, "valid", time.Hour, "how long the command is valid")
 	fs.DurationVar(&m.delay, "after", 0, "it is valid only after so long")
 }
@@ -171,7 +171,7 @@ func (m *making) one(id string, t order.Target, payload []byte) (made, error) {
 
 // signed signs a body with each key.
 func (m *making) signed(body []byte, role order.Role, keys int) ([]byte, error) {
-	files, passwords := strings.Split(m.sign, ","), strings.Split(m.password, ",")
+	files, passwords := strings.Split(m.sign, ","), strings.Split(m.passwordFile, ",")
 	if len(passwords) == 1 {
 		passwords = slices.Repeat(passwords, len(files))
 	}

@@ -56,7 +56,7 @@ func tunnelVerb() cli.Verb {
 			fs.StringVar(&t.making.to, "to", "", "the gateway, `SITE/GATEWAY`")
 			fs.StringVar(&t.making.meters, "meter", "", "the `METER`: an id or a serial number")
 			fs.StringVar(&t.making.sign, "sign", "", "sign the command with this secret key `FILE` of the role control; with two that have a comma between, twice")
-			fs.StringVar(&t.making.password, "sign-password-file", "", "a `FILE` with its password; with two, likewise")
+			fs.StringVar(&t.making.passwordFile, "sign-password-file", "", "a `FILE` with its password; with two, likewise")
 			fs.StringVar(&t.listen, "listen", "127.0.0.1:0", "`host:port` that the tool connects to")
 			fs.DurationVar(&t.length, "for", 30*time.Minute, "how long the tunnel lasts at most")
 			fs.DurationVar(&t.idle, "idle", 5*time.Minute, "it ends when nothing passes for so long")

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"gridgate/agent"
+	"gridgate/agent/bundle"
 	"gridgate/buffer"
 	"gridgate/internal/cli"
 )
@@ -31,17 +32,17 @@ func runVerb() cli.Verb {
 				if len(args) > 0 {
 					return cli.Usagef("run: takes no arguments: %q", args)
 				}
-				level, tail := new(slog.LevelVar), new(logTail)
+				level := new(slog.LevelVar)
 				if *debug {
 					level.Set(slog.LevelDebug)
 				}
 				if env.Getenv("GOGC") == "" {
 					rtdebug.SetGCPercent(collectAt)
 				}
-				log := slog.New(slog.NewJSONHandler(io.MultiWriter(env.Stderr, tail), &slog.HandlerOptions{Level: level}))
+				recent := new(bundle.Ring)
+				log := slog.New(slog.NewJSONHandler(io.MultiWriter(recent, env.Stderr), &slog.HandlerOptions{Level: level}))
 				err := run(ctx, *path, agent.Options{
-					Version: version, Log: log, Getenv: env.Getenv, StoreChecker: []string{"/proc/self/exe", buffer.ChildVerb},
-					Level: level, LogTail: tail.Tail,
+					Version: version, Log: log, Level: level, Recent: recent, Getenv: env.Getenv, StoreChecker: []string{"/proc/self/exe", buffer.ChildVerb},
 				})
 				if errors.Is(err, agent.ErrRestart) {
 					log.Info("gridgate starts anew", "why", err.Error())

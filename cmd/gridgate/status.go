@@ -17,7 +17,7 @@ import (
 
 func statusVerb() cli.Verb {
 	return cli.Verb{
-		Name: "status", Summary: "show how the running agent, its meters and its uplink do",
+		Name: "status", Summary: "show what the running agent is doing: health, lines, meters with the worst first, clock, uplink, buffer, modem",
 		Example: []string{"gridgate status", "gridgate status -config configs/demo.yaml -json"},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			socket := fs.String("control", "", "the control `SOCKET` (default: that of -config)")
@@ -68,6 +68,7 @@ func printOrders(w io.Writer, o status.Orders) {
 func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "gridgate %s\tsite %s, gateway %s, pid %d, up %s\n", r.Version, r.Site, r.Gateway, r.PID, now.Sub(r.Started).Round(time.Second))
+	printHealth(w, r.Health)
 	fmt.Fprintf(w, "read\t%d rows, %d stored, %d waiting, %d dropped, %d commits%s\n",
 		r.Intake.Read, r.Intake.Stored, r.Intake.Waiting, r.Intake.Dropped, r.Intake.Commits, problem(r.Intake.Error))
 	fmt.Fprintf(w, "clock\t%s\n", clockLine(r.Clock))
@@ -79,12 +80,17 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	for _, l := range r.Lanes {
 		fmt.Fprintf(w, "%s\t%d of %d delivered\n", l.Lane, l.Acked, l.Last)
 	}
+	printMachine(w, r, now)
 	printOrders(w, r.Orders)
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note\t%s\n", n)
 	}
+	if len(r.Lines) > 0 {
+		printLines(w, r.Lines)
+	}
+	meters := worstFirst(r.Meters)
 	fmt.Fprintln(w, "\nMETER\tSERIAL\tSTATE\tVISITS\tROWS\tLAST GOOD\tCLOCK\tGAPS\tLINE")
-	for _, m := range r.Meters {
+	for _, m := range meters {
 		last := "never"
 		if m.Good != nil {
 			last = now.Sub(*m.Good).Round(time.Second).String() + " ago"
@@ -100,7 +106,7 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 			return err
 		}
 	}
-	for _, m := range r.Meters {
+	for _, m := range meters {
 		if m.Error != "" {
 			if _, err := fmt.Fprintf(out, "%s: %s\n", m.Meter, m.Error); err != nil {
 				return err

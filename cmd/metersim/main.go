@@ -8,7 +8,7 @@ import "gridgate/internal/cli"
 func main() {
 	cli.Program{
 		Name:    "metersim",
-		Summary: "simulated meters on TCP, UDP and pseudo-terminals",
-		Verbs:   []cli.Verb{dlmsVerb(), iec21Verb(), modbusVerb(), plcVerb(), replayVerb()},
+		Summary: "simulated meters on TCP, UDP and pseudo-terminals, and a modem",
+		Verbs:   []cli.Verb{dlmsVerb(), iec21Verb(), modbusVerb(), modemVerb(), plcVerb(), replayVerb()},
 	}.Main()
 }

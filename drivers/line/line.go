@@ -50,6 +50,7 @@ type Options struct {
 type Line struct {
 	name   string
 	open   func(context.Context, Settings) (Medium, error)
+	counts counts
 	turn   chan struct{} // has a token while somebody holds the line
 	closed chan struct{}
 

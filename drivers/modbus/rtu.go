@@ -166,6 +166,7 @@ func (r *rtu) roundTrip(request []byte) ([]byte, error) {
 	}
 	m := newMatcher(request)
 	answer, err := r.transfer(m)
+	r.line.Note(err)
 	r.forget(m.late)
 	if err != nil {
 		r.remember(m.want)

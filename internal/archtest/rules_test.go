@@ -7,7 +7,7 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/audit agent/command agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/secret internal/sys internal/sys/zone
+cmd/gridgate:        agent agent/audit agent/bundle agent/command agent/doctor agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/secret internal/sys internal/sys/zone
 cmd/gridfog:         agent/batch agent/command agent/order agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
 cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
@@ -32,6 +32,9 @@ agent/trial:         internal/sys
 agent/command:       agent/order internal/meter internal/sys
 agent/audit:         internal/sys
 agent/vault:         internal/secret internal/sys
+agent/modem:
+agent/bundle:        internal/secret
+agent/doctor:        agent/bundle agent/modem agent/status configs drivers drivers/address drivers/line internal/mqtt internal/sys internal/secret
 agent/timesync:      internal/meter internal/sys
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
@@ -83,6 +86,7 @@ func stages() []string {
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/vault",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/command",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/modem",
 	}
 }
 
@@ -163,6 +167,7 @@ func notInFirmware() []string {
 func inFirmwareAllTheSame() map[edge]string {
 	return map[edge]string{
 		{"drivers/line", "unsafe"}: "an ioctl of the kernel that no package has takes a structure",
+		{"internal/sys", "unsafe"}: "likewise: GPIO lines",
 	}
 }
 

@@ -1,11 +1,9 @@
-package timesync
+package modem
 
 import (
-	"bytes"
-	"context"
-	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -55,58 +53,28 @@ func FuzzParseCCLK(f *testing.F) {
 	})
 }
 
-// modem answers commands over a connection, as bytes.
-func modem(t *testing.T, answer string) net.Conn {
-	t.Helper()
-	ours, theirs := net.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		var b [64]byte
-		n, _ := theirs.Read(b[:])
-		if got := string(b[:n]); got != "AT+CCLK?\r" {
-			t.Errorf("the modem is asked %q", got)
-		}
-		_, _ = theirs.Write([]byte(answer))
-	}()
-	t.Cleanup(func() {
-		_, _ = ours.Close(), theirs.Close()
-		<-done
-	})
-	return ours
-}
-
-func TestModem(t *testing.T) {
+func TestNetworkTime(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]string{
 		"AT+CCLK?\r\r\n+CCLK: \"26/11/22,17:30:05+04\"\r\n\r\nOK\r\n": "2026-11-22T16:30:05Z",
 		"\r\n+CREG: 1\r\n+CCLK: \"26/11/22,17:30:05+00\"\r\nOK\r\n":   "2026-11-22T17:30:05Z",
 		"\r\nOK\r\n":                        "modem: says OK and no time",
-		"\r\nERROR\r\n":                     `modem: answers "ERROR"`,
-		"\r\n+CME ERROR: 3\r\n":             `modem: answers "+CME ERROR: 3"`,
+		"\r\nERROR\r\n":                     "modem: the modem refuses AT+CCLK?",
+		"\r\n+CME ERROR: 3\r\n":             "modem: the modem refuses AT+CCLK?: 3",
 		"\r\n+CCLK: \"\"\r\nOK\r\n":         `modem: "+CCLK: \"\"": want yy/MM/dd`,
-		strings.Repeat("+CSQ: 1\r\n", 1000): "modem: EOF",
+		strings.Repeat("+CSQ: 1\r\n", 1000): "modem: the modem answers garbage",
+		"\r\n":                              "modem: the modem does not answer",
 	} {
-		got, err := Modem{modem(t, answer)}.NetworkTime(t.Context())
-		text := got.Format(time.RFC3339)
-		if err != nil {
-			text = err.Error()
-		}
-		if !strings.HasPrefix(text, want) {
-			t.Errorf("%q: %s; want %s", answer, text, want)
-		}
-	}
-}
-
-func TestSilentModemIsGivenUp(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if got, err := (Modem{modem(t, "\r\n")}).NetworkTime(ctx); err == nil || ctx.Err() == nil {
-		t.Errorf("%v, %v", got, err)
-	}
-	var closed bytes.Buffer // which has nothing to read
-	if _, err := (Modem{&closed}).NetworkTime(t.Context()); err == nil {
-		t.Error("a port at its end gives a time")
+		synctest.Test(t, func(t *testing.T) {
+			p := &fake{answer: func(string) string { return answer }}
+			got, err := NetworkTime(t.Context(), p)
+			text := got.Format(time.RFC3339)
+			if err != nil {
+				text = err.Error()
+			}
+			if !strings.HasPrefix(text, want) {
+				t.Errorf("%q: %s; want %s", answer, text, want)
+			}
+		})
 	}
 }
