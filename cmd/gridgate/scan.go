@@ -186,6 +186,9 @@ func (f scanFlags) protocols(at address.Bare) (list []scan.Protocol, err error) 
 	switch at.Scheme {
 	case "":
 		list = []scan.Protocol{scan.ModbusTCP, scan.Wrapper, scan.ModbusRTUOverTCP, scan.HDLC, scan.IEC21}
+		if strings.HasSuffix(at.Line.Line, ":4059") {
+			list[0], list[1] = list[1], list[0]
+		}
 		if serial {
 			list = []scan.Protocol{scan.ModbusRTU, scan.HDLC, scan.IEC21}
 		}
