@@ -270,3 +270,19 @@ func (r *Register) Decode(b []byte) (meter.Value, meter.Quality) {
 
 // Fits says whether the map is for a meter that shows value there.
 func (i *Identity) Fits(value string) bool { return i.fits(value) }
+
+// Block is registers that are read in one request.
+type Block struct {
+	Function       uint8
+	Address, Count uint16
+	Registers      []*Register
+}
+
+// Plan gives the requests that read regs as the map allows it.
+func (m *Model) Plan(regs []*Register) []Block {
+	var blocks []Block
+	for _, b := range plan(regs, m, nil) {
+		blocks = append(blocks, Block{b.function, b.address, b.count, b.regs})
+	}
+	return blocks
+}

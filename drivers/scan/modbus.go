@@ -14,7 +14,8 @@ import (
 const (
 	sweepWait    = 100 * time.Millisecond // in which nearly all meters begin to answer
 	networkWait  = 400 * time.Millisecond
-	secondWait   = 300 * time.Millisecond // on a line where somebody answers
+	secondWait   = 150 * time.Millisecond // on a line where somebody answers
+	lateWait     = 400 * time.Millisecond // on one where somebody answers late
 	verifyWait   = time.Second
 	lingerTime   = 60 * time.Millisecond
 	overhead     = 3 * time.Millisecond // of one request on a small machine
@@ -30,33 +31,25 @@ type sweeping struct {
 	answered []uint8 // units that did, once
 	garbled  []uint8 // units whose answer belongs to no frame
 	echo     bool
+	late     bool // somebody answered after its time
 	noise    []byte
 }
 
-func (s *Scan) modbusStep(set line.Settings) step {
-	w := &sweeping{Scan: s, settings: set, protocol: s.modbusProtocol(set)}
+func (s *Scan) modbusStep(p Protocol, set line.Settings) step {
+	w := &sweeping{Scan: s, settings: set, protocol: p}
 	w.probe = &modbus.Probe{Line: s.cfg.Line, Settings: set, Transport: modbus.RTU}
 	what := fmt.Sprintf("Modbus units %s", ranges(s.cfg.Units))
-	switch w.protocol {
+	switch p {
 	case ModbusTCP:
 		w.probe.Transport = modbus.TCP
 		what += " over TCP"
 	case ModbusRTUOverTCP:
 		w.probe.Transport = modbus.RTUOverTCP
 		what += " through a serial server"
-	default:
+	case ModbusRTU, HDLC, Wrapper, IEC21:
 		what += " at " + set.String()
 	}
 	return step{what: what, estimate: w.each() * time.Duration(len(s.cfg.Units)), run: w.run}
-}
-
-func (s *Scan) modbusProtocol(line.Settings) Protocol {
-	for _, p := range []Protocol{ModbusRTU, ModbusRTUOverTCP, ModbusTCP} {
-		if slices.Contains(s.cfg.Protocols, p) && (p != ModbusRTU || !s.isNetwork()) {
-			return p
-		}
-	}
-	return ModbusRTU
 }
 
 // each is how long a unit takes that does not answer.
@@ -82,7 +75,11 @@ func (w *sweeping) run(ctx context.Context) error {
 		rest := slices.DeleteFunc(slices.Clone(w.cfg.Units), func(u uint8) bool {
 			return u > 32 || slices.Contains(w.answered, u)
 		})
-		if err := w.sweep(ctx, rest, w.wait(secondWait, networkWait), modbus.ReadPDU(4, 0, 2), false); err != nil {
+		second := secondWait
+		if w.late {
+			second = lateWait
+		}
+		if err := w.sweep(ctx, rest, w.wait(second, networkWait), modbus.ReadPDU(4, 0, 2), false); err != nil {
 			return err
 		}
 	}
@@ -151,6 +148,7 @@ func (w *sweeping) hear(unit uint8, h *modbus.Heard) {
 	for _, other := range h.Others {
 		if slices.Contains(w.cfg.Units, other) && !slices.Contains(w.answered, other) {
 			w.answered = append(w.answered, other)
+			w.late = true
 		}
 	}
 	switch {
@@ -221,6 +219,12 @@ func (w *sweeping) meet(ctx context.Context, unit uint8) error {
 		if good+bad > 0 {
 			w.note(fmt.Sprintf("unit %d at %s answered, and then not well enough to be counted: %d of %d", unit, w.where(), good, questions))
 		}
+		return nil
+	}
+	if at := slices.IndexFunc(w.found, func(o Found) bool {
+		return o.Protocol == w.protocol && o.Unit == unit && o.Settings.Baud == w.settings.Baud && o.Settings != w.settings
+	}); at >= 0 {
+		w.note(fmt.Sprintf("what answers at %v answers at %v too and is listed once: this port or its meters do not look at parity", w.found[at].Settings, w.settings))
 		return nil
 	}
 	f := Found{Protocol: w.protocol, Settings: w.settings, Unit: unit}

@@ -15,6 +15,7 @@ import (
 type kind struct {
 	best *modbus.Model
 	fit  []*modbus.Model
+	dumb bool // it has no identification by function 43/14
 }
 
 // words is where registers are.
@@ -58,11 +59,13 @@ func (w *sweeping) name(ctx context.Context, f *Found) error {
 	if err != nil {
 		return err
 	}
-	id, err := n.deviceID(ctx)
-	if err != nil {
-		return err
+	if !k.dumb {
+		id, err := n.deviceID(ctx)
+		if err != nil {
+			return err
+		}
+		f.Says = strings.Join(strings.Fields(id.Vendor+" "+id.Product+" "+id.Revision), " ")
 	}
-	f.Says = strings.Join(strings.Fields(id.Vendor+" "+id.Product+" "+id.Revision), " ")
 	if best == nil {
 		f.Note = "no register map fits: see docs/modbus.md, how to write one"
 		return nil
@@ -71,7 +74,9 @@ func (w *sweeping) name(ctx context.Context, f *Found) error {
 	if len(or) > 0 {
 		f.Note = "the registers of several models fit; look at the plate"
 	} else {
-		w.kinds = append(w.kinds, kind{best, k.fit})
+		if !slices.ContainsFunc(w.kinds, func(k kind) bool { return k.best == best }) {
+			w.kinds = append(w.kinds, kind{best, k.fit, f.Says == ""})
+		}
 	}
 	f.Serial, err = n.serial(ctx, best)
 	return err
@@ -118,6 +123,32 @@ func (n *naming) read(ctx context.Context, at words) ([]byte, error) {
 	}
 	n.had[at] = nil
 	return nil, nil
+}
+
+// readAhead reads registers together where the map allows it. What is refused in one
+// piece is left to be read by itself.
+func (n *naming) readAhead(ctx context.Context, m *modbus.Model, regs []*modbus.Register) error {
+	var missing []*modbus.Register
+	for _, r := range regs {
+		if _, ok := n.had[words{r.Function, r.Address, r.Len()}]; !ok {
+			missing = append(missing, r)
+		}
+	}
+	for _, b := range m.Plan(missing) {
+		if len(b.Registers) < 2 {
+			continue
+		}
+		all, err := n.read(ctx, words{b.Function, b.Address, b.Count})
+		if err != nil {
+			return err
+		}
+		for _, r := range b.Registers {
+			if at := 2 * int(r.Address-b.Address); at+2*int(r.Len()) <= len(all) {
+				n.had[words{r.Function, r.Address, r.Len()}] = all[at : at+2*int(r.Len())]
+			}
+		}
+	}
+	return nil
 }
 
 // value reads one register.
@@ -234,11 +265,16 @@ func (n *naming) score(ctx context.Context, m *modbus.Model, among []*modbus.Mod
 			score += identified
 		}
 	}
+	var regs []*modbus.Register
 	for i := range m.Registers {
-		r := &m.Registers[i]
-		if inAll(r, among) {
-			continue
+		if r := &m.Registers[i]; !inAll(r, among) {
+			regs = append(regs, r)
 		}
+	}
+	if err := n.readAhead(ctx, m, regs); err != nil {
+		return 0, err
+	}
+	for _, r := range regs {
 		v, ok, err := n.value(ctx, r)
 		if err != nil {
 			return 0, err
@@ -292,7 +328,7 @@ func (n *naming) serial(ctx context.Context, m *modbus.Model) (string, error) {
 
 // deviceID asks for the identification that devices of class "basic" have.
 func (n *naming) deviceID(ctx context.Context) (modbus.DeviceID, error) {
-	h, err := n.probe.Ask(ctx, n.unit, modbus.DeviceIDPDU(), modbus.Timing{First: secondWait})
+	h, err := n.probe.Ask(ctx, n.unit, modbus.DeviceIDPDU(), modbus.Timing{First: lateWait})
 	if err != nil && !n.brokeOff(err) {
 		return modbus.DeviceID{}, err
 	}
@@ -303,7 +339,7 @@ func (n *naming) deviceID(ctx context.Context) (modbus.DeviceID, error) {
 // patience is how long an answer is waited for: less of a unit that kept silent.
 func (n *naming) patience() time.Duration {
 	if n.dumb > 2 {
-		return secondWait
+		return lateWait
 	}
 	return verifyWait
 }

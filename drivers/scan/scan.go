@@ -204,7 +204,9 @@ func (s *Scan) plan() {
 	if len(settings) == 0 {
 		settings = []line.Settings{{}}
 	}
-	first, rest := settings[:1], settings[1:]
+	// Modbus is quick: its likely settings come before HDLC.
+	const quick = 5
+	first, rest := settings[:min(quick, len(settings))], settings[min(quick, len(settings)):]
 	has := func(p ...Protocol) bool {
 		return slices.ContainsFunc(p, func(p Protocol) bool { return slices.Contains(s.cfg.Protocols, p) })
 	}
@@ -215,29 +217,31 @@ func (s *Scan) plan() {
 	}
 	add := func(settings []line.Settings, dlms bool) {
 		for _, set := range settings {
-			if has(ModbusRTU, ModbusRTUOverTCP) && !dlms {
-				s.steps = append(s.steps, s.modbusStep(set))
+			for _, p := range []Protocol{ModbusRTU, ModbusRTUOverTCP} {
+				if has(p) && !dlms {
+					s.steps = append(s.steps, s.modbusStep(p, set))
+				}
 			}
 			// Parity is for Modbus: HDLC is 8N1 (IEC 62056-46, 5.3).
-			if has(HDLC) && dlms && (set.Parity != 'E' || len(settings) == 1) {
+			if has(HDLC) && dlms && (set.Parity != 'E' || len(s.cfg.Settings) == 1) {
 				s.steps = append(s.steps, s.hdlcStep(set))
 			}
 		}
 	}
 	add(first, false)
-	add(first, true)
+	add(settings[:1], true)
 	if has(IEC21) {
 		s.steps = append(s.steps, s.iec21Step())
 	}
 	add(rest, false)
-	add(rest, true)
+	add(settings[1:], true)
 }
 
 func (s *Scan) network(p Protocol) step {
 	if p == Wrapper {
 		return s.wrapperStep()
 	}
-	return s.modbusStep(line.Settings{})
+	return s.modbusStep(p, line.Settings{})
 }
 
 // isNetwork says whether the line has no settings.
