@@ -106,7 +106,7 @@ func sniffProtocols(list string) (only []sniff.Protocol, err error) {
 
 // live listens to a line: through the agent that has it, or else by itself.
 func (f sniffFlags) live(ctx context.Context, env cli.Env, p *framePrinter, at address.Bare, only []sniff.Protocol) error {
-	listener := newLiveLine(p, sniff.Options{Only: only, Network: isNetworkTalk(at)})
+	listener := newLiveLine(p, sniff.Options{Only: only, Network: !at.Line.IsSerial()})
 	err := status.Tap(ctx, f.control, at.Line.Line, func(passed status.Passed) error {
 		if passed.Data == nil {
 			fmt.Fprintf(env.Stderr, "gridgate: listening to what the agent and its meters say on %s; ctrl-C ends it\n", at.Line.Line)
@@ -136,13 +136,14 @@ func (f sniffFlags) live(ctx context.Context, env cli.Env, p *framePrinter, at a
 	return err
 }
 
-func isNetworkTalk(at address.Bare) bool {
-	return at.Scheme == address.ModbusTCP || at.Scheme == address.DLMSWrapper
+// isTalk says whether the line is a connection between two, and no bus.
+func isTalk(at address.Bare) bool {
+	return at.Scheme == address.ModbusTCP || at.Scheme == address.DLMSWrapper || at.Scheme == address.DLMSUDP || at.Scheme.IsPLC()
 }
 
 // alone opens the line and listens. It sends nothing.
 func (f sniffFlags) alone(ctx context.Context, env cli.Env, listener *liveLine, at address.Bare) (err error) {
-	if isNetworkTalk(at) || at.Scheme == address.DLMSUDP || at.Scheme.IsPLC() {
+	if isTalk(at) {
 		return fmt.Errorf("%s: no agent has this connection, and nobody else's can be heard: use a capture (tcpdump -w FILE), `gridgate sniff FILE`", at.Line.Line)
 	}
 	l := drivers.OpenLine(at.Line, line.Options{Program: "gridgate sniff"})

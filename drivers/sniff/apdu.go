@@ -367,11 +367,34 @@ func response(a *apdu, b []byte) {
 		a.text += " done = " + data(b[6:])
 	case form == 1 && b[0] != 0xC4:
 		a.text += " done"
+	case form == 3 && b[0] == 0xC4:
+		a.text += fmt.Sprintf(" list of %d: %s", b[3], results(int(b[3]), b[4:]))
 	case form == 3:
 		a.text += fmt.Sprintf(" list of %d, %d octets", b[3], len(b))
 	default:
 		a.text += fmt.Sprintf(" form %d, %d octets", form, len(b))
 	}
+}
+
+// results writes the results of a list: data, or why not.
+func results(n int, b []byte) string {
+	const most = 4096 // values of each
+	var parts []string
+	for range n {
+		if len(b) >= 2 && b[0] == 1 {
+			parts, b = append(parts, dlms.AccessError(b[1]).Error()), b[2:]
+			continue
+		}
+		if len(b) < 2 || b[0] != 0 {
+			return strings.Join(append(parts, "cut short"), ", ")
+		}
+		v, size, _, err := axdr.ParseSome(b[1:], most)
+		if err != nil {
+			return strings.Join(append(parts, "no data"), ", ")
+		}
+		parts, b = append(parts, text(v, 0)), b[1+size:]
+	}
+	return strings.Join(parts, ", ")
 }
 
 // block tells of a general block transfer.
@@ -499,6 +522,9 @@ func textString(s string) string {
 		if t, err := dlms.ParseDateTime(s); err == nil && s[0] >= 7 && s[0] < 9 {
 			return fmt.Sprintf("%04d-%02d-%02d %02d:%02d:%02d", t.Year, t.Month, t.Day, t.Hour, t.Minute, t.Second)
 		}
+	}
+	if len(s) == len(obis.Code{}) && s[5] == 0xFF {
+		return obis.Code([]byte(s)).Short()
 	}
 	if len(s) > 0 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
 		return strconv.Quote(s)

@@ -24,7 +24,7 @@ const maxMessage = 16 << 10
 
 // iecMessage finds a message of IEC 62056-21 (6.3, 6.5): a line, an
 // acknowledgement, or a block with its check character.
-func iecMessage(b []byte) (int, verdict) {
+func iecMessage(b []byte, sure bool) (int, verdict) {
 	switch c := b[0] & 0x7F; c {
 	case '/':
 		return iecLine(b)
@@ -39,7 +39,7 @@ func iecMessage(b []byte) (int, verdict) {
 		}
 		return 6, whole
 	case soh, stx:
-		return iecBlock(b)
+		return iecBlock(b, sure)
 	}
 	return 0, none
 }
@@ -59,8 +59,9 @@ func iecLine(b []byte) (int, verdict) {
 }
 
 // iecBlock finds what is between SOH or STX and ETX or EOT, with the check character
-// behind it. A block of a kind that cannot be is none.
-func iecBlock(b []byte) (int, verdict) {
+// behind it. A block of a kind that cannot be is none; a short one with a wrong check
+// character is one where nothing else is to be expected.
+func iecBlock(b []byte, sure bool) (int, verdict) {
 	if len(b) >= 2 && b[0]&0x7F == soh && bytes.IndexByte([]byte("PBRWE"), b[1]&0x7F) < 0 {
 		return 0, none
 	}
@@ -72,7 +73,7 @@ func iecBlock(b []byte) (int, verdict) {
 			if i+1 == len(b) {
 				return 0, partial
 			}
-			if i < 2 || i < sureBlock && !bccGood(b[:i+2]) {
+			if i < 2 || !sure && i < sureBlock && !bccGood(b[:i+2]) {
 				return 0, none
 			}
 			return i + 2, whole

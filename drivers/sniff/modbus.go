@@ -282,9 +282,12 @@ func modbusAnswer(pdu, asked []byte) string {
 	switch f := pdu[0]; {
 	case (f == 3 || f == 4 || f == 23) && len(pdu) > 2:
 		text := fmt.Sprintf("%d registers", (len(pdu)-2)/2)
+		if len(pdu) == 4 {
+			text = "1 register"
+		}
 		if len(asked) >= 5 {
 			at, count := binary.BigEndian.Uint16(asked[1:]), binary.BigEndian.Uint16(asked[3:])
-			text = fmt.Sprintf("%d registers from 0x%04X", (len(pdu)-2)/2, at)
+			text += fmt.Sprintf(" from 0x%04X", at)
 			if int(count)*2 != len(pdu)-2 {
 				text += fmt.Sprintf(", and %d were asked for", count)
 			}

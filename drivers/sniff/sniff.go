@@ -11,6 +11,7 @@
 package sniff
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -108,6 +109,13 @@ func NewStream(o Options) *Stream {
 // Feed takes octets and gives the frames that are whole.
 func (s *Stream) Feed(c Chunk) []Frame {
 	s.out = nil
+	if s.sure == IEC21 || s.sure == HDLC || s.sure == ModbusRTU {
+		for from := range s.sides { // one speaks at a time
+			if Direction(from) != c.From {
+				s.flush(Direction(from))
+			}
+		}
+	}
 	d := &s.sides[c.From]
 	if !s.options.Network && len(d.buf) > 0 && !c.At.IsZero() && c.At.Sub(d.end) > silence {
 		s.flush(c.From)
@@ -216,7 +224,7 @@ func (s *Stream) first(b []byte) (f found, v verdict) {
 		case Wrapper:
 			n, v = wrapperFrame(b)
 		case IEC21:
-			n, v = iecMessage(b)
+			n, v = iecMessage(b, s.sure == IEC21)
 		case Unknown:
 		}
 		if v == whole {
@@ -283,7 +291,11 @@ func (s *Stream) strange(from Direction, b []byte) {
 		s.out = append(s.out, f)
 		return
 	}
-	f.Text = shorten(fmt.Sprintf("%s: %s", s.suspect(b), octets(b)))
+	shown := octets(b)
+	if bytes.Contains(b, []byte{soh, 'P'}) {
+		shown = "not shown: it may have a password"
+	}
+	f.Text = shorten(fmt.Sprintf("%s: %s", s.suspect(b), shown))
 	s.out = append(s.out, f)
 }
 
