@@ -2,6 +2,7 @@ package sniff
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"gridgate/dlms/hdlc"
@@ -32,18 +33,56 @@ func hdlcFrame(b []byte) (int, verdict) {
 	if b[1]&0xF0 != 0xA0 || length < 7 {
 		return 0, none
 	}
-	if len(b) < length+2 {
-		var in hdlc.Splitter
-		in.Feed(b[:min(len(b), length+1)])
-		if _, ok := in.Next(); !ok && in.Partial() && length > 9 && len(b) > 11 {
-			return 0, firm // its header is checked
-		}
-		return 0, partial
+	v := hdlcHeader(b[:min(len(b), length+1)], length)
+	if v == none || len(b) < length+2 {
+		return 0, v
 	}
 	if _, err := hdlc.ParseFrame(b[:length+2]); err != nil {
 		return 0, none
 	}
 	return length + 2, whole
+}
+
+// hdlcHeader says whether a frame may begin with b: two addresses, a control field,
+// and behind them the check of the header, where information follows.
+func hdlcHeader(b []byte, length int) verdict {
+	rest := b[3:]
+	for range 2 {
+		var err error
+		if _, rest, err = hdlc.ParseAddress(rest); errors.Is(err, hdlc.ErrShort) {
+			return partial
+		} else if err != nil {
+			return none
+		}
+	}
+	const checks = 3 // the control field and one check
+	if len(rest) < checks {
+		return partial
+	}
+	head := len(b) - len(rest) + checks
+	switch {
+	case head == length+1: // no information: the check is that of the frame
+		return partial
+	case head > length+1 || !fcsGood(b[1:head]):
+		return none
+	}
+	return firm
+}
+
+// fcsGood says whether b ends with the check of what is before (CRC-16/X.25).
+func fcsGood(b []byte) bool {
+	sum := uint16(0xFFFF)
+	for _, c := range b[:len(b)-2] {
+		sum ^= uint16(c)
+		for range 8 {
+			if sum&1 != 0 {
+				sum = sum>>1 ^ 0x8408
+			} else {
+				sum >>= 1
+			}
+		}
+	}
+	return ^sum == binary.LittleEndian.Uint16(b[len(b)-2:])
 }
 
 func (t *dlmsTalk) hdlc(f *Frame) {
