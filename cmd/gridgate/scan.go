@@ -333,6 +333,7 @@ func foundAddress(at address.Bare, f *scan.Found) address.Address {
 	}
 	if a.Unit = f.Unit; a.Scheme.IsDLMS() {
 		a.Client, a.Server, a.Physical, a.AddrLen = f.Client, f.Server, f.Physical, f.AddrLen
+		a.Security.Protection = address.Unprotected
 	}
 	return a
 }

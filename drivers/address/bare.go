@@ -23,7 +23,10 @@ type Bare struct {
 // or one of a meter, of which nothing but the line need be there. Errors quote
 // nothing that may be a secret.
 func ParseBare(text string) (b Bare, err error) {
-	name, rest, _ := strings.Cut(text, "://")
+	name, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return b, &KeyError{Text: "want serial:///dev/ttyUSB0, tcp://HOST:PORT, or one of " + schemeList() + " with :// behind it"}
+	}
 	where, query, _ := strings.Cut(rest, "?")
 	for part := range strings.SplitSeq(query, "&") {
 		key, _, _ := strings.Cut(part, "=")

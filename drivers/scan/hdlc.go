@@ -263,7 +263,7 @@ func (p place) String() string {
 // the second time that the meter answers.
 func (c *calling) identify(ctx context.Context, f *Found) (good bool, err error) {
 	cfg := cosem.Config{
-		ID: "scan", Client: f.Client, Server: f.Server, Settings: f.Settings, Timeout: visitWait, Now: c.cfg.Now, Release: true,
+		ID: "scan", Client: f.Client, Server: f.Server, Settings: f.Settings, Timeout: max(visitWait, c.cfg.Wait), Now: c.cfg.Now, Release: true,
 	}
 	if f.Protocol == HDLC {
 		cfg.HDLC = &cosem.HDLC{Physical: f.Physical, AddrLen: int(f.AddrLen), Info: 128, Window: 1}
@@ -278,7 +278,7 @@ const deviceName = meter.Channel("0-0:42.0.0*255/1:2")
 // in or not.
 func (s *Scan) ask(ctx context.Context, cfg cosem.Config, f *Found) (good bool, err error) {
 	m := cosem.New(cfg, s.cfg.Line)
-	ask, cancel := context.WithTimeout(ctx, visitLimit)
+	ask, cancel := context.WithTimeout(ctx, visitLimit+10*s.cfg.Wait)
 	defer cancel()
 	got, err := m.Visit(ask, meter.Ask{Groups: []meter.Group{{Name: "scan", Lane: meter.Instant, Channels: []meter.Channel{deviceName}}}})
 	if cerr := m.Close(); err == nil {
@@ -320,7 +320,7 @@ func (s *Scan) wrapperStep() step {
 	return step{what: "DLMS by the wrapper", estimate: tries * visitWait, run: func(ctx context.Context) error {
 		for _, client := range []uint16{publicClient, 1} {
 			f := Found{Protocol: Wrapper, Server: management, Client: client}
-			cfg := cosem.Config{ID: "scan", Client: client, Server: management, Timeout: visitWait, Now: s.cfg.Now, Release: true}
+			cfg := cosem.Config{ID: "scan", Client: client, Server: management, Timeout: max(visitWait, s.cfg.Wait), Now: s.cfg.Now, Release: true}
 			good, err := s.ask(ctx, cfg, &f)
 			if err != nil {
 				return err

@@ -187,7 +187,7 @@ func (w *sweeping) verify(ctx context.Context, unit uint8) (good, bad, twice int
 		if n%2 == 1 {
 			pdu = modbus.ReadPDU(4, 0, 2)
 		}
-		h, err := w.probe.Ask(ctx, unit, pdu, modbus.Timing{First: verifyWait, Linger: lingerTime})
+		h, err := w.probe.Ask(ctx, unit, pdu, modbus.Timing{First: max(verifyWait, w.cfg.Wait), Linger: lingerTime})
 		switch {
 		case err != nil && !w.brokeOff(err):
 			return good, bad, twice, err

@@ -328,7 +328,7 @@ func (n *naming) serial(ctx context.Context, m *modbus.Model) (string, error) {
 
 // deviceID asks for the identification that devices of class "basic" have.
 func (n *naming) deviceID(ctx context.Context) (modbus.DeviceID, error) {
-	h, err := n.probe.Ask(ctx, n.unit, modbus.DeviceIDPDU(), modbus.Timing{First: lateWait})
+	h, err := n.probe.Ask(ctx, n.unit, modbus.DeviceIDPDU(), modbus.Timing{First: max(lateWait, n.cfg.Wait)})
 	if err != nil && !n.brokeOff(err) {
 		return modbus.DeviceID{}, err
 	}
@@ -339,7 +339,7 @@ func (n *naming) deviceID(ctx context.Context) (modbus.DeviceID, error) {
 // patience is how long an answer is waited for: less of a unit that kept silent.
 func (n *naming) patience() time.Duration {
 	if n.dumb > 2 {
-		return lateWait
+		return max(lateWait, n.cfg.Wait)
 	}
-	return verifyWait
+	return max(verifyWait, n.cfg.Wait)
 }

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -262,6 +263,10 @@ func (s *Scan) wait(serial, network time.Duration) time.Duration {
 // devices do with what they do not know. There may be so many.
 func (s *Scan) brokeOff(err error) bool {
 	const most = 300
+	var network *net.OpError
+	if errors.As(err, &network) && network.Op == "dial" {
+		return false
+	}
 	if err == nil || !s.isNetwork() || errors.Is(err, context.Canceled) || errors.Is(err, meter.ErrNoLine) {
 		return false
 	}
