@@ -24,6 +24,7 @@ const (
 	byeWait     = 400 * time.Millisecond
 	visitLimit  = 20 * time.Second
 	visitWait   = 2 * time.Second
+	doubtLimit  = 4 * time.Second // of an address at which it is hardly a meter of its own
 	snrmOctets  = 12
 	allStations = 0x7F   // in an address of two octets (IEC 62056-46, 6.4.2.3)
 	allInFour   = 0x3FFF // in one of four
@@ -42,6 +43,7 @@ type calling struct {
 	answered []place
 	garbled  []place
 	echo     bool
+	twice    bool // a meter answered at two addresses
 	strange  int
 }
 
@@ -205,9 +207,20 @@ func (c *calling) exchange(port line.Port, f hdlc.Frame, wait time.Duration) (he
 // address is one meter.
 func (c *calling) meetAll(ctx context.Context, client uint8) error {
 	same := 0 // addresses in a row of meters that are known
+	everywhere := len(c.answered) > 4 && 2*len(c.answered) > len(c.places())
+	if at := slices.Index(c.answered, place{0, 1}); at >= 0 && len(c.answered) > 1 && !everywhere {
+		// It is a meter's that has another address as well, or of several at once.
+		c.answered = append(slices.Delete(c.answered, at, at+1), place{0, 1})
+	}
 	for _, p := range c.answered {
 		if same >= 3 {
-			break
+			break // it answers whatever the address is
+		}
+		if p.physical > 0 && slices.ContainsFunc(c.found, func(o Found) bool {
+			return o.Protocol == HDLC && o.Physical == p.physical && o.Settings == c.settings
+		}) {
+			c.twice = true // the same in more octets
+			continue
 		}
 		f := Found{
 			Protocol: HDLC, Settings: c.settings, Server: management, Physical: p.physical, AddrLen: p.size, Client: uint16(client),
@@ -229,12 +242,13 @@ func (c *calling) meetAll(ctx context.Context, client uint8) error {
 		})
 		if at >= 0 {
 			same++
+			c.twice = true
 			continue
 		}
 		same = 0
 		c.add(f)
 	}
-	if same >= 3 {
+	if c.twice {
 		c.note("a DLMS meter answers to several addresses; it is listed once")
 	}
 	for _, p := range c.garbled {
@@ -277,8 +291,12 @@ const deviceName = meter.Channel("0-0:42.0.0*255/1:2")
 // ask visits a DLMS meter. It is good when the meter was there, whether it let us
 // in or not.
 func (s *Scan) ask(ctx context.Context, cfg cosem.Config, f *Found) (good bool, err error) {
+	limit := visitLimit + 10*s.cfg.Wait
+	if f.AddrLen == 1 && len(s.found) > 0 {
+		limit = doubtLimit
+	}
 	m := cosem.New(cfg, s.cfg.Line)
-	ask, cancel := context.WithTimeout(ctx, visitLimit+10*s.cfg.Wait)
+	ask, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	got, err := m.Visit(ask, meter.Ask{Groups: []meter.Group{{Name: "scan", Lane: meter.Instant, Channels: []meter.Channel{deviceName}}}})
 	if cerr := m.Close(); err == nil {

@@ -349,6 +349,48 @@ func TestDLMSMetersAreFound(t *testing.T) {
 	}
 }
 
+// A meter that has no physical address answers to any: it is one all the same. One
+// with an address of four octets is found behind those that have it in any form.
+func TestFormsOfAddresses(t *testing.T) {
+	t.Parallel()
+	alone := func(_ context.Context, rw io.ReadWriter) {
+		m, st := station("ALONE1", 0, true)
+		st.Server = []byte{1<<1 | 1}
+		_ = m.ServeHDLC(rw, st)
+	}
+	mixed := func(ctx context.Context, rw io.ReadWriter) {
+		hub := drivertest.NewHub(rw, 5)
+		var wg sync.WaitGroup
+		for i := range 5 {
+			m, st := station(fmt.Sprintf("MIX%d", i), byte(3+i), i < 4)
+			if i == 4 {
+				st.Server = []byte{0, 1 << 1, 0, 30<<1 | 1}
+			}
+			wg.Go(func() { _ = m.ServeHDLC(hub.End(i), st) })
+		}
+		_ = hub.Run(ctx)
+		wg.Wait()
+	}
+	for _, c := range []struct {
+		serve func(context.Context, io.ReadWriter)
+		want  []string
+	}{
+		{alone, []string{"ALONE1 0 1"}},
+		{mixed, []string{"MIX0 3 2", "MIX1 4 2", "MIX2 5 2", "MIX3 6 2", "MIX4 30 4"}},
+	} {
+		cfg := serial(nil, numbers[uint16](1, 32))
+		cfg.Protocols, cfg.Settings = []scan.Protocol{scan.HDLC}, cfg.Settings[:1]
+		s, took := onWire(t, set(9600, 'N'), c.serve, cfg)
+		var got []string
+		for _, f := range s.Found() {
+			got = append(got, fmt.Sprintf("%s %d %d", f.Serial, f.Physical, f.AddrLen))
+		}
+		if !slices.Equal(got, c.want) || took > time.Minute {
+			t.Errorf("found %q, want %q, in %v; notes %q", got, c.want, took, s.Notes())
+		}
+	}
+}
+
 // A scan that is cut off has what it found.
 func TestACancelledScanHasWhatItFound(t *testing.T) {
 	t.Parallel()
