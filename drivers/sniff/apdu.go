@@ -3,8 +3,6 @@ package sniff
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
 
 	"gridgate/dlms"
@@ -201,79 +199,6 @@ func protection(control byte) string {
 	return text
 }
 
-// association tells of AARQ and AARE: context, mechanism, result. What stands for
-// a password is not shown.
-func association(a *apdu, b []byte) {
-	mechanisms := [...]string{"no authentication", "password (LLS)", "HLS 2", "MD5", "SHA-1", "GMAC", "SHA-256", "ECDSA"}
-	contexts := [...]string{1: "logical names", 2: "short names", 3: "logical names, ciphered", 4: "short names, ciphered"}
-	body, ok := tlv(b)
-	for ok && len(body) > 0 {
-		tag := body[0]
-		value, fits := tlv(body)
-		if !fits {
-			break
-		}
-		last := byte(0)
-		if len(value) > 0 {
-			last = value[len(value)-1]
-		}
-		switch {
-		case tag == 0xA1 && int(last) < len(contexts) && contexts[last] != "":
-			a.text += " " + contexts[last]
-		case (tag == 0x8B || tag == 0x89) && int(last) < len(mechanisms):
-			a.text += ", " + mechanisms[last]
-		case (tag == 0xA6 || tag == 0xA4 && b[0] == 0x61) && len(value) > 2:
-			a.text += fmt.Sprintf(", title %X", value[2:])
-		case tag == 0xA2 && b[0] == 0x61:
-			a.text += ", " + dlms.Result(last).String()
-			a.bad = last != 0
-		case tag == 0xA3 && b[0] == 0x61 && last != 0:
-			a.text += ", " + diagnostic(last)
-		case tag == 0xBE && len(value) > 2 && cipheredName(value[2]) != "":
-			a.secret = true
-			a.text += ", " + cipheredName(value[2]) + cipheredService(value[3:])
-		}
-		body = body[len(body)-restLen(body):]
-	}
-}
-
-// diagnostic names what the meter says of an association (IEC 62056-5-3, 9.4.2.2).
-func diagnostic(code byte) string {
-	switch code {
-	case 1:
-		return "no reason given"
-	case 2:
-		return "context not supported"
-	case 11:
-		return "mechanism not known"
-	case 12:
-		return "mechanism required"
-	case 13:
-		return "authentication failed"
-	case 14:
-		return "authentication required"
-	}
-	return fmt.Sprintf("diagnostic %d", code)
-}
-
-// tlv gives the contents of the element of BER that b begins with.
-func tlv(b []byte) (value []byte, ok bool) {
-	if len(b) < 2 {
-		return nil, false
-	}
-	length, n := axdr.ParseLength(b[1:])
-	if n <= 0 || length < 0 || len(b) < 1+n+length {
-		return nil, false
-	}
-	return b[1+n : 1+n+length], true
-}
-
-// restLen gives how much is behind the element that b begins with.
-func restLen(b []byte) int {
-	length, n := axdr.ParseLength(b[1:])
-	return len(b) - 1 - n - length
-}
-
 const attributeLen = 9
 
 // attribute reads class, code and number.
@@ -459,75 +384,4 @@ func gateway(a *apdu, b []byte) {
 	inner := describe(b[3+int(b[2]):])
 	a.text += fmt.Sprintf(" network %d node %X: %s", b[1], b[3:3+int(b[2])], inner.text)
 	a.bad, a.secret = inner.bad, inner.secret
-}
-
-// data writes a value of A-XDR, with what is cut off said.
-func data(b []byte) string {
-	const most = 4096 // values
-	v, _, _, err := axdr.ParseSome(b, most)
-	if err != nil {
-		return octets(b) + " (no data)"
-	}
-	return text(v, 0)
-}
-
-// text writes a value in one line: [1, "abc", {…}]. Date-times come as times.
-func text(v axdr.Value, depth int) string {
-	const most = 12 // elements that are shown
-	items, ok := v.Elements()
-	if v.Tag == axdr.TagStructure {
-		items, ok = v.Items, true
-	}
-	if ok {
-		if depth > 4 {
-			return "…"
-		}
-		var parts []string
-		for i, e := range items {
-			if i == most {
-				parts = append(parts, fmt.Sprintf("… %d in all", len(items)))
-				break
-			}
-			parts = append(parts, text(e, depth+1))
-		}
-		return "[" + strings.Join(parts, ", ") + "]"
-	}
-	switch v.Tag {
-	case axdr.TagNull:
-		return "null"
-	case axdr.TagOctetString, axdr.TagVisibleString, axdr.TagUTF8String:
-		return textString(v.Str)
-	case axdr.TagBitString:
-		return fmt.Sprintf("bits %X", v.Str)
-	case axdr.TagBoolean:
-		return fmt.Sprint(v.Num != 0)
-	case axdr.TagFloat32:
-		return fmt.Sprint(math.Float32frombits(uint32(v.Num)))
-	case axdr.TagFloat64:
-		return fmt.Sprint(math.Float64frombits(v.Num))
-	}
-	if n, ok := v.Int64(); ok {
-		return fmt.Sprint(n)
-	}
-	if n, ok := v.Uint64(); ok {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%v %X", v.Tag, v.Str)
-}
-
-// textString writes octets: as a time where they are one, as text where they can be
-// read, and else in hexadecimal digits.
-func textString(s string) string {
-	if len(s) == dlms.DateTimeLen {
-		if t, err := dlms.ParseDateTime(s); err == nil && s[0] >= 7 && s[0] < 9 {
-			return fmt.Sprintf("%04d-%02d-%02d %02d:%02d:%02d", t.Year, t.Month, t.Day, t.Hour, t.Minute, t.Second)
-		}
-	}
-	if len(s) == len(obis.Code{}) && s[5] == 0xFF {
-		return obis.Code([]byte(s)).Short()
-	}
-	if len(s) > 0 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
-		return strconv.Quote(s)
-	}
-	return octets([]byte(s))
 }
