@@ -116,6 +116,9 @@ func (f *fragment) text(found []scan.Found) (string, error) {
 	if listed > 0 {
 		b.WriteString("meters:\n")
 	}
+	if strings.Contains(meters.String(), "dlms+") {
+		b.WriteString("  # DLMS meters are read as the public client may; others need client, auth and keys: see docs/technician.md.\n")
+	}
 	b.WriteString(meters.String())
 	text := b.String()
 	if _, err := configs.Parse(f.path, []byte(text)); err != nil {

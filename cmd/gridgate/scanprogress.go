@@ -55,6 +55,10 @@ func (p *progress) tell(now scan.Progress) {
 	}
 	begins := now.Doing != p.doing
 	p.doing = now.Doing
+	doing := now.Doing
+	if now.Who != "" {
+		doing = "who is " + now.Who + "?"
+	}
 	switch {
 	case !p.live && begins:
 		fmt.Fprintf(p.out, "%3d %%  %s\n", percent(now), now.Doing)
@@ -62,7 +66,7 @@ func (p *progress) tell(now scan.Progress) {
 		p.drawn = time.Now()
 		full := barWidth * percent(now) / 100
 		fmt.Fprintf(p.out, "%s[%s%s] %3d %%  %s of ~%s  found %d  %s", clearRow, strings.Repeat("#", full), strings.Repeat(".", barWidth-full),
-			percent(now), short(time.Since(p.since)), short(now.Total), now.Count, now.Doing)
+			percent(now), short(time.Since(p.since)), short(now.Total), now.Count, doing)
 	}
 }
 

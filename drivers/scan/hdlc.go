@@ -108,7 +108,7 @@ func (c *calling) run(ctx context.Context) error {
 func (c *calling) call(ctx context.Context, places []place, client uint8) error {
 	for i, p := range places {
 		if len(places) > 5 {
-			c.tell("", time.Duration(i)*c.each(), nil)
+			c.tell(time.Duration(i) * c.each())
 		}
 		err := c.cfg.Line.Do(ctx, c.settings, func(ctx context.Context, port line.Port) error {
 			return c.knock(port, p, client)
@@ -212,7 +212,7 @@ func (c *calling) meetAll(ctx context.Context, client uint8) error {
 		// It is a meter's that has another address as well, or of several at once.
 		c.answered = append(slices.Delete(c.answered, at, at+1), place{0, 1})
 	}
-	for _, p := range c.answered {
+	for i, p := range c.answered {
 		if same >= 3 {
 			break // it answers whatever the address is
 		}
@@ -225,8 +225,12 @@ func (c *calling) meetAll(ctx context.Context, client uint8) error {
 		f := Found{
 			Protocol: HDLC, Settings: c.settings, Server: management, Physical: p.physical, AddrLen: p.size, Client: uint16(client),
 		}
+		c.asks(p.String())
 		good, err := c.identify(ctx, &f)
 		if err != nil {
+			if rest := len(c.answered) - i; ctx.Err() != nil {
+				c.note(fmt.Sprintf("at %s %d DLMS addresses answered, and were not asked who they are", c.where(), rest))
+			}
 			return err
 		}
 		if !good && p.size == 1 && len(c.answered) > 1 {

@@ -104,7 +104,7 @@ func (s *Scan) call21(ctx context.Context, set line.Settings, request []byte) (h
 
 // readOut reads the meter as the agent does: the second time that it answers.
 func (s *Scan) readOut(ctx context.Context, f Found) error {
-	s.tell("IEC 62056-21, readout", 0, nil)
+	s.asks(f.Says)
 	if !s.pause(ctx, signOnPause) {
 		return context.Cause(ctx)
 	}

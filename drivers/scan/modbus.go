@@ -64,6 +64,11 @@ func (w *sweeping) each() time.Duration {
 
 // run sweeps, looks again where somebody is, verifies and names.
 func (w *sweeping) run(ctx context.Context) error {
+	defer func() {
+		if ctx.Err() != nil {
+			w.unasked()
+		}
+	}()
 	if err := w.listen(ctx); err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func (w *sweeping) listen(ctx context.Context) error {
 func (w *sweeping) sweep(ctx context.Context, units []uint8, wait time.Duration, pdu []byte, told bool) error {
 	for i, u := range units {
 		if told {
-			w.tell("", time.Duration(i)*w.each(), nil)
+			w.tell(time.Duration(i) * w.each())
 		}
 		if slices.Contains(w.answered, u) {
 			continue
@@ -157,6 +162,21 @@ func (w *sweeping) hear(unit uint8, h *modbus.Heard) {
 		w.answered = append(w.answered, unit)
 	case len(h.Strange) > 0 && unit > 0:
 		w.garbled = append(w.garbled, unit)
+	}
+}
+
+// unasked tells of units that answered, and that an interrupted scan did not get
+// to ask who they are.
+func (w *sweeping) unasked() {
+	var units []uint8
+	slices.Sort(w.answered)
+	for _, u := range slices.Compact(w.answered) {
+		if !slices.ContainsFunc(w.found, func(f Found) bool { return f.Unit == u && f.Settings == w.settings }) {
+			units = append(units, u)
+		}
+	}
+	if len(units) > 0 {
+		w.note(fmt.Sprintf("at %s units %s answered once, and were not asked who they are", w.where(), ranges(units)))
 	}
 }
 
@@ -207,6 +227,7 @@ func (w *sweeping) verify(ctx context.Context, unit uint8) (good, bad, twice int
 
 // meet verifies a unit that answered, and names it.
 func (w *sweeping) meet(ctx context.Context, unit uint8) error {
+	w.asks(fmt.Sprintf("unit %d", unit))
 	good, bad, twice, err := w.verify(ctx, unit)
 	if err != nil {
 		return err

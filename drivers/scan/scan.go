@@ -59,7 +59,8 @@ type Config struct {
 
 // Progress says how far a scan is.
 type Progress struct {
-	Doing string        // what is being tried
+	Doing string        // what is being tried: a step of the plan
+	Who   string        // who is being asked, or "" in a sweep
 	Done  time.Duration // of the estimate
 	Total time.Duration
 	Found *Found // just found; nil for none
@@ -98,6 +99,7 @@ type Scan struct {
 	steps []step
 	done  time.Duration // of the estimates of steps behind us
 	doing string
+	part  time.Duration // of the step
 
 	found []Found
 	notes []string
@@ -141,7 +143,8 @@ func (s *Scan) Notes() []string { return s.notes }
 func (s *Scan) Run(ctx context.Context) error {
 	for i, st := range s.steps {
 		before := len(s.found)
-		s.tell(st.what, 0, nil)
+		s.doing = st.what
+		s.tell(0)
 		if err := st.run(ctx); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -158,19 +161,24 @@ func (s *Scan) Run(ctx context.Context) error {
 }
 
 // tell tells of progress within a step.
-func (s *Scan) tell(doing string, within time.Duration, f *Found) {
-	if doing != "" {
-		s.doing = doing
-	}
+func (s *Scan) tell(within time.Duration) {
+	s.part = within
+	s.report("", nil)
+}
+
+// asks tells who is being asked.
+func (s *Scan) asks(who string) { s.report(who, nil) }
+
+func (s *Scan) report(who string, f *Found) {
 	if s.cfg.Tell != nil {
-		s.cfg.Tell(Progress{Doing: s.doing, Done: s.done + within, Total: s.Estimate(), Found: f, Count: len(s.found)})
+		s.cfg.Tell(Progress{Doing: s.doing, Who: who, Done: s.done + s.part, Total: s.Estimate(), Found: f, Count: len(s.found)})
 	}
 }
 
-// add takes a meter, unless it is known.
+// add takes a meter.
 func (s *Scan) add(f Found) {
 	s.found = append(s.found, f)
-	s.tell("", 0, &f)
+	s.report("", &f)
 }
 
 func (s *Scan) note(text string) {

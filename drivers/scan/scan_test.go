@@ -414,6 +414,9 @@ func TestACancelledScanHasWhatItFound(t *testing.T) {
 		if found := s.Found(); len(found) != 1 || found[0].Unit != 2 {
 			t.Errorf("found %+v", found)
 		}
+		if notes := strings.Join(s.Notes(), "\n"); !strings.Contains(notes, "units 30 answered once, and were not asked") {
+			t.Errorf("notes %q", notes)
+		}
 		if err := cfg.Line.Close(); err != nil {
 			t.Error(err)
 		}
