@@ -131,7 +131,7 @@ func (f sniffFlags) live(ctx context.Context, env cli.Env, p *framePrinter, at a
 		err = ferr
 	}
 	if ctx.Err() != nil {
-		return nil
+		err = nil // it was to end
 	}
 	return err
 }
@@ -166,7 +166,7 @@ func (f sniffFlags) alone(ctx context.Context, env cli.Env, listener *liveLine, 
 			n, err := port.Read(buf[:])
 			switch {
 			case ctx.Err() != nil:
-				return nil
+				return context.Cause(ctx)
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				err = listener.flush()
 			case err == nil:
@@ -211,7 +211,7 @@ const headLen = 4096
 
 // file decodes a file, or standard input.
 func (f sniffFlags) file(ctx context.Context, env cli.Env, p *framePrinter, name string, only []sniff.Protocol) error {
-	var in io.Reader = env.Stdin
+	in := env.Stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {

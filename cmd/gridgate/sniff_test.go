@@ -144,7 +144,7 @@ func TestSniffListens(t *testing.T) {
 		if err != nil || len(r.Meters) != 1 {
 			t.Fatalf("%v: %+v", err, r.Meters)
 		}
-		return uint64(r.Meters[0].Rows)
+		return r.Meters[0].Rows
 	}
 	sniff := proctest.Start(t, nil, gridgate, "sniff", "serial://"+link, "-control", socket)
 	sniff.Await("listening to what the agent")

@@ -90,7 +90,7 @@ func (h *Hub) talk(ctx context.Context) error {
 			return nil
 		case <-h.talking:
 		}
-		if err := wait(ctx, together); err != nil {
+		if wait(ctx, together) != nil {
 			return nil
 		}
 		h.mu.Lock()

@@ -53,9 +53,6 @@ func (w *Wire) settings() line.Settings {
 	return w.far
 }
 
-// Inject has the client hear octets that nobody sent.
-func (w *Wire) Inject(b []byte) { w.down.put(b) }
-
 type wireMeter struct{ w *Wire }
 
 func (m wireMeter) Read(b []byte) (int, error)  { return m.w.up.Read(b) }

@@ -299,7 +299,7 @@ func (s *Scan) ask(ctx context.Context, cfg cosem.Config, f *Found) (good bool, 
 	if f.AddrLen == 1 && len(s.found) > 0 {
 		limit = doubtLimit
 	}
-	m := cosem.New(cfg, s.cfg.Line)
+	var m meter.Visitor = cosem.New(cfg, s.cfg.Line)
 	ask, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	got, err := m.Visit(ask, meter.Ask{Groups: []meter.Group{{Name: "scan", Lane: meter.Instant, Channels: []meter.Channel{deviceName}}}})

@@ -55,8 +55,8 @@ func (s *Scan) signOn(ctx context.Context, set line.Settings) error {
 	if end := bytes.IndexByte(heard, '\n'); end >= 0 {
 		heard = heard[:end+1]
 	}
-	id, err := modee.ParseIdentification(heard)
-	if err != nil {
+	id, ok := identification(heard)
+	if !ok {
 		s.note(fmt.Sprintf("something answered the sign-on at %v, and no identification can be read in it (%q): several meters at once?", set, heard[:min(len(heard), 24)]))
 		return nil
 	}
@@ -65,6 +65,11 @@ func (s *Scan) signOn(ctx context.Context, set line.Settings) error {
 		f.Note = "has DLMS too, by mode E: dlms+modee"
 	}
 	return s.readOut(ctx, f)
+}
+
+func identification(b []byte) (modee.Identification, bool) {
+	id, err := modee.ParseIdentification(b)
+	return id, err == nil
 }
 
 // call21 sends a sign-on and gives what came.

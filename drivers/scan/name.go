@@ -299,17 +299,24 @@ func isImpossible(r *modbus.Register, f float64) bool {
 	if r.Limits != nil && (f < r.Limits.Min || f > r.Limits.Max) {
 		return true
 	}
-	switch r.Unit {
-	case meter.Volt:
-		return f < 80 || f > 1000
-	case meter.Hertz:
-		return f < 45 || f > 65
-	case meter.Ampere:
-		return f < -10000 || f > 10000 || f != 0 && f > -1e-6 && f < 1e-6
-	case meter.Watt, meter.Var, meter.VoltAmpere:
-		return f < -1e9 || f > 1e9 || f != 0 && f > -1e-6 && f < 1e-6
-	case meter.WattHour, meter.VarHour, meter.VAHour:
-		return f < -1e13 || f > 1e13 || f != 0 && f > -1e-6 && f < 1e-6
+	for _, u := range [...]struct {
+		unit      meter.Unit
+		low, high float64
+		tiny      bool // what is next to 0, and not 0, is no measured value
+	}{
+		{meter.Volt, 80, 1000, false},
+		{meter.Hertz, 45, 65, false},
+		{meter.Ampere, -1e4, 1e4, true},
+		{meter.Watt, -1e9, 1e9, true},
+		{meter.Var, -1e9, 1e9, true},
+		{meter.VoltAmpere, -1e9, 1e9, true},
+		{meter.WattHour, -1e13, 1e13, true},
+		{meter.VarHour, -1e13, 1e13, true},
+		{meter.VAHour, -1e13, 1e13, true},
+	} {
+		if u.unit == r.Unit {
+			return f < u.low || f > u.high || u.tiny && f != 0 && f > -1e-6 && f < 1e-6
+		}
 	}
 	return false
 }

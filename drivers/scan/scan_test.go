@@ -128,7 +128,7 @@ func serveUnits(rw io.ReadWriter, units []*unit, echo bool) {
 		var said [][]byte
 		for _, u := range units {
 			if u.number == in[0] {
-				time.Sleep(u.slow) //nolint:forbidigo // simulated time
+				time.Sleep(u.slow)
 				said = append(said, withCRC(append([]byte{u.number}, u.answer(in[1:len(in)-2])...)))
 			}
 		}
@@ -241,7 +241,8 @@ func TestTheEstimateOfTheWholeSweepHolds(t *testing.T) {
 func TestSlowUnitsAreFound(t *testing.T) {
 	t.Parallel()
 	units := []*unit{
-		{number: 4, serial: 4, model: models()[0]}, {number: 9, serial: 9, model: models()[1], slow: 190 * time.Millisecond},
+		{number: 4, serial: 4, model: models()[0]},
+		{number: 9, serial: 9, model: models()[1], slow: 190 * time.Millisecond},
 		{number: 32, serial: 32, model: models()[4], slow: 250 * time.Millisecond},
 	}
 	s, _ := onWire(t, set(9600, 'N'), func(_ context.Context, rw io.ReadWriter) { serveUnits(rw, units, false) }, serial(numbers[uint8](1, 32), nil))

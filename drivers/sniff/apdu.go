@@ -18,72 +18,45 @@ type apdu struct {
 	request bool // of a client
 }
 
+var apduNames = [...]string{ //nolint:gochecknoglobals // a constant table
+	0x01: "initiate-request",
+	0x05: "read-request",
+	0x06: "write-request",
+	0x08: "initiate-response",
+	0x0C: "read-response",
+	0x0D: "write-response",
+	0x0E: "confirmed-service-error",
+	0x0F: "data-notification",
+	0x10: "data-notification-confirm",
+	0x18: "information-report",
+	0x60: "AARQ",
+	0x61: "AARE",
+	0x62: "RLRQ",
+	0x63: "RLRE",
+	0xC0: "get-request",
+	0xC1: "set-request",
+	0xC2: "event-notification",
+	0xC3: "action-request",
+	0xC4: "get-response",
+	0xC5: "set-response",
+	0xC7: "action-response",
+	0xD8: "exception-response",
+	0xD9: "access-request",
+	0xDA: "access-response",
+	0xDB: "general-glo-ciphering",
+	0xDC: "general-ded-ciphering",
+	0xDD: "general-ciphering",
+	0xDF: "general-signing",
+	0xE0: "block",
+	0xE6: "gateway-request",
+	0xE7: "gateway-response",
+}
+
 // apduName gives the standard's name of what begins with tag (IEC 62056-5-3, 9.5),
 // "" for none.
 func apduName(tag byte) string {
-	switch tag {
-	case 0x01:
-		return "initiate-request"
-	case 0x05:
-		return "read-request"
-	case 0x06:
-		return "write-request"
-	case 0x08:
-		return "initiate-response"
-	case 0x0C:
-		return "read-response"
-	case 0x0D:
-		return "write-response"
-	case 0x0E:
-		return "confirmed-service-error"
-	case 0x0F:
-		return "data-notification"
-	case 0x10:
-		return "data-notification-confirm"
-	case 0x18:
-		return "information-report"
-	case 0x60:
-		return "AARQ"
-	case 0x61:
-		return "AARE"
-	case 0x62:
-		return "RLRQ"
-	case 0x63:
-		return "RLRE"
-	case 0xC0:
-		return "get-request"
-	case 0xC1:
-		return "set-request"
-	case 0xC2:
-		return "event-notification"
-	case 0xC3:
-		return "action-request"
-	case 0xC4:
-		return "get-response"
-	case 0xC5:
-		return "set-response"
-	case 0xC7:
-		return "action-response"
-	case 0xD8:
-		return "exception-response"
-	case 0xD9:
-		return "access-request"
-	case 0xDA:
-		return "access-response"
-	case 0xDB:
-		return "general-glo-ciphering"
-	case 0xDC:
-		return "general-ded-ciphering"
-	case 0xDD:
-		return "general-ciphering"
-	case 0xDF:
-		return "general-signing"
-	case 0xE0:
-		return "block"
-	case 0xE6:
-		return "gateway-request"
-	case 0xE7:
-		return "gateway-response"
+	if int(tag) < len(apduNames) && apduNames[tag] != "" {
+		return apduNames[tag]
 	}
 	return cipheredName(tag)
 }

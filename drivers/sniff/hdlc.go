@@ -91,14 +91,13 @@ func (t *dlmsTalk) hdlc(f *Frame) {
 		f.Bad, f.Text = true, err.Error()
 		return
 	}
-	toMeter := frame.Source.Size == 1 && (frame.Destination.Size > 1 || len(frame.Info) > 2 && frame.Info[2] == 0 && frame.Info[0] == 0xE6)
+	toMeter := false
 	switch {
 	case f.From != AnyDirection:
 		toMeter = f.From == FromMaster
 	case frame.Control == hdlc.SNRM || frame.Control == hdlc.DISC:
 		toMeter = true
 	case frame.Control == hdlc.UA || frame.Control == hdlc.DM || frame.Control == hdlc.FRMR:
-		toMeter = false
 	case frame.Destination.Size > frame.Source.Size:
 		toMeter = true
 	case len(frame.Info) > 2 && frame.Info[0] == 0xE6:

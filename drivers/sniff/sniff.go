@@ -248,13 +248,10 @@ func (s *Stream) looksFor(p Protocol) bool {
 	if isNetwork && !s.options.Network {
 		return false
 	}
-	switch {
-	case s.sure == "":
-		return true
-	case s.sure == HDLC || s.sure == IEC21: // mode E goes from the one to the other
+	if s.sure == HDLC || s.sure == IEC21 { // mode E goes from the one to the other
 		return p == HDLC || p == IEC21
 	}
-	return p == s.sure
+	return s.sure == "" || p == s.sure
 }
 
 // take tells of a frame.

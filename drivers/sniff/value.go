@@ -42,18 +42,18 @@ func text(v axdr.Value, depth int) string {
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	}
-	switch v.Tag {
-	case axdr.TagNull:
+	switch t := v.Tag; {
+	case t == axdr.TagNull:
 		return "null"
-	case axdr.TagOctetString, axdr.TagVisibleString, axdr.TagUTF8String:
+	case t == axdr.TagOctetString || t == axdr.TagVisibleString || t == axdr.TagUTF8String:
 		return textString(v.Str)
-	case axdr.TagBitString:
+	case t == axdr.TagBitString:
 		return fmt.Sprintf("bits %X", v.Str)
-	case axdr.TagBoolean:
-		return fmt.Sprint(v.Num != 0)
-	case axdr.TagFloat32:
+	case t == axdr.TagBoolean:
+		return strconv.FormatBool(v.Num != 0)
+	case t == axdr.TagFloat32:
 		return fmt.Sprint(math.Float32frombits(uint32(v.Num)))
-	case axdr.TagFloat64:
+	case t == axdr.TagFloat64:
 		return fmt.Sprint(math.Float64frombits(v.Num))
 	}
 	if n, ok := v.Int64(); ok {
