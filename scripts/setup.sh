@@ -26,6 +26,7 @@ packages=(
 	faketime          # makes time servers that are wrong
 	fuse3             # power cuts in tests: needed where they do not run as root
 	libmodbus-dev     # an independent Modbus server, compiled by a test
+	mandoc            # checks the manual page
 	mbpoll            # an independent Modbus client
 	minisign          # signs and verifies documents beside us
 	mosquitto         # the broker that the uplink is tested with

@@ -6,6 +6,8 @@
 //	{"verb":"status"}                      -> a Report
 //	{"verb":"lend","line":"/dev/ttyS1"}    -> {"ok":true}, when the line is free;
 //	                                          the agent stays off it until the connection ends
+//	{"verb":"tap","line":"/dev/ttyS1"}     -> {"ok":true}, and behind it a Passed for all that passes
+//	                                          on the line, until the connection ends
 //	{"verb":"counters","counters":{…}}     -> {"ok":true,"known":…,"first":…}: invocation counters,
 //	                                          reserved for a tool as for the agent, and those received
 //	{"verb":"refusals","refusals":{…}}     -> {"ok":true,"salt":…,"count":…,"last":…}: how often meters
@@ -49,6 +51,8 @@ type Config struct {
 	// Lend keeps the agent off a line until giveBack is called. It waits for
 	// the exchange under way, as long as ctx lasts.
 	Lend func(ctx context.Context, line string) (giveBack func(), err error)
+	// Tap gives each what passes on a line, until ctx or each ends it; nil: nobody listens.
+	Tap func(ctx context.Context, line string, each func(Passed) error) error
 	// Counters are given to tools too, which know them by StateDir; nil: none are.
 	Counters Counters
 	StateDir string
@@ -183,6 +187,8 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		answer(conn, c.cfg.Report())
 	case "lend":
 		c.lend(ctx, conn, r.Line)
+	case "tap":
+		c.tap(ctx, conn, r.Line)
 	case "counters":
 		c.count(conn, r.Counters)
 	case "refusals":
@@ -198,7 +204,7 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 	case "bundle":
 		c.bundle(conn)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order, command, buffer, bundle or secret", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, tap, counters, refusals, order, command, buffer, bundle or secret", r.Verb)})
 	}
 }
 
@@ -275,11 +281,8 @@ func Borrow(ctx context.Context, path, line string) (giveBack func(), err error)
 func call(ctx context.Context, path string, r request, body ...byte) (net.Conn, []byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, nil, fmt.Errorf("control socket %s: %w", path, ErrNoAgent)
-	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("control socket: %w", err)
+		return nil, nil, callError(path, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -306,15 +309,27 @@ func exchange(conn net.Conn, r request, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return line, refusedReply(line)
+}
+
+// callError says why nobody was reached at path.
+func callError(path string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("control socket %s: %w", path, ErrNoAgent)
+	}
+	return fmt.Errorf("control socket: %w", err)
+}
+
+// refusedReply gives the error that a reply is, nil for none.
+func refusedReply(line []byte) error {
 	var refused reply
-	if err := json.Unmarshal(line, &refused); err != nil {
-		return nil, err
+	switch err := json.Unmarshal(line, &refused); {
+	case err != nil:
+		return err
+	case refused.Unused:
+		return ErrUnused
+	case refused.Error != "":
+		return errors.New(refused.Error)
 	}
-	if refused.Unused {
-		return nil, ErrUnused
-	}
-	if refused.Error != "" {
-		return nil, errors.New(refused.Error)
-	}
-	return line, nil
+	return nil
 }

@@ -120,7 +120,7 @@ func (c commanding) await(ctx context.Context, id string, wait time.Duration) er
 			}
 			return nil
 		}
-		if line := progress(r); r.ID != "" && line != shown {
+		if line := stepText(r); r.ID != "" && line != shown {
 			shown = line
 			fmt.Fprintln(c.env.Stderr, line)
 		}
@@ -132,7 +132,7 @@ func (c commanding) await(ctx context.Context, id string, wait time.Duration) er
 	}
 }
 
-func progress(r command.Result) string {
+func stepText(r command.Result) string {
 	line := r.ID + ": " + string(r.State)
 	if r.Of > 0 {
 		line += fmt.Sprintf(" %d of %d", r.Done, r.Of)
@@ -149,7 +149,7 @@ func (c commanding) print(raw json.RawMessage, r command.Result) {
 		fmt.Fprintf(c.env.Stdout, "%s\n", raw)
 		return
 	}
-	fmt.Fprintln(c.env.Stdout, progress(r))
+	fmt.Fprintln(c.env.Stdout, stepText(r))
 	for _, m := range r.Meters {
 		fmt.Fprintf(c.env.Stdout, "  %-32s  %-8s %s\n", m.Meter, m.State, m.Text)
 		var rows []json.RawMessage

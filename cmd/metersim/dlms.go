@@ -23,7 +23,7 @@ import (
 type dlmsOptions struct {
 	listen, link, prefix, faults string
 	transport                    string
-	pty                          bool
+	pty, bus                     bool
 	count, every                 int
 	capture                      time.Duration
 	hdlc                         hdlcOptions
@@ -42,6 +42,7 @@ func dlmsVerb() cli.Verb {
 			"metersim dlms -listen 127.0.0.1:4059 -count 10 -password 12345678",
 			"metersim dlms -transport hdlc -pty -link /tmp/optical -auth gmac -security authenc",
 			"metersim dlms -transport modee -pty -baud 9600 -turnaround 50ms -auth lls -password 12345678",
+			"metersim dlms -transport hdlc -pty -bus -count 6 -physical 17 -baud 9600   # an RS-485 line to scan",
 			"metersim dlms -transport hdlc -count 3 -faults late,noise,segment -every 3",
 			"metersim dlms -push 127.0.0.1:4060 -push-every 15s",
 			"metersim dlms -offset 90s -drift -20",
@@ -51,6 +52,7 @@ func dlmsVerb() cli.Verb {
 			fs.StringVar(&o.listen, "listen", "127.0.0.1:4059", "the first meter's `host:port`; the others take the ports after it; port 0 takes free ones")
 			fs.StringVar(&o.transport, "transport", transportWrapper, "wrapper (TCP), udp (the wrapper over UDP), hdlc, or modee (HDLC after a sign-on by IEC 62056-21)")
 			fs.BoolVar(&o.pty, "pty", false, "hdlc or modee on pseudo-terminals, one a meter; prints their paths; -transport wrapper means hdlc then")
+			fs.BoolVar(&o.bus, "bus", false, "with -pty: all meters on one terminal, told apart by -physical; -baud is then that of the line, and at others there is garbage")
 			fs.StringVar(&o.link, "link", "", "with -pty: make a symbolic link to the terminal at this `path`, with -1, -2, … behind it for the others")
 			fs.IntVar(&o.count, "count", 1, "how many meters")
 			fs.StringVar(&o.prefix, "serial-prefix", "GRG", "what serial numbers start with; six digits follow")
@@ -102,6 +104,8 @@ func (o *dlmsOptions) check(faults []string) error {
 		return cli.Usagef("dlms: -ref sn is not of -transport udp: short names do not number their requests")
 	case o.link != "" && !o.pty:
 		return cli.Usagef("dlms: -link needs -pty")
+	case o.bus && (!o.pty || o.transport != transportHDLC || o.hdlc.physical == 0):
+		return cli.Usagef("dlms: -bus needs -pty, -transport hdlc and -physical, which tells the meters apart")
 	}
 	if err := errors.Join(o.clock.check("dlms"), o.acts.check()); err != nil {
 		return err
@@ -146,6 +150,8 @@ func runDLMS(ctx context.Context, env cli.Env, o dlmsOptions) error {
 	}
 	group.Go(func() error {
 		switch {
+		case o.bus:
+			return serveBus(ctx, meters, o.link, say)
 		case o.pty:
 			return servePtys(ctx, meters, o.link, say)
 		case o.transport == transportUDP:

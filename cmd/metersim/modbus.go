@@ -12,6 +12,7 @@ import (
 
 	"gridgate/configs"
 	"gridgate/drivers/drivertest"
+	"gridgate/drivers/line"
 	"gridgate/internal/cli"
 )
 
@@ -24,6 +25,7 @@ func modbusVerb() cli.Verb {
 			"metersim modbus -pty -count 5 -model eastron-sdm120 -link /tmp/rs485",
 			"metersim modbus -listen 127.0.0.1:5020 -rtu -count 3 -model abb-b23",
 			"metersim modbus -pty -faults late,split,noise -every 3",
+			"metersim modbus -pty -baud 9600 -units 3,7,12,30 -model eastron-sdm120,abb-b23   # a slow line to scan",
 			"metersim modbus -model list",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
@@ -33,7 +35,11 @@ func modbusVerb() cli.Verb {
 			fs.StringVar(&o.link, "link", "", "with -pty: make a symbolic link to the terminal at this `path`")
 			fs.IntVar(&o.count, "count", 1, "how many meters")
 			fs.BoolVar(&o.rtu, "rtu", false, "with -listen: RTU frames over TCP, units 1 to -count on one port")
-			fs.StringVar(&o.model, "model", "eastron-sdm630", "kind of meter: the `name` of a register map; \"list\" prints them")
+			fs.StringVar(&o.model, "model", "eastron-sdm630", "kind of meter: the `name` of a register map, or several that the meters have in turn; \"list\" prints them")
+			fs.StringVar(&o.units, "units", "", "the `numbers` of the units on a line, instead of 1 to -count, as in 3,7,12; one that is there twice is two meters")
+			fs.BoolVar(&o.identity, "device-id", false, "the meters say who made them by function 43/14")
+			fs.IntVar(&o.baud, "baud", 0, "with -pty: a line of so many `bit/s`: octets take their time, and at other rates there is garbage; 0 is no pace")
+			fs.StringVar(&o.format, "format", "8N1", "with -baud: the format, as in 8E1; a pseudo-terminal tells no parity, but stop bits")
 			fs.StringVar(&o.models, "models", "", "a `directory` with register maps, before the built-in ones")
 			fs.Uint64Var(&o.serial, "serial", 20260001, "the first meter's serial number; the others count on")
 			fs.StringVar(&o.faults, "faults", "", faultsHelp())
@@ -51,8 +57,9 @@ func modbusVerb() cli.Verb {
 
 type modbusOptions struct {
 	listen, link, model, models, faults string
-	pty, rtu                            bool
-	count, every                        int
+	units, format                       string
+	pty, rtu, identity                  bool
+	count, every, baud                  int
 	serial                              uint64
 	clock                               clockOptions
 }
@@ -62,9 +69,17 @@ func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
 		fmt.Fprintln(env.Stdout, strings.Join(configs.ModelNames(), "\n"))
 		return nil
 	}
-	model, err := configs.ModelIn(o.models, o.model)
+	models, err := o.kinds()
 	if err != nil {
-		return cli.Usagef("modbus: %v", err)
+		return err
+	}
+	units, err := o.numbers()
+	if err != nil {
+		return err
+	}
+	pace, err := o.pace()
+	if err != nil {
+		return err
 	}
 	f, err := parseFaults(o.faults, o.every)
 	if err != nil {
@@ -83,14 +98,14 @@ func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
 	if err := o.clock.check("modbus"); err != nil {
 		return err
 	}
-	meters := make([]*modbusMeter, o.count)
+	meters := make([]*modbusMeter, len(units))
 	for i := range meters {
 		meters[i] = &modbusMeter{
-			unit: byte(i + 1), serial: uint32(o.serial) + uint32(i), model: model, number: i, now: time.Now, clock: o.clock.clock(),
+			unit: units[i], serial: uint32(o.serial) + uint32(i), model: models[i%len(models)], number: i, shows: o.identity, now: time.Now, clock: o.clock.clock(),
 		}
 	}
 	if o.pty {
-		return servePty(ctx, env.Stdout, meters, f, o.link)
+		return servePty(ctx, env.Stdout, meters, f, o.link, pace)
 	}
 	if o.rtu {
 		return serveRTUOverTCP(ctx, env.Stdout, meters, f, o.listen)
@@ -99,7 +114,7 @@ func runModbus(ctx context.Context, env cli.Env, o modbusOptions) error {
 }
 
 // servePty puts the meters on one line.
-func servePty(ctx context.Context, out io.Writer, meters []*modbusMeter, f *faults, link string) error {
+func servePty(ctx context.Context, out io.Writer, meters []*modbusMeter, f *faults, link string, pace line.Settings) error {
 	tty, err := drivertest.Pty()
 	if err != nil {
 		return err
@@ -119,7 +134,11 @@ func servePty(ctx context.Context, out io.Writer, meters []*modbusMeter, f *faul
 	for _, m := range meters {
 		fmt.Fprintf(out, "%s unit %d serial %d\n", path, m.unit, m.serial)
 	}
-	err = (&rtuServer{meters: meters, faults: f}).serve(ctx, tty)
+	var stream io.ReadWriter = tty
+	if pace.Baud > 0 {
+		stream = drivertest.NewUART(ctx, tty, pace, terminalSettings(tty, pace))
+	}
+	err = (&rtuServer{meters: meters, faults: f}).serve(ctx, stream)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -155,19 +174,34 @@ type rtuServer struct {
 // the writes; anything else on the line is shifted out byte by byte.
 const requestSize = 8
 
+// frameSilence is much more than the silence that parts frames at any rate, and than
+// a machine pauses within one write.
+const frameSilence = 60 * time.Millisecond
+
+// identitySize is that of a request for the device's identification.
+const identitySize = 7
+
 func (s *rtuServer) serve(ctx context.Context, rw io.ReadWriter) error {
 	var pending []byte
+	var last time.Time
 	buf := make([]byte, 256)
 	for {
 		n, err := rw.Read(buf)
 		if err != nil {
 			return err
 		}
+		if time.Since(last) > frameSilence {
+			pending = pending[:0] // a frame does not pause
+		}
+		last = time.Now()
 		pending = append(pending, buf[:n]...)
-		for len(pending) >= requestSize {
+		for len(pending) >= identitySize {
 			size := requestSize
-			if pending[1] == writeRegisters {
+			switch {
+			case pending[1] == writeRegisters:
 				size = 9 + int(pending[6])
+			case pending[1] == encapsulated && crcGood(pending[:identitySize]):
+				size = identitySize
 			}
 			if len(pending) < size {
 				break
@@ -186,11 +220,16 @@ func (s *rtuServer) serve(ctx context.Context, rw io.ReadWriter) error {
 }
 
 func (s *rtuServer) answer(ctx context.Context, w io.Writer, request []byte) error {
-	unit := int(request[0])
-	if unit < 1 || unit > len(s.meters) {
+	var all [][]byte
+	for _, m := range s.meters {
+		if m.unit == request[0] {
+			all = append(all, addCRC(append([]byte{request[0]}, m.answer(request[1:len(request)-2])...)))
+		}
+	}
+	if len(all) == 0 {
 		return nil
 	}
-	answer := addCRC(append([]byte{request[0]}, s.meters[unit-1].answer(request[1:len(request)-2])...))
+	answer := drivertest.Collide(all...)
 	parts, keep := s.faults.spoil(s.faults.next(), request, answer, s.held, framing{
 		weak:    3,
 		refusal: func(request []byte) []byte { return addCRC([]byte{request[0], request[1] | 0x80, deviceFailure}) },

@@ -27,7 +27,8 @@ type modbusMeter struct {
 	unit   byte
 	serial uint32
 	model  *modbus.Model
-	number int // of the meter among its siblings, from 0
+	number int  // of the meter among its siblings, from 0
+	shows  bool // it has an identification
 	now    func() time.Time
 	clock  *meterClock // the one that it shows, where its map has one; nil is now
 }
@@ -305,6 +306,9 @@ func (m *modbusMeter) answer(request []byte) []byte {
 			return refuse(code)
 		}
 		return request[:5]
+	}
+	if function == encapsulated && m.shows {
+		return m.identity(request)
 	}
 	if function != 3 && function != 4 {
 		return refuse(illegalFunction)

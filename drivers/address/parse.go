@@ -246,7 +246,7 @@ func (p *parser) together(a *Address, seen []string) {
 	if a.Scheme.IsHDLC() {
 		p.hdlc(a)
 	}
-	if a.Scheme.IsModbus() {
+	if a.Scheme.IsModbus() && !p.line {
 		if !has("unit") {
 			p.fail("unit", "missing: want unit=N, the meter's address on the line")
 		}

@@ -9,6 +9,7 @@
 //	Drop      what an exchange calls when the medium cannot be trusted any
 //	          more; the next Do opens it anew
 //	Doubt     the same where late answers harm nobody: others keep their sessions
+//	Tap       hears what passes, beside the exchanges
 //	Lend      closes the port for another process (a technician's tool) until
 //	          it is given back
 //
@@ -59,6 +60,7 @@ type Line struct {
 	cancel   context.CancelCauseFunc // ends the holder's exchange or farewell; nil without one
 
 	farewells sync.WaitGroup
+	taps      taps
 
 	// The holder's.
 	medium   Medium
@@ -299,6 +301,7 @@ func (l *Line) Close() error {
 		return nil
 	}
 	close(l.closed)
+	defer l.endTaps()
 	if interrupt != nil {
 		interrupt(ErrClosed)
 		l.turn <- struct{}{}

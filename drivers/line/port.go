@@ -123,6 +123,7 @@ func (h *held) Read(p []byte) (int, error) {
 	if n > 0 {
 		h.line.quiet = time.Now()
 		h.line.heard, h.line.deaf = h.line.quiet, time.Time{}
+		h.line.pass(false, p[:n])
 		return n, nil // an error comes again with the next read
 	}
 	if err == nil && len(p) > 0 {
@@ -136,6 +137,7 @@ func (h *held) Write(p []byte) (int, error) {
 		return 0, ErrClosed
 	}
 	n, err := h.medium.Write(p)
+	h.line.pass(true, p[:max(n, 0)])
 	h.line.quiet = time.Now().Add(time.Duration(n) * h.line.settings.CharTime())
 	return n, h.judge(err)
 }

@@ -7,14 +7,14 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/audit agent/bundle agent/command agent/doctor agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/cli internal/meter internal/secret internal/sys internal/sys/zone
+cmd/gridgate:        agent agent/audit agent/bundle agent/command agent/doctor agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc drivers/scan drivers/sniff internal/cli internal/meter internal/secret internal/sys internal/sys/zone
 cmd/gridfog:         agent/batch agent/command agent/order agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
 cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/ingest:  agent/batch internal/backoff internal/meter internal/mqtt
 cmd/gridfog/pgtest:  internal/proctest
-cmd/metersim:        configs dlms/... drivers/drivertest drivers/modbus internal/cli internal/meter
+cmd/metersim:        configs dlms/... drivers/drivertest drivers/line drivers/modbus internal/cli internal/meter
 
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 
@@ -49,6 +49,8 @@ drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security
 drivers/iec21:       dlms dlms/modee dlms/obis drivers/line internal/meter
 drivers/modbus:      drivers/line internal/meter
 drivers/plc:         dlms/gateway dlms/wrapper drivers/line internal/meter
+drivers/scan:        dlms/hdlc dlms/modee drivers/cosem drivers/iec21 drivers/line drivers/modbus internal/meter
+drivers/sniff:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis
 drivers/drivertest:  drivers/line
 
 dlms:                dlms/axdr dlms/obis dlms/security
