@@ -5,5 +5,6 @@
 // The page itself comes from agent/web/page, which has
 //
 //	func Compressed() []byte // the page, compressed with gzip
-//	func Policy() string     // its Content-Security-Policy, with hashes for what is inline
+//	func ETag() string       // of the page, with its quotes
+//	func Policy() string     // the Content-Security-Policy: hashes for what is inline, nothing from elsewhere
 package web
