@@ -44,6 +44,7 @@ type Config struct {
 	Push        Push
 	Uplink      Uplink
 	Control     Control
+	Page        Page
 	Trust       Trust
 	Groups      []Group // in the order of the document
 	Meters      []Meter // in the order of the document
@@ -217,6 +218,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	r.meterClocks(d, has["meter_clocks"])
 	r.modelsDir(d, has)
 	r.meters(d)
+	r.page(d, has["page"])
 	if err := r.err(); err != nil {
 		return nil, err
 	}

@@ -80,6 +80,7 @@ type Diff struct {
 	Push         bool // where is listened, and to whom
 	Limits       bool // that readings are judged by
 	Time         bool // how the clock is kept
+	Page         bool // where the local page is served, and to whom
 	// Restart has the keys of the document that changed and take effect only
 	// when the agent starts anew.
 	Restart []string
@@ -87,7 +88,7 @@ type Diff struct {
 
 // Empty says that there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time
+	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time && !d.Page
 }
 
 // Changes says in words what takes effect while the agent runs.
@@ -103,7 +104,7 @@ func (d Diff) Changes() (all []string) {
 	for _, p := range []struct {
 		what string
 		is   bool
-	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}} {
+	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}, {"page", d.Page}} {
 		if p.is {
 			all = append(all, p.what+" changed")
 		}
@@ -141,6 +142,7 @@ func Compare(from, to *Config) Diff {
 	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
 		return a.identity()+from.modelSum(a) == b.identity()+to.modelSum(b)
 	})
+	d.Page = !from.Page.equal(to.Page)
 	d.Time = !from.Time.equal(to.Time)
 	d.Limits = from.Mains != to.Mains || slices.ContainsFunc(to.Meters, func(m Meter) bool {
 		old, ok := from.Meter(m.ID)

@@ -147,7 +147,10 @@ type Status struct {
 	Err    string    // what is wrong, empty when nothing is
 	Since  time.Time // of the last good visit; zero when there was none
 	Visits uint64
-	Rows   uint64
+	// Answered counts the visits that were, History tells of the last ones.
+	Answered uint64
+	History  History
+	Rows     uint64
 	Clock  *meter.ClockOffset // as last compared; nil when it was not
 	Gaps   time.Duration      // how much of its profiles is still to be filled in
 }
@@ -163,6 +166,7 @@ type Poller struct {
 
 	mu      sync.Mutex // guards the status and the demands of the meters, and:
 	stopped error      // why nothing is done any more; nil while Run is, or will be
+	results [results]uint64
 }
 
 // meterState is what the poller knows of a meter. It belongs to the visit while
