@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # The packages of the JavaScript in tests, in the versions of the lock files.
 javascript() {
 	local dir
-	for dir in agent/batch/testdata/js cmd/gridfog/bridge/testdata/js docs/examples/fog; do
+	for dir in agent/batch/testdata/js agent/web/page/testdata/js cmd/gridfog/bridge/testdata/js docs/examples/fog; do
 		cmp -s $dir/package-lock.json $dir/node_modules/.locked && continue
 		echo "installing the packages of $dir" >&2
 		if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
@@ -20,6 +20,7 @@ javascript() {
 }
 
 packages=(
+	chromium          # shows the local page
 	chrony            # time servers that the clock is tested with
 	e2fsprogs         # makes the file system that a test fills
 	faketime          # makes time servers that are wrong

@@ -31,6 +31,8 @@ agent/order:         internal/meter
 agent/trial:         internal/sys
 agent/audit:         internal/sys
 agent/timesync:      internal/meter internal/sys
+agent/web:
+agent/web/page:
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
@@ -77,7 +79,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/web",
 	}
 }
 
@@ -155,6 +157,7 @@ func notInFirmware() []string {
 // inFirmwareAllTheSame are the exceptions to notInFirmware.
 func inFirmwareAllTheSame() map[edge]string {
 	return map[edge]string{
+		{"agent/web", "net/http"}:  "it is the local page and its API",
 		{"drivers/line", "unsafe"}: "an ioctl of the kernel that no package has takes a structure",
 	}
 }
