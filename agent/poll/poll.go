@@ -151,8 +151,8 @@ type Status struct {
 	Answered uint64
 	History  History
 	Rows     uint64
-	Clock  *meter.ClockOffset // as last compared; nil when it was not
-	Gaps   time.Duration      // how much of its profiles is still to be filled in
+	Clock    *meter.ClockOffset // as last compared; nil when it was not
+	Gaps     time.Duration      // how much of its profiles is still to be filled in
 }
 
 // Poller is the task of one line. Status, Do and Wake are safe for concurrent
@@ -166,7 +166,7 @@ type Poller struct {
 
 	mu      sync.Mutex // guards the status and the demands of the meters, and:
 	stopped error      // why nothing is done any more; nil while Run is, or will be
-	results [results]uint64
+	results Counts
 }
 
 // meterState is what the poller knows of a meter. It belongs to the visit while

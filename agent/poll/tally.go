@@ -90,8 +90,11 @@ func (p *Poller) count(m *meterState, r Result) {
 	}
 }
 
-// Counts gives how many visits to the meters of the line had each result.
-func (p *Poller) Counts() [results]uint64 {
+// Counts is how many visits had each result.
+type Counts [results]uint64
+
+// Counts gives them for the meters of the line.
+func (p *Poller) Counts() Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.results

@@ -88,8 +88,13 @@ type Meter struct {
 	Error  string     `json:"error,omitempty"`
 	Good   *time.Time `json:"last_good,omitempty"`
 	Visits uint64     `json:"visits"`
-	Rows   uint64     `json:"rows"`
-	Clock  *Clock     `json:"clock,omitempty"` // as last compared
+	// Answered counts the visits that were; Success is their share of the last
+	// SuccessOf visits, at most 64.
+	Answered  uint64   `json:"answered"`
+	Success   *float64 `json:"success,omitempty"`
+	SuccessOf int      `json:"success_of,omitempty"`
+	Rows      uint64   `json:"rows"`
+	Clock     *Clock   `json:"clock,omitempty"` // as last compared
 	// Gaps is how much of its profiles is still to be filled in, in seconds.
 	Gaps int64 `json:"gaps_seconds,omitempty"`
 }

@@ -27,7 +27,7 @@ func program() cli.Program {
 		Name:    "gridgate",
 		Summary: "reads meters, keeps their readings and hands them to the fog",
 		Verbs: []cli.Verb{
-			runVerb(), checkVerb(), readVerb(), profileVerb(), objectsVerb(), scanVerb(), listenVerb(), countersVerb(), statusVerb(), clockVerb(), bufferVerb(), configVerb(), auditVerb(), versionVerb(),
+			runVerb(), checkVerb(), readVerb(), profileVerb(), objectsVerb(), scanVerb(), listenVerb(), countersVerb(), statusVerb(), clockVerb(), bufferVerb(), configVerb(), auditVerb(), tokenVerb(), versionVerb(),
 		},
 	}
 }
