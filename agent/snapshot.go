@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"gridgate/agent/poll"
@@ -86,7 +85,7 @@ func (a *Agent) overview(r *status.Report, cfg *configs.Config, now time.Time) w
 			Commits: r.Intake.Commits, Failed: r.Intake.Failed, Last: web.Time(a.intake.Stats().Last), Error: r.Intake.Error,
 		},
 		Backlog: []web.Backlog{},
-		Config:  web.RunsWith{Hash: cfg.Hash()[:min(len(cfg.Hash()), 16)], Trust: r.Orders.Trust, Layers: slices.Concat([]string{}, r.Orders.Layers), Trial: r.Orders.Trial, Last: r.Orders.Last},
+		Config:  web.RunsWith{Hash: cfg.Hash()[:min(len(cfg.Hash()), 16)], Trust: r.Orders.Trust, Layers: append([]string{}, r.Orders.Layers...), Trial: r.Orders.Trial, Last: r.Orders.Last},
 		Memory:  web.Memory{Resident: use.Resident, Anonymous: use.Anonymous, Available: use.Available},
 		Disk:    web.Disk{Written: use.Written},
 	}

@@ -35,9 +35,11 @@ packages=(
 	procps            # pgrep
 	prometheus        # its promtool checks our metrics
 	protobuf-compiler # checks batch.proto
+	python3-jsonschema # checks the answers of the local API
 	python3-paho-mqtt # a fog in Python
 	python3-protobuf  # likewise
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
+	python3-yaml      # reads docs/openapi.yaml
 	qemu-user-static  # runs ARMv7 tests
 	rabbitmq-server   # another broker for fleets
 	shellcheck        # for make lint

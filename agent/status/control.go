@@ -4,6 +4,7 @@
 // The protocol is a line of JSON each way on a Unix stream socket:
 //
 //	{"verb":"status"}                      -> a Report
+//	{"verb":"metrics"}                     -> {"ok":true,"metrics":"…"}: in the text format of Prometheus
 //	{"verb":"lend","line":"/dev/ttyS1"}    -> {"ok":true}, when the line is free;
 //	                                          the agent stays off it until the connection ends
 //	{"verb":"counters","counters":{…}}     -> {"ok":true,"known":…,"first":…}: invocation counters,
@@ -39,6 +40,8 @@ import (
 type Config struct {
 	Path   string // of the socket; its folder is made when it is missing
 	Report func() Report
+	// Metrics appends the metrics; nil: there are none.
+	Metrics func(b []byte) []byte
 	// Lend keeps the agent off a line until giveBack is called. It waits for
 	// the exchange under way, as long as ctx lasts.
 	Lend func(ctx context.Context, line string) (giveBack func(), err error)
@@ -165,6 +168,8 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 	switch r.Verb {
 	case "status":
 		answer(conn, c.cfg.Report())
+	case "metrics":
+		c.metrics(conn)
 	case "lend":
 		c.lend(ctx, conn, r.Line)
 	case "counters":
@@ -176,7 +181,7 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 	case "buffer":
 		c.look(conn, r.Buffer)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, counters, refusals, order or buffer", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, metrics, lend, counters, refusals, order or buffer", r.Verb)})
 	}
 }
 

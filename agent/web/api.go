@@ -85,6 +85,10 @@ func (c counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
+	if !s.life.TryRLock() {
+		return
+	}
+	defer s.life.RUnlock()
 	defer s.conns.serve(r.Context())()
 	w := counted{plain, s}
 	h := w.Header()

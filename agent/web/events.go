@@ -64,7 +64,7 @@ func (s *Server) events(w http.ResponseWriter, r request, id string) {
 	_ = out.SetReadDeadline(time.Time{}) // the server's end with the request; a client that goes is seen by that
 	st := &stream{s: s, w: w, out: out, token: r.token, meter: meter, place: place, told: map[string]string{}}
 	st.write("retry: 2000\n\n")
-	look := time.NewTicker(lookEvery)
+	look := time.NewTicker(s.look)
 	defer look.Stop()
 	for st.look(time.Now()) {
 		select {
@@ -115,7 +115,7 @@ func (st *stream) look(now time.Time) bool {
 		st.values()
 	}
 	if st.err == nil {
-		_ = st.out.SetWriteDeadline(time.Now().Add(slowest))
+		_ = st.out.SetWriteDeadline(time.Now().Add(st.s.patience))
 		st.err = st.out.Flush()
 	}
 	return st.err == nil
@@ -195,6 +195,6 @@ func (st *stream) write(text string) {
 	if st.err != nil {
 		return
 	}
-	_ = st.out.SetWriteDeadline(time.Now().Add(slowest))
+	_ = st.out.SetWriteDeadline(time.Now().Add(st.s.patience))
 	_, st.err = st.w.Write([]byte(text))
 }

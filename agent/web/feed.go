@@ -16,6 +16,7 @@ import (
 // come back cost no memory.
 type feed struct {
 	snapshot func() Snapshot
+	fresh    time.Duration // how old a snapshot may be
 
 	mu       sync.Mutex
 	instance string // of the numbers; they mean nothing in another one
@@ -34,7 +35,7 @@ type mark struct {
 }
 
 const (
-	// fresh is how old a snapshot may be.
+	// fresh is how old a snapshot may be; it costs a while to make.
 	fresh = time.Second
 	// keep is how long it is kept when nobody asks.
 	keep = 30 * time.Second
@@ -67,7 +68,7 @@ func (f *feed) refresh(now time.Time) {
 	} else {
 		f.idle.Reset(keep)
 	}
-	if f.snap != nil && now.Sub(f.at) < fresh && !now.Before(f.at) {
+	if f.snap != nil && now.Sub(f.at) < f.fresh && !now.Before(f.at) {
 		return
 	}
 	snap := f.snapshot()

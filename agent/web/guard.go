@@ -56,34 +56,37 @@ type bucket struct {
 	at   time.Time
 }
 
-// take takes one out, of so many, of which so many come back a second. wait is
-// how long until there is one again.
-func (b *bucket) take(now time.Time, most, rate float64) (wait time.Duration, ok bool) {
+// bound is how many fit into a bucket, and how many come back a second.
+type bound struct{ most, rate float64 }
+
+// take takes one out. wait is how long until there is one again.
+func (b *bucket) take(now time.Time, of bound) (wait time.Duration, ok bool) {
 	if b.at.IsZero() {
-		b.left = most
+		b.left = of.most
 	}
-	b.left = min(most, b.left+now.Sub(b.at).Seconds()*rate)
+	b.left = min(of.most, b.left+max(0, now.Sub(b.at).Seconds())*of.rate)
 	b.at = now
 	if b.left < 1 {
-		return time.Duration((1 - b.left) / rate * float64(time.Second)), false
+		return time.Duration((1 - b.left) / of.rate * float64(time.Second)), false
 	}
 	b.left--
 	return 0, true
 }
 
-// What an address may do: a page that is opened makes a handful of requests.
-const (
-	requestsMost = 60
-	requestsRate = 10 // a second
-	wrongMost    = 10
-	wrongRate    = 0.1
-	// maxAddresses bounds the memory of them; the one that was quiet longest is
-	// forgotten.
-	maxAddresses = 256
-)
+// maxAddresses bounds the memory of them; the one that was quiet longest is
+// forgotten.
+const maxAddresses = 256
+
+// newLimiter gives what an address may do: a page that is opened makes a handful
+// of requests.
+func newLimiter() limiter {
+	return limiter{requests: bound{60, 10}, wrongs: bound{10, 0.1}, known: map[netip.Addr]*dealings{}}
+}
 
 // limiter bounds what single addresses may do.
 type limiter struct {
+	requests, wrongs bound
+
 	mu    sync.Mutex
 	known map[netip.Addr]*dealings
 }
@@ -99,7 +102,7 @@ type dealings struct {
 func (l *limiter) request(a netip.Addr, now time.Time) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.of(a, now).all.take(now, requestsMost, requestsRate)
+	return l.of(a, now).all.take(now, l.requests)
 }
 
 // wrong counts a request without a token that is known. first says that this is
@@ -108,7 +111,7 @@ func (l *limiter) wrong(a netip.Addr, now time.Time) (wait time.Duration, ok, fi
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := l.of(a, now)
-	wait, ok = d.wrong.take(now, wrongMost, wrongRate)
+	wait, ok = d.wrong.take(now, l.wrongs)
 	first = !ok && !d.warned
 	d.warned = !ok
 	return wait, ok, first

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -58,16 +57,20 @@ type Stats struct {
 
 // Server is the task. Make one with New; Run may be called once.
 type Server struct {
-	cfg    Config
-	http   http.Server
-	conns  conns
-	limits limiter
-	feed   feed
-	curves chan struct{} // holds a place for each that is made
+	cfg      Config
+	http     http.Server
+	conns    conns
+	limits   limiter
+	feed     feed
+	curves   chan struct{} // holds a place for each that is made
+	look     time.Duration // how often changes are looked for
+	patience time.Duration // that clients of streams may take
 
 	certificate certificate
 	requests    [6]atomic.Uint64
 	wrong       atomic.Uint64
+
+	life sync.RWMutex // held while a request is answered, and for good when Run has ended
 
 	mu      sync.Mutex
 	streams map[string]int // by token
@@ -92,10 +95,11 @@ const (
 // New gives a server that does not listen yet.
 func New(c Config) *Server {
 	s := &Server{
-		cfg: c, conns: conns{most: maxConns, known: map[net.Conn]*place{}}, limits: limiter{known: map[netip.Addr]*dealings{}},
+		cfg: c, conns: conns{most: maxConns, known: map[net.Conn]*place{}}, limits: newLimiter(),
 		curves: make(chan struct{}, maxCurves), streams: map[string]int{},
+		look: lookEvery, patience: slowest,
 	}
-	s.feed.snapshot = c.Source.Snapshot
+	s.feed.snapshot, s.feed.fresh = c.Source.Snapshot, fresh
 	s.http = http.Server{
 		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHeader, ConnState: s.conns.watch, ConnContext: s.conns.add,
@@ -156,6 +160,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if !stop() {
 		<-stopped
 	}
+	s.life.Lock() // none is answered any more, and none will be
 	s.feed.forget()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
