@@ -16,12 +16,11 @@ const root = document.documentElement;
 let lang = store.get('localStorage', 'lang') || (/^ar\b/.test(navigator.language || '') ? 'ar' : 'en');
 
 function t(key, put) {
-	let text = (lang === 'ar' ? AR : EN)[key];
-	if (text === undefined) return key;
+	let text = TEXTS[key] ? TEXTS[key][lang === 'ar' ? 1 : 0] : key;
 	if (put) text = text.replace(/\{(\w+)\}/g, (all, name) => put[name] === undefined ? all : put[name]);
 	return text;
 }
-const known = (key, otherwise) => EN[key] === undefined ? otherwise : t(key);
+const known = (key, otherwise) => TEXTS[key] ? t(key) : otherwise;
 
 function speak(to) {
 	lang = to;
@@ -65,6 +64,12 @@ function add(e, kid) {
 	if (Array.isArray(kid)) kid.forEach(k => add(e, k));
 	else e.appendChild(kid.nodeType ? kid : document.createTextNode(String(kid)));
 }
+// set gives attributes, label names a field for those who do not see it, card is a section with a heading.
+function set(e, with_) { Object.keys(with_).forEach(k => e.setAttribute(k, with_[k])); }
+const label = (id, key) => h('label.unseen', { for: id }, t(key));
+const pressed = is => is ? 'true' : 'false';
+const card = (id, name, tools, content) => h('section.card', { 'aria-labelledby': 't-' + id, id: id }, h('header', h('h2', { id: 't-' + id }, name), tools), content);
+const columns = (names, cls) => h('thead', h('tr', names.map((k, i) => h('th', { scope: 'col', class: cls[i] }, t(k)))));
 function empty(e) { while (e.firstChild) e.removeChild(e.firstChild); }
 
 // swap puts new content into a place if it differs from what is there, so that
@@ -140,9 +145,9 @@ function bytes(n) {
 }
 const percent = share => (share === 1 || share === 0 ? share * 100 : Math.min(99.9, Math.max(0.1, share * 100)).toFixed(1)) + ' %';
 
-// span gives a duration in seconds.
-function span(s) {
-	const a = Math.abs(s), say = (n, unit) => n + ' ' + t('unit.' + unit);
+// span gives a duration in seconds; si for among other numbers.
+function span(s, si) {
+	const a = Math.abs(s), say = (n, unit) => n + ' ' + (si ? unit : t('unit.' + unit));
 	if (a < 1) return say(a < 0.01 ? Number((a * 1000).toFixed(1)) : Math.round(a * 1000), 'ms');
 	if (a < 10) return say(Number(a.toFixed(1)), 's');
 	if (a < 90) return say(Math.round(a), 's');
@@ -150,7 +155,10 @@ function span(s) {
 	if (a < 172800) return say(Math.round(a / 3600), 'h');
 	return say(Math.round(a / 86400), 'd');
 }
-const signed = s => (s < 0 ? '−' : '+') + span(s);
+const signed = s => (s < 0 ? '−' : '+') + span(s, true);
+const within = s => num('± ' + span(s, true));
+// apart keeps what reads from left to right so where there are no elements.
+const apart = text => '\u2066' + text + '\u2069';
 
 // Times. The browser's clock may be wrong: ages are by the gateway's.
 let skew = 0, zone = 'UTC', clockFormat = null;

@@ -28,102 +28,122 @@ const numeric = v => typeof v.value === 'string' && /^-?\d/.test(v.value) && isF
 const qualityNames = q => !q || q === 'good' ? [] : q.split('+').map(k => known('q.' + k, k));
 const qualityTags = q => qualityNames(q).map(n => h('span.tag', n));
 
-// Curve shows the curves of path ('meters/ID' or 'me').
-function Curve(path) {
-	this.path = path;
-	this.turn = 0;
-	this.channels = '';
-	this.data = null;
-	this.mean = true;
-	this.channel = h('select.field', { id: 'curve-channel', onchange: () => this.load() });
-	this.day = h('input.field', { type: 'date', id: 'curve-day', required: true, value: local(now()).day, max: local(now()).day, onchange: () => { if (this.day.value) this.load(); } });
-	const step = (by, name, icon) => h('button.tool', { type: 'button', 'aria-label': t(name), title: t(name), onclick: () => {
-		const to = new Date(Date.parse(this.day.value) + by * 86400000).toISOString().slice(0, 10);
-		if (to > local(now()).day) return;
-		this.day.value = to;
-		this.load();
-	} }, glyph(icon, 'turn'));
-	this.show = h('select.field', { id: 'curve-show', onchange: () => { this.mean = this.show.value === 'mean'; this.paint(); } },
-		h('option', { value: 'mean' }, t('curve.mean')), h('option', { value: 'raw' }, t('curve.raw')));
-	this.showing = h('span', { hidden: true }, h('label.unseen', { for: 'curve-show' }, t('curve.show')), this.show);
-	this.chart = new Chart(p => this.readout(p));
-	this.out = h('p.readout');
-	this.say = h('p.none', { role: 'status' });
-	this.list = h('div.scroll', { tabindex: 0, role: 'group', 'aria-label': t('curve.table') });
-	this.more = h('details', { ontoggle: () => this.tabulate() }, h('summary', t('curve.table')), this.list);
-	this.el = h('section.card', { 'aria-labelledby': 't-curve', id: 'curve' }, h('header', h('h2', { id: 't-curve' }, t('curve')),
-		h('div.filters', h('label.unseen', { for: 'curve-channel' }, t('curve.channel')), this.channel, this.showing,
-			h('span.steps', step(-1, 'curve.before', 'back'), h('label.unseen', { for: 'curve-day' }, t('curve.day')), this.day, step(1, 'curve.after', 'next')))),
-	this.chart.el, this.out, this.say, this.more);
-	this.quiet(t('curve.wait'));
-}
-Curve.prototype.close = function () { this.turn++; this.chart.close(); };
-Curve.prototype.quiet = function (text) { // text instead of a picture
-	say(this.say, text || '');
-	this.say.hidden = !text;
-	this.chart.el.style.display = text ? 'none' : '';
-	this.out.hidden = this.more.hidden = !!text;
-};
-
-// values offers the channels of which there are numbers, and takes what is new of the one shown.
-Curve.prototype.values = function (values) {
-	const list = values.filter(numeric), key = list.map(v => v.channel).join(' ');
-	this.el.hidden = !list.length;
-	if (key !== this.channels) {
-		const was = this.channel.value;
-		this.channels = key;
-		empty(this.channel);
-		list.forEach(v => add(this.channel, h('option', { value: v.channel }, (obis(v.short) || v.short) + (obis(v.short) ? ' · ' + v.short : ''))));
-		const like = [/:16\.7\.0$/, /:1\.7\.0$/, /:1\.29\.0$/, /:1\.8\.0$/, /./];
-		let best = list.filter(v => v.channel === was)[0];
-		for (let i = 0; !best && i < like.length; i++) best = list.filter(v => like[i].test(v.short))[0];
-		if (best) { this.channel.value = best.channel; if (best.channel !== was || !this.data) this.load(); }
-	}
-	const c = this.data;
-	if (!c || c.day !== local(now()).day) return;
-	list.forEach(v => {
-		const last = c.points[c.points.length - 1];
-		if (v.channel !== c.channel || last && ms(last.time) >= ms(v.time)) return;
-		c.points.push({ time: v.time, value: v.value, quality: v.quality === 'good' ? undefined : v.quality });
-		this.paint();
-	});
-};
-Curve.prototype.load = function () {
-	const turn = ++this.turn;
-	if (!this.data) this.quiet(t('curve.wait'));
-	get(this.path + '/curve?channel=' + encodeURIComponent(this.channel.value) + '&day=' + this.day.value).then(c => {
-		if (turn !== this.turn) return;
-		this.data = c;
-		this.paint();
-	}, e => {
-		if (turn !== this.turn) return;
+class Curve {
+	constructor(path) {
+		this.path = path;
+		this.turn = 0;
+		this.channels = '';
 		this.data = null;
-		this.quiet(t('curve.failed', { why: e.message }));
-	});
-};
-Curve.prototype.paint = function () {
-	const c = this.data;
-	this.showing.hidden = !c || !c.cumulative;
-	if (!c) return;
-	const points = c.points.map(p => ({ at: ms(p.time), value: p.value === null ? null : Number(p.value), text: quantity(p.value, c.unit), quality: p.quality }));
-	const from = ms(c.from), data = { key: c.channel + c.day + this.mean, from: from, to: ms(c.to), unit: c.unit, kind: 'line', points: points, zero: /^(k?W|k?var|k?VA)$/.test(c.unit) };
-	let used = null;
-	if (c.kind === 'interval') {
-		data.kind = 'step'; data.zero = true;
-		data.points = points.filter(p => p.at > from);
-		data.points.forEach(p => { p.from = p.at - (c.period || 900) * 1000; });
-		if (/h$/.test(c.unit) && data.points.length) used = data.points.reduce((n, p) => n + (p.value || 0), 0);
-	} else if (c.cumulative) {
-		const given = points.filter(p => p.value !== null);
-		if (given.length > 1) used = given[given.length - 1].value - given[0].value;
-		if (this.mean) { data.kind = 'step'; data.zero = true; data.unit = /h$/.test(c.unit) ? c.unit.slice(0, -1) : c.unit + '/h'; data.points = means(given, data.unit); }
+		this.mean = true;
+		this.channel = h('select.field', { id: 'curve-channel', onchange: () => this.load() });
+		this.day = h('input.field', { type: 'date', id: 'curve-day', required: true, value: local(now()).day, max: local(now()).day, onchange: () => { if (this.day.value) this.load(); } });
+		const step = (by, name, icon) => h('button.tool', { type: 'button', 'aria-label': t(name), title: t(name), onclick: () => {
+			const to = new Date(Date.parse(this.day.value) + by * 86400000).toISOString().slice(0, 10);
+			if (to > local(now()).day) return;
+			this.day.value = to;
+			this.load();
+		} }, glyph(icon, 'turn'));
+		this.show = h('select.field', { id: 'curve-show', onchange: () => { this.mean = this.show.value === 'mean'; this.paint(); } },
+			h('option', { value: 'mean' }, t('curve.mean')), h('option', { value: 'raw' }, t('curve.raw')));
+		this.showing = h('span', { hidden: true }, label('curve-show', 'curve.show'), this.show);
+		this.chart = new Chart(p => this.readout(p));
+		this.out = h('p.readout');
+		this.say = h('p.none', { role: 'status' });
+		this.list = h('div.scroll', { tabindex: 0, role: 'group', 'aria-label': t('curve.table') });
+		this.more = h('details', { ontoggle: () => this.tabulate() }, h('summary', t('curve.table')), this.list);
+		this.el = card('curve', t('curve'),
+			h('div.filters', label('curve-channel', 'curve.channel'), this.channel, this.showing,
+				h('span.steps', step(-1, 'curve.before', 'back'), label('curve-day', 'curve.day'), this.day, step(1, 'curve.after', 'next'))),
+		[this.chart.el, this.out, this.say, this.more]);
+		this.quiet(t('curve.wait'));
 	}
-	if (!data.points.length) { this.quiet(t('curve.none')); return; }
-	this.quiet('');
-	this.used = used === null || used < 0 ? '' : t('curve.used', { value: about(used, c.unit), from: local(data.points[0].from || points[0].at).clock, to: local(data.points[data.points.length - 1].at).clock });
-	this.chart.set(data);
-	this.tabulate();
-};
+
+	// Curve shows the curves of path ('meters/ID' or 'me').
+	close() { this.turn++; this.chart.close(); }
+
+	quiet(text) { // text instead of a picture
+		say(this.say, text || '');
+		this.say.hidden = !text;
+		this.chart.el.style.display = text ? 'none' : '';
+		this.out.hidden = this.more.hidden = !!text;
+	}
+
+	// values offers the channels of which there are numbers, and takes what is new of the one shown.
+	values(values) {
+		const list = values.filter(numeric), key = list.map(v => v.channel).join(' ');
+		this.el.hidden = !list.length;
+		if (key !== this.channels) {
+			const was = this.channel.value;
+			this.channels = key;
+			empty(this.channel);
+			list.forEach(v => add(this.channel, h('option', { value: v.channel }, (obis(v.short) ? obis(v.short) + ' · ' : '') + apart(v.short))));
+			const like = this.path === 'me' ? [/:1\.8\.0$/, /./] : [/:16\.7\.0$/, /:1\.7\.0$/, /:1\.29\.0$/, /:1\.8\.0$/, /./];
+			let best = list.filter(v => v.channel === was)[0];
+			for (let i = 0; !best && i < like.length; i++) best = list.filter(v => like[i].test(v.short))[0];
+			if (best) { this.channel.value = best.channel; if (best.channel !== was || !this.data) this.load(); }
+		}
+		const c = this.data;
+		if (!c || c.day !== local(now()).day) return;
+		list.forEach(v => {
+			const last = c.points[c.points.length - 1];
+			if (v.channel !== c.channel || last && ms(last.time) >= ms(v.time)) return;
+			c.points.push({ time: v.time, value: v.value, quality: v.quality === 'good' ? undefined : v.quality });
+			this.paint();
+		});
+	}
+
+	load() {
+		const turn = ++this.turn;
+		if (!this.data) this.quiet(t('curve.wait'));
+		get(this.path + '/curve?channel=' + encodeURIComponent(this.channel.value) + '&day=' + this.day.value).then(c => {
+			if (turn !== this.turn) return;
+			this.data = c;
+			this.paint();
+		}, e => {
+			if (turn !== this.turn) return;
+			this.data = null;
+			this.quiet(t('curve.failed', { why: e.message }));
+		});
+	}
+
+	paint() {
+		const c = this.data;
+		this.showing.hidden = !c || !c.cumulative;
+		if (!c) return;
+		const points = c.points.map(p => ({ at: ms(p.time), value: p.value === null ? null : Number(p.value), text: quantity(p.value, c.unit), quality: p.quality }));
+		const from = ms(c.from), data = { key: c.channel + c.day + this.mean, from: from, to: ms(c.to), unit: c.unit, kind: 'line', points: points, zero: /^(k?W|k?var|k?VA)$/.test(c.unit) };
+		let used = null;
+		if (c.kind === 'interval') {
+			data.kind = 'step'; data.zero = true;
+			data.points = points.filter(p => p.at > from);
+			data.points.forEach(p => { p.from = p.at - (c.period || 900) * 1000; });
+			if (/h$/.test(c.unit) && data.points.length) used = data.points.reduce((n, p) => n + (p.value || 0), 0);
+		} else if (c.cumulative) {
+			const given = points.filter(p => p.value !== null);
+			if (given.length > 1) used = given[given.length - 1].value - given[0].value;
+			if (this.mean) { data.kind = 'step'; data.zero = true; data.unit = /h$/.test(c.unit) ? c.unit.slice(0, -1) : c.unit + '/h'; data.points = means(given, data.unit); }
+		}
+		if (!data.points.length) { this.quiet(t('curve.none')); return; }
+		this.quiet('');
+		this.used = used === null || used < 0 ? '' : t('curve.used', { value: apart(about(used, c.unit)), from: local(data.points[0].from || points[0].at).clock, to: local(data.points[data.points.length - 1].at).clock });
+		this.chart.set(data);
+		this.tabulate();
+	}
+
+	readout(p) {
+		empty(this.out);
+		if (p) add(this.out, [num(pointTime(p)), ' · ', h('b', num(p.value === null ? '–' : p.text)), ' ', qualityTags(p.quality)]);
+		else add(this.out, [this.used ? [h('b', this.used), ' · '] : null, this.data && this.data.thinned ? t('curve.thinned', { n: this.data.points.length }) + ' · ' : null, t('curve.hint')]);
+	}
+
+	tabulate() {
+		if (!this.more.open || !this.chart.data) return;
+		empty(this.list);
+		add(this.list, h('table', columns(['val.time', 'val.value', 'val.quality'], [null, 'end']),
+			h('tbody', this.chart.data.points.map(p => h('tr', h('td', num(pointTime(p))), h('td.end', num(p.value === null ? '–' : p.text)), h('td', p.quality ? qualityTags(p.quality) : h('span.soft', t('q.good'))))))));
+	}
+}
+
 // means gives the mean power between readings of a register; where it fell there is none.
 function means(points, unit) {
 	const out = [];
@@ -135,14 +155,3 @@ function means(points, unit) {
 	}
 	return out;
 }
-Curve.prototype.readout = function (p) {
-	empty(this.out);
-	if (p) add(this.out, [num(pointTime(p)), ' · ', h('b', num(p.value === null ? '–' : p.text)), ' ', qualityTags(p.quality)]);
-	else add(this.out, [this.used ? [h('b', this.used), ' · '] : null, this.data && this.data.thinned ? t('curve.thinned', { n: this.data.points.length }) + ' · ' : null, t('curve.hint')]);
-};
-Curve.prototype.tabulate = function () {
-	if (!this.more.open || !this.chart.data) return;
-	empty(this.list);
-	add(this.list, h('table', h('thead', h('tr', h('th', { scope: 'col' }, t('val.time')), h('th.end', { scope: 'col' }, t('val.value')), h('th', { scope: 'col' }, t('val.quality')))),
-		h('tbody', this.chart.data.points.map(p => h('tr', h('td', num(pointTime(p))), h('td.end', num(p.value === null ? '–' : p.text)), h('td', p.quality ? qualityTags(p.quality) : h('span.soft', t('q.good'))))))));
-};

@@ -44,106 +44,122 @@ function take(type, data) {
 }
 
 // HomeView is the overview.
-function HomeView() {
-	const q = HomeView.kept; // what was looked for, when one comes back
-	this.all = false;
-	this.top = h('div');
-	this.tiles = h('div');
-	this.alarms = h('div');
-	this.find = h('input.field.grow', { type: 'search', id: 'find', value: q.find, oninput: () => { q.find = this.find.value; this.list(); } });
-	this.line = h('select.field', { id: 'line', onchange: () => { q.line = this.line.value; this.list(); } });
-	this.order = h('select.field.small', { id: 'order', onchange: () => {
-		const at = Number(this.order.value), c = this.grid.cols[at];
-		if (c) this.grid.sort(c, !!c.down);
-	} });
-	this.chips = h('span.chips', { role: 'group', 'aria-label': t('col.state') });
-	this.count = h('span.count', { role: 'status' });
-	this.tabs = ['meters', 'lines'].map(k => h('button.tab', { type: 'button', 'data-tab': k, onclick: () => { q.tab = k; q.sort = null; q.state = ''; this.build(); } }, t('tab.' + k), ' ', h('span.num.soft')));
-	this.place = h('div');
-	this.el = h('div', this.top, this.tiles, this.alarms,
-		h('section.card', { 'aria-labelledby': 't-devices', id: 'devices' },
-			h('header', h('h2.unseen', { id: 't-devices' }, t('devices')), h('div.tabs', this.tabs),
-				h('div.filters', h('label.unseen', { for: 'find' }, t('find')), this.find, h('label.unseen', { for: 'line' }, t('line.pick')), this.line,
-					h('label.unseen', { for: 'order' }, t('sort.by')), this.order)),
-			h('div.under', this.chips, this.count), this.place));
-	this.update();
-	this.build();
-}
-HomeView.kept = { find: '', state: '', line: '', tab: 'meters', sort: null };
-HomeView.prototype.close = function () { this.grid.close(); };
-HomeView.prototype.update = function () {
-	const o = state.overview;
-	swap(this.top, h('div', verdict(o), conditions(o.conditions)));
-	swap(this.tiles, h('div.tiles', metersTile(o.meters), uplinkTile(o.uplink), backlogTile(o.backlog, o.uplink.connected), clockTile(o.clock), storeTile(o), configTile(o.config, o.version)));
-	swap(this.alarms, events(state.events, this.all, () => { this.all = !this.all; this.update(); }));
-};
-// build makes the table of meters or of lines.
-HomeView.prototype.build = function () {
-	const q = HomeView.kept, meters = q.tab === 'meters';
-	if (this.grid) this.grid.close();
-	this.tabs.forEach(b => b.setAttribute('aria-pressed', b.getAttribute('data-tab') === q.tab ? 'true' : 'false'));
-	this.find.placeholder = t(meters ? 'find.meters' : 'find.lines');
-	const cols = (meters ? meterColumns() : lineColumns()).filter(c => c.key !== 'signal' || state.meters.some(m => m.signal !== undefined));
-	this.grid = new Grid(cols, {
-		label: t(meters ? 'tab.meters' : 'tab.lines'), id: x => meters ? x.id : x.line,
-		open: x => { location.hash = meters ? '#/meter/' + x.id : '#/line/' + encodeURIComponent(x.line); },
-		sorted: (c, down) => { q.sort = { key: c.key, down: down }; this.order.value = cols.indexOf(c); }
-	});
-	empty(this.order);
-	add(this.order, h('option', { value: -1 }, t('sort.by')));
-	cols.forEach((c, i) => add(this.order, h('option', { value: i }, c.name)));
-	empty(this.line);
-	add(this.line, h('option', { value: '' }, t('line.any')));
-	state.lines.forEach(l => add(this.line, h('option', { value: l.line }, l.line)));
-	if (state.lines.some(l => l.line === q.line)) this.line.value = q.line; else q.line = '';
-	this.line.hidden = !meters || state.lines.length < 2;
-	empty(this.place);
-	this.place.appendChild(this.grid.el);
-	const by = cols.filter(c => c.key === (q.sort ? q.sort.key : 'state'))[0];
-	this.list(by);
-};
-HomeView.prototype.list = function (by) {
-	const q = HomeView.kept, meters = q.tab === 'meters', items = meters ? state.meters : state.lines, stateOf = meters ? m => m.state : lineState;
-	const words = q.find.toLowerCase().split(/\s+/).filter(w => w);
-	const text = m => meters ? [m.id, m.serial, m.line, m.error, m.protocol].join(' ').toLowerCase() : [m.line, m.error, m.kind].join(' ').toLowerCase();
-	const found = x => (!meters || !q.line || x.line === q.line) && (!words.length || (s => words.every(w => s.indexOf(w) >= 0))(text(x)));
-	const counts = {};
-	let all = 0;
-	items.forEach(x => { if (found(x)) { all++; counts[stateOf(x)] = (counts[stateOf(x)] || 0) + 1; } });
-	this.chip(all, counts);
-	this.tabs.forEach(b => say(b.lastChild, group(b.getAttribute('data-tab') === 'meters' ? state.meters.length : state.lines.length)));
-	if (by) {
-		this.grid.items = [];
-		this.grid.keep = () => false;
-		this.grid.sort(by, q.sort ? q.sort.down : !!by.down);
+class HomeView {
+	constructor() {
+		const q = HomeView.kept; // what was looked for, when one comes back
+		this.top = h('div');
+		this.tiles = h('div');
+		this.alarms = h('div');
+		this.find = h('input.field.grow', { type: 'search', id: 'find', value: q.find, oninput: () => { q.find = this.find.value; this.list(); } });
+		this.line = h('select.field', { id: 'line', onchange: () => { q.line = this.line.value; this.list(); } });
+		this.order = h('select.field.small', { id: 'order', onchange: () => {
+			const at = Number(this.order.value), c = this.grid.cols[at];
+			if (c) this.grid.sort(c, !!c.down);
+		} });
+		this.chips = h('span.chips', { role: 'group', 'aria-label': t('col.state') });
+		this.count = h('span.count', { role: 'status' });
+		this.tabs = KINDS.map(k => h('button.tab', { type: 'button', 'data-tab': k, onclick: () => { q.tab = k; q.sort = null; q.state = ''; this.build(); } }, t('tab.' + k), ' ', h('span.num.soft')));
+		this.place = h('div');
+		this.more = h('button.chip.small', { type: 'button', onclick: () => { q.more = !q.more; this.update(); } });
+		this.el = h('div', this.top, this.tiles, this.more, this.alarms,
+			h('section.card', { 'aria-labelledby': 't-devices', id: 'devices' },
+				h('header', h('h2.unseen', { id: 't-devices' }, t('devices')), h('div.tabs', this.tabs),
+					h('div.filters', label('find', 'find'), this.find, label('line', 'line.pick'), this.line,
+						label('order', 'sort.by'), this.order)),
+				h('div.under', this.chips, this.count), this.place));
+		this.update();
+		this.build();
 	}
-	this.grid.update(items, x => (!q.state || stateOf(x) === q.state) && found(x));
-	say(this.count, t('shown', { n: group(this.grid.shown.length), total: group(items.length) }));
-};
-HomeView.prototype.chip = function (all, counts) {
-	const q = HomeView.kept;
-	const one = (s, n) => h('button.chip', { type: 'button', 'data-state': s, 'aria-pressed': q.state === s ? 'true' : 'false' }, s ? stateGlyph(s) : null, s ? stateName(s) : t('state.all'), ' ', h('span.num.soft', group(n)));
-	const fresh = h('span.chips', one('', all), STATES.filter(s => counts[s] || s === q.state).map(s => one(s, counts[s] || 0)));
-	if (fresh.innerHTML === this.chips.innerHTML) return;
-	const held = this.chips.contains(document.activeElement) ? document.activeElement.getAttribute('data-state') : null;
-	empty(this.chips);
-	while (fresh.firstChild) this.chips.appendChild(fresh.firstChild);
-	this.chips.onclick = e => { const b = e.target.closest('button'); if (b) { q.state = b.getAttribute('data-state'); this.list(); } };
-	if (held !== null) { const b = this.chips.querySelector('[data-state="' + held + '"]'); if (b) b.focus(); }
-};
-HomeView.prototype.event = function (type) {
-	if (type === 'overview' || type === 'alarm') this.update();
-	if (type === 'meters' && HomeView.kept.tab === 'meters' || type === 'lines') this.list();
+
+	close() { this.grid.close(); }
+
+	update() {
+		const o = state.overview, q = HomeView.kept;
+		swap(this.top, h('div', verdict(o), conditions(o.conditions)));
+		swap(this.tiles, h('div.tiles', { class: q.more ? 'more' : null }, metersTile(o), uplinkTile(o), backlogTile(o), clockTile(o), storeTile(o), configTile(o)));
+		this.more.setAttribute('aria-expanded', pressed(q.more));
+		say(this.more, t(q.more ? 'less' : 'more'));
+		swap(this.alarms, latest(state.events[0]));
+	}
+
+	// build makes the table that is chosen.
+	build() {
+		const q = HomeView.kept, kind = listed[q.tab];
+		if (this.grid) this.grid.close();
+		this.tabs.forEach(b => b.setAttribute('aria-pressed', pressed(b.getAttribute('data-tab') === q.tab)));
+		this.find.placeholder = t('find.' + q.tab);
+		const cols = kind.cols().filter(c => c.key !== 'signal' || state.meters.some(m => m.signal !== undefined));
+		this.grid = new Grid(cols, {
+			label: t('tab.' + q.tab), id: kind.id, open: x => { const to = kind.go(x); if (to) location.hash = to; },
+			sorted: (c, down) => { q.sort = { key: c.key, down: down }; this.order.value = cols.indexOf(c); }
+		});
+		empty(this.order);
+		cols.forEach((c, i) => add(this.order, h('option', { value: i }, t('sort.by') + ': ' + c.name)));
+		empty(this.line);
+		add(this.line, h('option', { value: '' }, t('line.any')));
+		state.lines.forEach(l => add(this.line, h('option', { value: l.line }, apart(l.line))));
+		if (state.lines.some(l => l.line === q.line)) this.line.value = q.line; else q.line = '';
+		this.line.hidden = q.tab !== 'meters' || state.lines.length < 2;
+		empty(this.place);
+		this.place.appendChild(this.grid.el);
+		this.grid.keep = () => false;
+		const by = cols.filter(c => c.key === (q.sort ? q.sort.key : kind.by))[0];
+		this.grid.sort(by, q.sort ? q.sort.down : !!by.down);
+		this.list();
+	}
+
+	list() {
+		const q = HomeView.kept, kind = listed[q.tab], items = state[q.tab], meters = q.tab === 'meters';
+		const words = q.find.toLowerCase().split(/\s+/).filter(w => w);
+		const found = x => {
+			if (meters && q.line && x.line !== q.line) return false;
+			const text = words.length ? kind.words(x).join(' ').toLowerCase() : '';
+			return words.every(w => text.indexOf(w) >= 0);
+		};
+		const counts = {};
+		let all = 0;
+		items.forEach(x => { if (found(x)) { all++; counts[kind.state(x)] = (counts[kind.state(x)] || 0) + 1; } });
+		this.chip(all, counts);
+		this.tabs.forEach(b => say(b.lastChild, group(state[b.getAttribute('data-tab')].length)));
+		this.grid.update(items, x => (!q.state || kind.state(x) === q.state) && found(x));
+		say(this.count, t('shown', { n: group(this.grid.shown.length), total: group(items.length) }));
+	}
+
+	chip(all, counts) {
+		const q = HomeView.kept;
+		const one = (s, n) => h('button.chip', { type: 'button', 'data-state': s, 'aria-pressed': pressed(q.state === s) }, s ? stateGlyph(s) : null, s ? stateName(s) : t('state.all'), '\u00a0 ', h('span.num.soft', group(n)));
+		const fresh = h('span.chips', one('', all), STATES.filter(s => counts[s] || s === q.state).map(s => one(s, counts[s] || 0)));
+		if (fresh.innerHTML === this.chips.innerHTML) return;
+		const held = this.chips.contains(document.activeElement) ? document.activeElement.getAttribute('data-state') : null;
+		empty(this.chips);
+		while (fresh.firstChild) this.chips.appendChild(fresh.firstChild);
+		this.chips.onclick = e => { const b = e.target.closest('button'); if (b) { q.state = b.getAttribute('data-state'); this.list(); } };
+		if (held !== null) { const b = this.chips.querySelector('[data-state="' + held + '"]'); if (b) b.focus(); }
+	}
+
+	event(type) {
+		if (type === 'overview' || type === 'alarm') this.update();
+		if (type === HomeView.kept.tab || type === 'alarm') this.list();
+	}
+}
+
+HomeView.kept = { find: '', state: '', line: '', tab: 'meters', sort: null };
+// The tables that share a place: what is listed, and how.
+const KINDS = ['meters', 'lines', 'events'];
+const listed = {
+	meters: { cols: meterColumns, id: m => m.id, state: m => m.state, words: m => [m.id, m.serial, m.line, m.error, m.protocol], by: 'state', go: m => '#/meter/' + m.id },
+	lines: { cols: lineColumns, id: l => l.line, state: l => lineState(l), words: l => [l.line, l.error, l.kind], by: 'state', go: l => '#/line/' + encodeURIComponent(l.line) },
+	events: { cols: eventColumns, id: e => e.id, state: () => '', words: e => [e.meter, eventName(e), eventText(e)], by: 'time', go: e => state.byId[e.meter] ? '#/meter/' + e.meter : '' }
 };
 
 // The bar on top.
 function header() {
 	const o = state.overview, me = state.me;
-	const dark = h('button.tool', { type: 'button', 'aria-label': t('theme.dark'), title: t('theme.dark'), 'aria-pressed': isDark() ? 'true' : 'false', onclick: () => {
+	const dark = h('button.tool', { type: 'button', 'aria-label': t('theme.dark'), title: t('theme.dark'), 'aria-pressed': pressed(isDark()), onclick: () => {
 		const to = isDark() ? 'light' : 'dark';
 		store.set('localStorage', 'theme', to === (systemDark.matches ? 'dark' : 'light') ? null : to);
 		paint();
-		dark.setAttribute('aria-pressed', isDark() ? 'true' : 'false');
+		dark.setAttribute('aria-pressed', pressed(isDark()));
 		empty(dark);
 		dark.appendChild(glyph(isDark() ? 'sun' : 'moon'));
 	} }, glyph(isDark() ? 'sun' : 'moon'));
@@ -151,7 +167,7 @@ function header() {
 	const banner = h('div.stale', { hidden: true, role: 'alert' });
 	const other = lang === 'ar' ? 'en' : 'ar';
 	const el = h('header.top', h('div.wide', h('a.brand', { href: '#/', 'aria-label': t('nav.home') }, glyph('mark', 'mark'), h('span.hide-xs', 'gridgate')),
-		o ? h('div.place', english(o.site), ' / ', h('b', english(o.gateway))) : me ? h('div.place', english(me.site)) : null, h('div.room'), link,
+		o ? h('div.place', '/ ', english(o.site), ' / ', h('b', english(o.gateway))) : me ? h('div.place', '/ ', english(me.site)) : null, h('div.room'), link,
 		h('button.tool', { type: 'button', id: 'lang', lang: other, onclick: () => { store.set('localStorage', 'lang', other); speak(other); render(); } }, t('lang.other')), dark,
 		token ? h('button.tool', { type: 'button', 'aria-label': t('leave'), title: t('leave'), onclick: () => { dropToken(); if (state.stream) state.stream.stop(); state.stream = null; gate(''); } }, glyph('leave', 'turn')) : null), banner);
 	return { el: el, link: link, banner: banner };
@@ -198,13 +214,13 @@ function render() {
 	if (!state.role) { if (token) { frame(h('p.wait', { role: 'status' }, t('loading'))); return; } gate(''); return; }
 	if (m && m[1] === 'line') {
 		const line = decodeURIComponent(m[2]);
-		HomeView.kept = { find: '', state: '', line: line, tab: 'meters', sort: null };
+		HomeView.kept = { find: '', state: '', line: line, tab: 'meters', sort: null, more: HomeView.kept.more };
 		history.replaceState(null, '', location.pathname + '#/');
 	}
 	frame(null);
 	view = state.role === 'consumer' ? new MineView() : m && m[1] === 'meter' ? new MeterView(decodeURIComponent(m[2])) : new HomeView();
 	main.appendChild(view.el);
-	main.appendChild(h('footer.foot', h('span', t('curve.zone', { zone: '' }).replace('()', ''), ' ', english('(' + zone + ')')), state.overview ? h('span', english('gridgate ' + state.overview.version)) : null));
+	main.appendChild(h('footer.foot', h('span', t('curve.zone'), ' ', english(zone)), state.overview ? h('span', english('gridgate ' + state.overview.version)) : null));
 	if (view.grid) view.grid.draw();
 	if (view.curve && view.curve.chart) view.curve.chart.draw();
 	if (fresh) { fresh = false; return; }
