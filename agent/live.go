@@ -75,8 +75,11 @@ func (l *live) row(r *meter.Row, unchecked bool) {
 	case at < 0 && len(known) >= liveChannels:
 		return
 	case at < 0:
-		at = len(known)
-		known = append(known, liveRow{})
+		at = 0
+		for at < len(known) && known[at].channel < r.Channel {
+			at++
+		}
+		known = slices.Insert(known, at, liveRow{})
 		l.meters[r.Meter] = known
 	case isOlder(r.Stamp, known[at].stamp):
 		return
@@ -157,7 +160,6 @@ func (l *live) values(id meter.ID, serial string) []web.Value {
 			Unit: r.unit.String(), Quality: r.quality.String(), Unchecked: r.unchecked, Lane: r.lane.String(), Period: r.period,
 		})
 	}
-	slices.SortFunc(all, func(a, b web.Value) int { return strings.Compare(a.Channel, b.Channel) })
 	return all
 }
 

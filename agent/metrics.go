@@ -1,18 +1,18 @@
 package agent
 
 import (
+	"math"
 	"runtime"
-	"strconv"
 	"syscall"
 	"time"
 
 	"gridgate/agent/poll"
 	"gridgate/agent/status"
 	"gridgate/agent/timesync"
+	"gridgate/agent/uplink"
 	"gridgate/agent/web"
 	"gridgate/buffer"
 	"gridgate/configs"
-	"gridgate/internal/meter"
 	"gridgate/internal/sys"
 )
 
@@ -31,23 +31,46 @@ func (a *Agent) Metrics(b []byte) []byte {
 	e := &exposition{b: b}
 	r, cfg := a.Report(), a.config()
 	e.family("gridgate_build_info", gauge, "The version that runs; always 1.").sample(1, "version", r.Version)
-	e.one("gridgate_start_time_seconds", gauge, "When the agent started, in seconds since 1970.", unix(r.Started))
-	a.meterMetrics(e, &r, cfg)
+	e.family("gridgate_config_info", gauge, "The configuration that runs; always 1.").sample(1, "sha256", cfg.Hash()[:min(len(cfg.Hash()), 16)])
+	meterMetrics(e, &r, cfg)
 	a.lineMetrics(e, &r, cfg)
-	a.rowMetrics(e, &r)
-	a.storeMetrics(e, cfg)
+	a.laneMetrics(e, &r)
 	a.uplinkMetrics(e, &r)
-	clockMetrics(e, &r)
-	a.orderMetrics(e, &r, cfg)
+	e.family("gridgate_clock_state", gauge, "The state of the gateway's clock: 1 for the one that it is in.")
+	for _, s := range []timesync.State{timesync.Synchronised, timesync.Holdover, timesync.Unsynchronised} {
+		e.sample(flag(r.Clock.State == s.String()), "state", s.String())
+	}
+	e.family("gridgate_orders_refused_total", counter, "Signed documents that were not taken, by reason.")
+	refused := a.orders.refusedBy()
+	for i, reason := range refusalReasons() {
+		e.sample(float64(refused[i]), "reason", reason)
+	}
 	a.pageMetrics(e)
-	processMetrics(e)
+	a.otherMetrics(e, &r, cfg)
 	return e.b
 }
 
-func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return unknown()
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+func unixOf(t *time.Time) float64 {
+	if t == nil {
+		return unknown()
+	}
+	return unix(*t)
+}
+
+// isWrong says whether a meter's clock is surely off by more than it may be.
+func isWrong(k *status.Clock, cfg *configs.Config) bool {
+	return k != nil && (!k.Valid || max(k.Offset, -k.Offset)-k.Uncertainty > cfg.MeterClocks.Threshold.Seconds())
+}
 
 // meterMetrics tells how many meters are how.
-func (a *Agent) meterMetrics(e *exposition, r *status.Report, cfg *configs.Config) {
+func meterMetrics(e *exposition, r *status.Report, cfg *configs.Config) {
 	states := map[string]int{}
 	var last time.Time
 	gaps, bad := int64(0), 0
@@ -58,7 +81,7 @@ func (a *Agent) meterMetrics(e *exposition, r *status.Report, cfg *configs.Confi
 		if m.Good != nil && m.Good.After(last) {
 			last = *m.Good
 		}
-		if k := m.Clock; k != nil && (!k.Valid || max(k.Offset, -k.Offset)-k.Uncertainty > cfg.MeterClocks.Threshold.Seconds()) {
+		if isWrong(m.Clock, cfg) {
 			bad++
 		}
 	}
@@ -66,54 +89,51 @@ func (a *Agent) meterMetrics(e *exposition, r *status.Report, cfg *configs.Confi
 	for _, s := range []poll.State{poll.Waiting, poll.OK, poll.Partial, poll.Failing, poll.Exchanged, poll.LockedOut} {
 		e.sample(float64(states[string(s)]), "state", string(s))
 	}
-	e.one("gridgate_meter_clocks_wrong", gauge, "Meters whose clocks are surely off by more than meter_clocks.threshold, or invalid.", float64(bad))
-	e.one("gridgate_profile_gaps_seconds", gauge, "How much of the profiles of all meters is still to be filled in.", float64(gaps))
-	if !last.IsZero() {
-		e.one("gridgate_last_answer_timestamp_seconds", gauge, "When a meter answered last, in seconds since 1970.", unix(last))
+	e.all([]metric{
+		{"gridgate_meter_clocks_wrong", gauge, "Meters whose clocks are surely off by more than meter_clocks.threshold, or invalid.", float64(bad)},
+		{"gridgate_profile_gaps_seconds", gauge, "How much of the profiles of all meters is still to be filled in.", float64(gaps)},
+		{"gridgate_last_answer_timestamp_seconds", gauge, "When a meter answered last, in seconds since 1970.", unix(last)},
+	})
+	if !cfg.Page.MeterMetrics {
+		return
 	}
-	if cfg.Page.MeterMetrics {
-		eachMeter(e, r)
-	}
-}
-
-// eachMeter tells how each meter does.
-func eachMeter(e *exposition, r *status.Report) {
-	e.family("gridgate_meter_visits_total", counter, "Visits to a meter.")
-	for i := range r.Meters {
-		e.sample(float64(r.Meters[i].Visits), "meter", r.Meters[i].Meter)
-	}
-	e.family("gridgate_meter_answers_total", counter, "Visits to a meter that were answered.")
-	for i := range r.Meters {
-		e.sample(float64(r.Meters[i].Answered), "meter", r.Meters[i].Meter)
-	}
-	e.family("gridgate_meter_up", gauge, "1 where the last visit to a meter was answered by the one that is configured.")
-	for i := range r.Meters {
-		s := poll.State(r.Meters[i].State)
-		e.sample(flag(s == poll.OK || s == poll.Partial), "meter", r.Meters[i].Meter)
-	}
-	e.family("gridgate_meter_last_answer_timestamp_seconds", gauge, "When a meter answered last, in seconds since 1970.")
-	for i := range r.Meters {
-		if good := r.Meters[i].Good; good != nil {
-			e.sample(unix(*good), "meter", r.Meters[i].Meter)
-		}
-	}
-	e.family("gridgate_meter_clock_offset_seconds", gauge, "A meter's clock less the gateway's, as last compared.")
-	for i := range r.Meters {
-		if k := r.Meters[i].Clock; k != nil {
-			e.sample(k.Offset, "meter", r.Meters[i].Meter)
+	for _, f := range []struct {
+		name, kind, help string
+		of               func(m *status.Meter) float64
+	}{
+		{"gridgate_meter_visits_total", counter, "Visits to a meter.", func(m *status.Meter) float64 { return float64(m.Visits) }},
+		{"gridgate_meter_answers_total", counter, "Visits to a meter that were answered.", func(m *status.Meter) float64 { return float64(m.Answered) }},
+		{"gridgate_meter_up", gauge, "1 where the last visit to a meter was answered by the one that is configured.", func(m *status.Meter) float64 {
+			return flag(m.State == string(poll.OK) || m.State == string(poll.Partial))
+		}},
+		{"gridgate_meter_last_answer_timestamp_seconds", gauge, "When a meter answered last, in seconds since 1970.", func(m *status.Meter) float64 { return unixOf(m.Good) }},
+		{"gridgate_meter_clock_offset_seconds", gauge, "A meter's clock less the gateway's, as last compared.", func(m *status.Meter) float64 {
+			if m.Clock == nil {
+				return unknown()
+			}
+			return m.Clock.Offset
+		}},
+	} {
+		e.family(f.name, f.kind, f.help)
+		for i := range r.Meters {
+			if v := f.of(&r.Meters[i]); !math.IsNaN(v) {
+				e.sample(v, "meter", r.Meters[i].Meter)
+			}
 		}
 	}
 }
 
-// lineMetrics tells what came of visits, by line.
-func (a *Agent) lineMetrics(e *exposition, r *status.Report, cfg *configs.Config) {
-	type count struct {
-		label string
-		n     poll.Counts
-	}
-	other := count{label: "other"}
-	var all []count
+// lineCount is what came of the visits of a line.
+type lineCount struct {
+	label string
+	n     poll.Counts
+}
+
+// counts gives that by line, at last of those that have no label.
+func (a *Agent) counts(cfg *configs.Config) (all []lineCount) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	other := lineCount{label: "other"}
 	for _, l := range cfg.Lines() {
 		running := a.lines[l.Key]
 		if running == nil {
@@ -121,179 +141,127 @@ func (a *Agent) lineMetrics(e *exposition, r *status.Report, cfg *configs.Config
 		}
 		n := running.poller.Counts()
 		if len(all) < maxLineLabels && (l.Serial || len(l.Meters) > 1) {
-			all = append(all, count{l.Key, n})
+			all = append(all, lineCount{l.Key, n})
 			continue
 		}
 		for i := range n {
 			other.n[i] += n[i]
 		}
 	}
-	a.mu.Unlock()
+	return append(all, other)
+}
+
+// lineMetrics tells what came of visits, by line.
+func (a *Agent) lineMetrics(e *exposition, r *status.Report, cfg *configs.Config) {
 	e.family("gridgate_polls_total", counter, "Visits to meters, by line and by what came of them.")
-	for _, c := range append(all, other) {
+	for _, c := range a.counts(cfg) {
 		for _, result := range poll.Results() {
-			e.sample(float64(c.n[result]), "line", c.label, "result", result.String())
+			e.sample2(float64(c.n[result]), "line", c.label, "result", result.String())
 		}
 	}
-	if len(r.Bridges) == 0 {
-		return
-	}
-	bridges := r.Bridges[:min(len(r.Bridges), maxLineLabels)]
-	e.family("gridgate_plc_connected", gauge, "1 where the bridge of a power line answers.")
-	for _, b := range bridges {
-		e.sample(flag(b.Connected), "line", b.Line)
-	}
-	e.family("gridgate_plc_nodes", gauge, "Nodes that the bridge of a power line has.")
-	for _, b := range bridges {
-		e.sample(float64(len(b.Nodes)), "line", b.Line)
-	}
-	e.family("gridgate_plc_requests", gauge, "Requests to the nodes that a power line has now, since each came.")
-	for _, b := range bridges {
-		asked, _ := requests(b)
-		e.sample(float64(asked), "line", b.Line)
-	}
-	e.family("gridgate_plc_requests_lost", gauge, "Of gridgate_plc_requests, those not answered in time.")
-	for _, b := range bridges {
-		_, lost := requests(b)
-		e.sample(float64(lost), "line", b.Line)
-	}
-}
-
-func requests(b status.Bridge) (asked, lost uint64) {
-	for i := range b.Nodes {
-		asked += b.Nodes[i].Asked
-		lost += b.Nodes[i].Lost
-	}
-	return asked, lost
-}
-
-// rowMetrics tells how rows go through memory.
-func (a *Agent) rowMetrics(e *exposition, r *status.Report) {
-	in := a.intake.Stats()
-	e.one("gridgate_rows_read_total", counter, "Rows read from meters, or pushed by them.", float64(in.Read))
-	e.one("gridgate_rows_stored_total", counter, "Rows committed to the buffer.", float64(in.Stored))
-	e.one("gridgate_rows_dropped_total", counter, "Rows lost since the buffer could not be written and memory ran out.", float64(in.Dropped))
-	e.one("gridgate_rows_reread_total", counter, "Rows given up in memory that are read from their meters again.", float64(in.Reread))
-	e.one("gridgate_rows_waiting", gauge, "Rows in memory that wait for their commit.", float64(in.Waiting))
-	e.family("gridgate_commits_total", counter, "Commits of rows to the buffer.")
-	e.sample(float64(in.Commits), "result", "ok")
-	e.sample(float64(in.Failed), "result", "failed")
-	if !in.Last.IsZero() {
-		e.one("gridgate_last_commit_timestamp_seconds", gauge, "When rows were committed last, in seconds since 1970.", unix(in.Last))
-	}
-	e.family("gridgate_lane_rows_total", counter, "Rows of a lane that were given a number, since the epoch of the buffer began.")
-	for _, l := range r.Lanes {
-		e.sample(float64(l.Last), "lane", l.Lane)
-	}
-	e.family("gridgate_lane_rows_delivered_total", counter, "Rows of a lane that the fog has or that were declared lost, since the epoch began.")
-	for _, l := range r.Lanes {
-		e.sample(float64(l.Acked), "lane", l.Lane)
-	}
-	e.family("gridgate_lane_rows_lost_total", counter, "Rows of a lane given up before the fog had them, since the epoch began.")
-	for _, l := range r.Lanes {
-		e.sample(float64(l.Lost), "lane", l.Lane)
-	}
-	e.family("gridgate_backlog_rows", gauge, "Rows of a lane that wait to be delivered.")
-	for _, l := range r.Lanes {
-		e.sample(float64(l.Last-min(l.Acked, l.Last)), "lane", l.Lane)
+	for _, f := range []struct {
+		name, help string
+		of         func(b *status.Bridge) float64
+	}{
+		{"gridgate_plc_connected", "1 where the bridge of a power line answers.", func(b *status.Bridge) float64 { return flag(b.Connected) }},
+		{"gridgate_plc_nodes", "Nodes that the bridge of a power line has.", func(b *status.Bridge) float64 { return float64(len(b.Nodes)) }},
+		{"gridgate_plc_requests", "Requests to the nodes that a power line has now, since each came.", func(b *status.Bridge) (n float64) {
+			for i := range b.Nodes {
+				n += float64(b.Nodes[i].Asked)
+			}
+			return n
+		}},
+		{"gridgate_plc_requests_lost", "Of gridgate_plc_requests, those not answered in time.", func(b *status.Bridge) (n float64) {
+			for i := range b.Nodes {
+				n += float64(b.Nodes[i].Lost)
+			}
+			return n
+		}},
+	} {
+		if len(r.Bridges) > 0 {
+			e.family(f.name, gauge, f.help)
+		}
+		for i := range r.Bridges[:min(len(r.Bridges), maxLineLabels)] {
+			e.sample(f.of(&r.Bridges[i]), "line", r.Bridges[i].Line)
+		}
 	}
 }
 
-// storeMetrics tells of the buffer and its flash.
-func (a *Agent) storeMetrics(e *exposition, cfg *configs.Config) {
+// oneLane is what is known of a lane.
+type oneLane struct {
+	status.Lane
+	store buffer.LaneStat
+	sent  uplink.LaneStats
+}
+
+// laneMetrics tells how rows come along, by lane.
+func (a *Agent) laneMetrics(e *exposition, r *status.Report) {
 	st, err := a.store.get().Stat()
-	e.one("gridgate_buffer_open", gauge, "1 while the buffer can be used; without it rows wait in memory.", flag(err == nil))
-	if err == nil {
-		laneMetric(e, &st, "gridgate_backlog_bytes", gauge, "Flash that the rows of a lane take that wait to be delivered.", func(l *buffer.LaneStat) uint64 { return l.Bytes - min(l.HotBytes, l.Bytes) })
-		laneMetric(e, &st, "gridgate_buffer_lane_bytes", gauge, "Flash that the rows of a lane take, delivered or not.", func(l *buffer.LaneStat) uint64 { return l.Bytes })
-		laneMetric(e, &st, "gridgate_buffer_lane_rows", gauge, "Rows of a lane that are kept, delivered or not.", func(l *buffer.LaneStat) uint64 { return l.Rows })
-		laneMetric(e, &st, "gridgate_buffer_holes", gauge, "Stretches of numbers of a lane that are declared to have no rows.", func(l *buffer.LaneStat) uint64 { return l.Holes })
-		laneMetric(e, &st, "gridgate_buffer_damaged_rows", gauge, "Numbers of a lane in damaged chunks that were met since the start.", func(l *buffer.LaneStat) uint64 { return l.Damaged })
-		e.one("gridgate_buffer_commits_total", counter, "Commits of the buffer's file, since its epoch began.", float64(st.Commits))
-		e.one("gridgate_buffer_file_bytes", gauge, "Size of the buffer's file.", float64(st.FileBytes))
-		e.one("gridgate_buffer_free_bytes", gauge, "Of the buffer's file, what new rows can take.", float64(st.FreeBytes))
-	}
-	if total, free, err := sys.Room(cfg.Buffer.Path); err == nil {
-		e.one("gridgate_disk_size_bytes", gauge, "Size of the file system that the buffer is on.", float64(total))
-		e.one("gridgate_disk_free_bytes", gauge, "Of that, what is free.", float64(free))
+	sent := a.uplinkStats().Lanes
+	e.all([]metric{
+		{"gridgate_buffer_open", gauge, "1 while the buffer can be used; without it rows wait in memory.", flag(err == nil)},
+		{"gridgate_buffer_commits_total", counter, "Commits of the buffer's file, since its epoch began.", float64(st.Commits)},
+		{"gridgate_buffer_file_bytes", gauge, "Size of the buffer's file.", float64(st.FileBytes)},
+		{"gridgate_buffer_free_bytes", gauge, "Of the buffer's file, what new rows can take.", float64(st.FreeBytes)},
+	})
+	for _, f := range []struct {
+		name, kind, help string
+		of               func(l *oneLane) uint64
+	}{
+		{"gridgate_lane_rows_total", counter, "Rows of a lane that were given a number, since the epoch of the buffer began.", func(l *oneLane) uint64 { return l.Last }},
+		{"gridgate_lane_rows_delivered_total", counter, "Rows of a lane that the fog has or that were declared lost, since the epoch began.", func(l *oneLane) uint64 { return l.Acked }},
+		{"gridgate_lane_rows_lost_total", counter, "Rows of a lane given up before the fog had them, since the epoch began.", func(l *oneLane) uint64 { return l.Lost }},
+		{"gridgate_backlog_rows", gauge, "Rows of a lane that wait to be delivered.", func(l *oneLane) uint64 { return l.Last - min(l.Acked, l.Last) }},
+		{"gridgate_backlog_bytes", gauge, "Flash that the rows of a lane take that wait to be delivered.", func(l *oneLane) uint64 { return l.store.Bytes - min(l.store.HotBytes, l.store.Bytes) }},
+		{"gridgate_buffer_lane_bytes", gauge, "Flash that the rows of a lane take, delivered or not.", func(l *oneLane) uint64 { return l.store.Bytes }},
+		{"gridgate_buffer_lane_rows", gauge, "Rows of a lane that are kept, delivered or not.", func(l *oneLane) uint64 { return l.store.Rows }},
+		{"gridgate_buffer_holes", gauge, "Stretches of numbers of a lane that are declared to have no rows.", func(l *oneLane) uint64 { return l.store.Holes }},
+		{"gridgate_buffer_damaged_rows", gauge, "Numbers of a lane in damaged chunks that were met since the start.", func(l *oneLane) uint64 { return l.store.Damaged }},
+		{"gridgate_uplink_lane_batches_total", counter, "Batches of a lane that were published, repetitions included.", func(l *oneLane) uint64 { return l.sent.Batches }},
+		{"gridgate_uplink_lane_bytes_total", counter, "Octets of the batches of a lane that were published.", func(l *oneLane) uint64 { return l.sent.Bytes }},
+	} {
+		e.family(f.name, f.kind, f.help)
+		for i := range r.Lanes {
+			l := oneLane{Lane: r.Lanes[i], sent: sent[i]}
+			if i < len(st.Lanes) {
+				l.store = st.Lanes[i]
+			}
+			e.sample(float64(f.of(&l)), "lane", l.Lane.Lane)
+		}
 	}
 }
 
-func laneMetric(e *exposition, st *buffer.Stat, name, kind, help string, of func(*buffer.LaneStat) uint64) {
-	e.family(name, kind, help)
-	for i := range st.Lanes {
-		e.sample(float64(of(&st.Lanes[i])), "lane", st.Lanes[i].Lane.String())
-	}
-}
-
-// uplinkMetrics tells of the way to the fog.
-func (a *Agent) uplinkMetrics(e *exposition, r *status.Report) {
-	e.one("gridgate_uplink_connected", gauge, "1 while the broker takes what is sent.", flag(r.Uplink.Connected))
-	e.one("gridgate_uplink_away_seconds", gauge, "For how long the fog has not been reached, or since the start; to 15 s.", a.reached.away().Seconds())
+// uplinkStats gives the counts of the uplink, zero while there is none.
+func (a *Agent) uplinkStats() uplink.Stats {
 	a.mu.Lock()
 	u := a.uplink
 	a.mu.Unlock()
 	if u == nil || u.uplink == nil {
-		return
+		return uplink.Stats{}
 	}
-	s := u.uplink.Stats()
-	e.one("gridgate_uplink_attempts_total", counter, "Attempts to connect.", float64(s.Attempts))
-	e.one("gridgate_uplink_reconnects_total", counter, "Connections after the first.", float64(s.Reconnects))
-	e.one("gridgate_uplink_rows_acked_total", counter, "Rows that the broker acknowledged.", float64(s.Rows))
-	e.one("gridgate_uplink_rows_resent_total", counter, "Rows sent again since the fog asked or did not confirm.", float64(s.Resent))
-	e.one("gridgate_uplink_messages_ignored_total", counter, "Messages of the fog that were foreign, impossible or unreadable.", float64(s.Ignored))
-	e.one("gridgate_uplink_bytes_total", counter, "Octets published, with topics and the headers of MQTT.", float64(s.Bytes))
-	e.family("gridgate_uplink_lane_batches_total", counter, "Batches of a lane that were published, repetitions included.")
-	for _, lane := range meter.Lanes() {
-		e.sample(float64(s.Lanes[lane].Batches), "lane", lane.String())
-	}
-	e.family("gridgate_uplink_lane_bytes_total", counter, "Octets of the batches of a lane that were published.")
-	for _, lane := range meter.Lanes() {
-		e.sample(float64(s.Lanes[lane].Bytes), "lane", lane.String())
-	}
-	e.one("gridgate_uplink_window_bytes", gauge, "Octets that may be under way.", float64(s.Window))
-	e.one("gridgate_uplink_rate_bytes_per_second", gauge, "The rate of the link as measured; 0 is not known.", s.Rate)
-	e.one("gridgate_uplink_puback_seconds", gauge, "From publishing to its acknowledgement, smoothed.", s.Puback.Seconds())
-	if u.cfg.Budget != (configs.Budget{}) {
-		e.one("gridgate_uplink_budget_day_spent_bytes", gauge, "Octets spent today.", float64(s.DayBytes))
-		e.one("gridgate_uplink_budget_month_spent_bytes", gauge, "Octets spent this month.", float64(s.MonthBytes))
-		e.one("gridgate_uplink_budget_spent", gauge, "1 while the budget is spent, so that interval and instant wait.", flag(s.Withheld))
-	}
-	e.one("gridgate_uplink_unconfirmed_lanes", gauge, "Lanes that the broker takes and the fog does not confirm.", float64(len(s.Unconfirmed)))
+	return u.uplink.Stats()
 }
 
-// clockMetrics tells of the gateway's clock.
-func clockMetrics(e *exposition, r *status.Report) {
-	c := &r.Clock
-	e.family("gridgate_clock_state", gauge, "The state of the gateway's clock: 1 for the one that it is in.")
-	for _, s := range []timesync.State{timesync.Synchronised, timesync.Holdover, timesync.Unsynchronised} {
-		e.sample(flag(c.State == s.String()), "state", s.String())
-	}
-	e.one("gridgate_clock_offset_seconds", gauge, "The true time less the clock's, as far as known.", c.Offset)
-	if c.Bound != nil {
-		e.one("gridgate_clock_bound_seconds", gauge, "The largest error of the clock; absent where nobody knows.", *c.Bound)
-	}
-	if c.LastSync != nil {
-		e.one("gridgate_clock_last_sync_timestamp_seconds", gauge, "When the time was learnt last, in seconds since 1970.", unix(*c.LastSync))
-	}
-	e.one("gridgate_clock_drift_ratio", gauge, "What the oscillator is slow by, as a share.", c.Drift/1e6)
-	e.one("gridgate_clock_steps_total", counter, "Times that the clock was set.", float64(c.Steps))
-}
-
-// orderMetrics tells of the configuration and of orders.
-func (a *Agent) orderMetrics(e *exposition, r *status.Report, cfg *configs.Config) {
-	e.family("gridgate_config_info", gauge, "The configuration that runs; always 1.").sample(1, "sha256", cfg.Hash()[:min(len(cfg.Hash()), 16)])
-	e.one("gridgate_config_layers", gauge, "Documents that lie on the gateway's own file.", float64(len(r.Orders.Layers)))
-	e.one("gridgate_config_trial", gauge, "1 while a configuration is on trial.", flag(r.Orders.Trial != ""))
-	e.one("gridgate_trust_version", gauge, "Version of the trust document; 0 is none.", float64(r.Orders.Trust))
-	e.family("gridgate_orders_refused_total", counter, "Signed documents that were not taken, by reason.")
-	refused := a.orders.refusedBy()
-	for i, reason := range refusalReasons() {
-		e.sample(float64(refused[i]), "reason", reason)
-	}
-	head, _ := a.state.AuditHead()
-	e.one("gridgate_audit_entries_total", counter, "Entries of the audit log.", float64(head.Number))
-	e.one("gridgate_notes", gauge, "What an operator should look at, see gridgate status.", float64(len(r.Notes)))
+// uplinkMetrics tells of the way to the fog.
+func (a *Agent) uplinkMetrics(e *exposition, r *status.Report) {
+	s := a.uplinkStats()
+	e.all([]metric{
+		{"gridgate_uplink_connected", gauge, "1 while the broker takes what is sent.", flag(r.Uplink.Connected)},
+		{"gridgate_uplink_away_seconds", gauge, "For how long the fog has not been reached, or since the start; to 15 s.", a.reached.away().Seconds()},
+		{"gridgate_uplink_attempts_total", counter, "Attempts to connect.", float64(s.Attempts)},
+		{"gridgate_uplink_reconnects_total", counter, "Connections after the first.", float64(s.Reconnects)},
+		{"gridgate_uplink_rows_acked_total", counter, "Rows that the broker acknowledged.", float64(s.Rows)},
+		{"gridgate_uplink_rows_resent_total", counter, "Rows sent again since the fog asked or did not confirm.", float64(s.Resent)},
+		{"gridgate_uplink_messages_ignored_total", counter, "Messages of the fog that were foreign, impossible or unreadable.", float64(s.Ignored)},
+		{"gridgate_uplink_bytes_total", counter, "Octets published, with topics and the headers of MQTT.", float64(s.Bytes)},
+		{"gridgate_uplink_window_bytes", gauge, "Octets that may be under way.", float64(s.Window)},
+		{"gridgate_uplink_rate_bytes_per_second", gauge, "The rate of the link as measured; 0 is not known.", s.Rate},
+		{"gridgate_uplink_puback_seconds", gauge, "From publishing to its acknowledgement, smoothed.", s.Puback.Seconds()},
+		{"gridgate_uplink_budget_day_spent_bytes", gauge, "Octets spent today; 0 where there is no budget.", float64(s.DayBytes)},
+		{"gridgate_uplink_budget_month_spent_bytes", gauge, "Octets spent this month; 0 where there is no budget.", float64(s.MonthBytes)},
+		{"gridgate_uplink_budget_spent", gauge, "1 while the budget is spent, so that interval and instant wait.", flag(s.Withheld)},
+		{"gridgate_uplink_unconfirmed_lanes", gauge, "Lanes that the broker takes and the fog does not confirm.", float64(len(s.Unconfirmed))},
+	})
 }
 
 // pageMetrics tells of the page itself.
@@ -309,27 +277,55 @@ func (a *Agent) pageMetrics(e *exposition) {
 		s = server.Stats()
 	}
 	e.family("gridgate_page_requests_total", counter, "Requests to the page and its API, by class of status.")
-	for i := 2; i < len(s.Requests); i++ {
-		e.sample(float64(s.Requests[i]), "code", strconv.Itoa(i)+"xx")
+	for i, class := range []string{"2xx", "3xx", "4xx", "5xx"} {
+		e.sample(float64(s.Requests[i+2]), "code", class)
 	}
-	e.one("gridgate_page_unknown_tokens_total", counter, "Requests without a token that is known.", float64(s.Wrong))
-	e.one("gridgate_page_streams", gauge, "Streams of events that are open.", float64(s.Streams))
+	e.all([]metric{
+		{"gridgate_page_unknown_tokens_total", counter, "Requests without a token that is known.", float64(s.Wrong)},
+		{"gridgate_page_streams", gauge, "Streams of events that are open.", float64(s.Streams)},
+	})
 }
 
-// processMetrics tells what the process uses, by the names that all use.
-func processMetrics(e *exposition) {
-	use := sys.Usage()
-	e.one("gridgate_memory_anonymous_bytes", gauge, "Memory of the agent that is not a file's.", float64(use.Anonymous))
-	e.one("gridgate_memory_available_bytes", gauge, "Memory of the machine that could be had.", float64(use.Available))
-	e.one("gridgate_storage_written_bytes_total", counter, "Octets that the agent had written to storage.", float64(use.Written))
-	e.one("process_resident_memory_bytes", gauge, "Memory of the agent.", float64(use.Resident))
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) == nil {
-		e.one("process_cpu_seconds_total", counter, "Time that the agent had a processor.", time.Duration(u.Utime.Nano()+u.Stime.Nano()).Seconds())
+// otherMetrics tells of the rest.
+func (a *Agent) otherMetrics(e *exposition, r *status.Report, cfg *configs.Config) {
+	in, c := a.intake.Stats(), &r.Clock
+	bound := unknown()
+	if c.Bound != nil {
+		bound = *c.Bound
 	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	e.one("go_goroutines", gauge, "Goroutines.", float64(runtime.NumGoroutine()))
-	e.one("go_memstats_heap_alloc_bytes", gauge, "Octets of the heap that are in use.", float64(m.HeapAlloc))
-	e.one("go_gc_cycles_total", counter, "Collections of garbage.", float64(m.NumGC))
+	head, _ := a.state.AuditHead()
+	use := sys.Usage()
+	total, free, _ := sys.Room(cfg.Buffer.Path)
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	e.family("gridgate_commits_total", counter, "Commits of rows to the buffer.")
+	e.sample(float64(in.Commits), "result", "ok")
+	e.sample(float64(in.Failed), "result", "failed")
+	e.all([]metric{
+		{"gridgate_start_time_seconds", gauge, "When the agent started, in seconds since 1970.", unix(r.Started)},
+		{"gridgate_rows_read_total", counter, "Rows read from meters, or pushed by them.", float64(in.Read)},
+		{"gridgate_rows_stored_total", counter, "Rows committed to the buffer.", float64(in.Stored)},
+		{"gridgate_rows_dropped_total", counter, "Rows lost since the buffer could not be written and memory ran out.", float64(in.Dropped)},
+		{"gridgate_rows_reread_total", counter, "Rows given up in memory that are read from their meters again.", float64(in.Reread)},
+		{"gridgate_rows_waiting", gauge, "Rows in memory that wait for their commit.", float64(in.Waiting)},
+		{"gridgate_last_commit_timestamp_seconds", gauge, "When rows were committed last, in seconds since 1970.", unix(in.Last)},
+		{"gridgate_disk_size_bytes", gauge, "Size of the file system that the buffer is on; 0 where it cannot be told.", float64(total)},
+		{"gridgate_disk_free_bytes", gauge, "Of that, what is free.", float64(free)},
+		{"gridgate_clock_offset_seconds", gauge, "The true time less the clock's, as far as known.", c.Offset},
+		{"gridgate_clock_bound_seconds", gauge, "The largest error of the clock; absent where nobody knows.", bound},
+		{"gridgate_clock_last_sync_timestamp_seconds", gauge, "When the time was learnt last, in seconds since 1970.", unixOf(c.LastSync)},
+		{"gridgate_clock_drift_ratio", gauge, "What the oscillator is slow by, as a share.", c.Drift / 1e6},
+		{"gridgate_clock_steps_total", counter, "Times that the clock was set.", float64(c.Steps)},
+		{"gridgate_config_layers", gauge, "Documents that lie on the gateway's own file.", float64(len(r.Orders.Layers))},
+		{"gridgate_config_trial", gauge, "1 while a configuration is on trial.", flag(r.Orders.Trial != "")},
+		{"gridgate_trust_version", gauge, "Version of the trust document; 0 is none.", float64(r.Orders.Trust)},
+		{"gridgate_audit_entries_total", counter, "Entries of the audit log.", float64(head.Number)},
+		{"gridgate_notes", gauge, "What an operator should look at, see gridgate status.", float64(len(r.Notes))},
+		{"gridgate_memory_anonymous_bytes", gauge, "Memory of the agent that is not a file's.", float64(use.Anonymous)},
+		{"gridgate_memory_available_bytes", gauge, "Memory of the machine that could be had.", float64(use.Available)},
+		{"gridgate_storage_written_bytes_total", counter, "Octets that the agent had written to storage.", float64(use.Written)},
+		{"process_resident_memory_bytes", gauge, "Memory of the agent.", float64(use.Resident)},
+		{"process_cpu_seconds_total", counter, "Time that the agent had a processor.", time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()},
+		{"go_goroutines", gauge, "Goroutines.", float64(runtime.NumGoroutine())},
+	})
 }

@@ -14,24 +14,29 @@ type exposition struct {
 }
 
 // family begins a family of metrics; kind is counter or gauge.
+//
+//go:noinline
 func (e *exposition) family(name, kind, help string) *exposition {
 	e.name = name
 	e.b = append(e.b, "# HELP "+name+" "+help+"\n# TYPE "+name+" "+kind+"\n"...)
 	return e
 }
 
-// sample adds a sample with pairs of label and value.
-func (e *exposition) sample(v float64, labels ...string) {
+// sample adds a sample, with a label where that has a name.
+//
+//go:noinline
+func (e *exposition) sample(v float64, label, value string) {
+	e.sample2(v, label, value, "", "")
+}
+
+// sample2 adds a sample with two labels.
+func (e *exposition) sample2(v float64, one, first, two, second string) {
 	e.b = append(e.b, e.name...)
-	for i := 0; i+1 < len(labels); i += 2 {
-		sep := byte(',')
-		if i == 0 {
-			sep = '{'
+	if one != "" {
+		e.b = append(e.b, "{"+one+`="`+escapeLabel(first)+`"`...)
+		if two != "" {
+			e.b = append(e.b, ","+two+`="`+escapeLabel(second)+`"`...)
 		}
-		e.b = append(e.b, sep)
-		e.b = append(e.b, labels[i]+`="`+escapeLabel(labels[i+1])+`"`...)
-	}
-	if len(labels) > 1 {
 		e.b = append(e.b, '}')
 	}
 	e.b = append(e.b, ' ')
@@ -43,10 +48,23 @@ func (e *exposition) sample(v float64, labels ...string) {
 	e.b = append(e.b, '\n')
 }
 
-// one is a family of one sample.
-func (e *exposition) one(name, kind, help string, v float64) {
-	e.family(name, kind, help).sample(v)
+// metric is a family of one sample.
+type metric struct {
+	name, kind, help string
+	v                float64
 }
+
+// all adds families of one sample; those of no known value are left out.
+func (e *exposition) all(list []metric) {
+	for i := range list {
+		if m := &list[i]; !math.IsNaN(m.v) {
+			e.family(m.name, m.kind, m.help).sample(m.v, "", "")
+		}
+	}
+}
+
+// unknown is the value of a metric that is left out.
+func unknown() float64 { return math.NaN() }
 
 func escapeLabel(s string) string {
 	if !strings.ContainsAny(s, "\\\"\n") {

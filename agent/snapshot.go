@@ -128,7 +128,7 @@ func pageMeter(m *status.Meter, c *configs.Meter, cfg *configs.Config) web.Meter
 	if k := m.Clock; k != nil {
 		offset := k.Offset
 		v.Clock = &offset
-		v.ClockBad = !k.Valid || max(offset, -offset)-k.Uncertainty > cfg.MeterClocks.Threshold.Seconds()
+		v.ClockBad = isWrong(k, cfg)
 	}
 	return v
 }

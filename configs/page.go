@@ -48,9 +48,7 @@ const DefaultPage = "127.0.0.1:8080"
 const maxTokens = maxMeters + 64
 
 func (p Page) equal(q Page) bool {
-	same := slices.Equal(p.Tokens, q.Tokens)
-	p.Tokens, q.Tokens = nil, nil
-	return same && p.Listen == q.Listen && p.Certificate == q.Certificate && p.Key == q.Key && p.MeterMetrics == q.MeterMetrics
+	return slices.Equal(p.Tokens, q.Tokens) && p.Listen == q.Listen && p.Certificate == q.Certificate && p.Key == q.Key && p.MeterMetrics == q.MeterMetrics
 }
 
 func pageFields() []field[Page] {

@@ -3,6 +3,7 @@ package poll
 import (
 	"errors"
 	"math/bits"
+	"net"
 
 	"gridgate/internal/meter"
 )
@@ -48,10 +49,11 @@ func (r Result) String() string {
 
 // resultOf tells errors of visits apart.
 func resultOf(err error) Result {
+	var op *net.OpError
 	switch {
 	case errors.Is(err, meter.ErrAuthentication):
 		return Refused
-	case errors.Is(err, meter.ErrNoLine):
+	case errors.Is(err, meter.ErrNoLine), errors.As(err, &op) && op.Op == "dial":
 		return NoLine
 	case errors.Is(err, meter.ErrGarbled):
 		return Garbled

@@ -3,6 +3,8 @@ package poll
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"testing"
 
 	"gridgate/internal/meter"
@@ -33,11 +35,13 @@ func TestHistory(t *testing.T) {
 func TestResultOf(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
-		fmt.Errorf("x: %w", meter.ErrAuthentication): "refused",
-		fmt.Errorf("x: %w", meter.ErrNoAnswer):       "no-answer",
-		fmt.Errorf("x: %w", meter.ErrGarbled):        "garbled",
-		fmt.Errorf("x: %w", meter.ErrNoLine):         "no-line",
-		errors.New("x"):                              "failed",
+		fmt.Errorf("x: %w", meter.ErrAuthentication):               "refused",
+		fmt.Errorf("x: %w", meter.ErrNoAnswer):                     "no-answer",
+		fmt.Errorf("x: %w", meter.ErrGarbled):                      "garbled",
+		fmt.Errorf("x: %w", meter.ErrNoLine):                       "no-line",
+		fmt.Errorf("x: %w", &net.OpError{Op: "dial", Err: io.EOF}): "no-line",
+		fmt.Errorf("x: %w", &net.OpError{Op: "read", Err: io.EOF}): "failed",
+		errors.New("x"): "failed",
 	} {
 		if got := resultOf(err).String(); got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)

@@ -165,7 +165,7 @@ func run(t *testing.T, s *Server, w *world, l net.Listener) *served {
 }
 
 // get makes a request with a token, "" for none.
-func (s *served) get(t *testing.T, token, path string, header ...string) (*http.Response, string) {
+func (s *served) get(t *testing.T, token, path string, header ...string) (got, string) {
 	t.Helper()
 	r := s.request(t, token, path, header...)
 	answer, err := http.DefaultClient.Do(r)
@@ -177,7 +177,13 @@ func (s *served) get(t *testing.T, token, path string, header ...string) (*http.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer, string(b)
+	return got{answer.StatusCode, answer.Header}, string(b)
+}
+
+// got is what came of a request, beside its body.
+type got struct {
+	StatusCode int
+	Header     http.Header
 }
 
 func (s *served) request(t *testing.T, token, path string, header ...string) *http.Request {
