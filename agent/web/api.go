@@ -1,11 +1,8 @@
 package web
 
 import (
-	"bytes"
-	"compress/flate"
 	"context"
 	"errors"
-	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -69,10 +66,11 @@ func match(path string) (found *route, id string) {
 	return nil, ""
 }
 
-// counted counts the statuses of answers.
+// counted counts the statuses of answers, and packs long ones.
 type counted struct {
 	http.ResponseWriter
-	s *Server
+	s    *Server
+	zips bool // the client unpacks
 }
 
 func (c counted) WriteHeader(status int) {
@@ -90,7 +88,7 @@ func (s *Server) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
 	}
 	defer s.life.RUnlock()
 	defer s.conns.serve(r.Context())()
-	w := counted{plain, s}
+	w := counted{plain, s, strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")}
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -171,7 +169,7 @@ func tooMany(w http.ResponseWriter, wait time.Duration, why string) {
 }
 
 // page serves the page.
-func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+func (s *Server) page(w counted, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", s.cfg.Policy)
 	h.Set("Cache-Control", "no-cache")
@@ -182,7 +180,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body := s.cfg.Page
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if w.zips {
 		h.Set("Content-Encoding", "gzip")
 	} else {
 		var err error
@@ -192,11 +190,6 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	send(w, http.StatusOK, "text/html; charset=utf-8", body)
-}
-
-func unpack(b []byte) ([]byte, error) {
-	const header = 10 // of a gzip file without a name (RFC 1952, 2.3); the rest is deflated
-	return io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(b[min(header, len(b)):])), 1<<20))
 }
 
 func (s *Server) start(w http.ResponseWriter, r request, id string) {

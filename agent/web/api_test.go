@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -146,6 +148,35 @@ func TestPage(t *testing.T) {
 	}
 	if a, body = s.get(t, "", "/", "If-None-Match: "+a.Header.Get("ETag")); a.StatusCode != http.StatusNotModified || body != "" {
 		t.Errorf("%d %q", a.StatusCode, body)
+	}
+}
+
+// Long answers are packed for who unpacks them.
+func TestPacked(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.world.change(func(w *Snapshot) {
+		for i := range 1000 {
+			w.Meters = append(w.Meters, Meter{ID: fmt.Sprintf("house-%04d", i), Line: "/dev/ttyS1", State: "ok", Last: testTime, Success: ptr(1.0)})
+		}
+	})
+	a, plain := s.get(t, viewerToken, "/api/1/meters", "Accept-Encoding: identity")
+	if a.Header.Get("Content-Encoding") != "" || !json.Valid([]byte(plain)) {
+		t.Errorf("%v", a.Header)
+	}
+	a, body := s.get(t, viewerToken, "/api/1/meters", "Accept-Encoding: gzip")
+	if a.Header.Get("Content-Encoding") != "gzip" || len(body) > len(plain)/5 {
+		t.Errorf("%d of %d octets, %v", len(body), len(plain), a.Header)
+	}
+	z, err := gzip.NewReader(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(z); err != nil || string(got) != plain {
+		t.Errorf("%v, %d octets of %d", err, len(got), len(plain))
+	}
+	if a, _ = s.get(t, viewerToken, "/api/1/meters?state=none", "Accept-Encoding: gzip"); a.Header.Get("Content-Encoding") != "" {
+		t.Errorf("a short one: %v", a.Header)
 	}
 }
 

@@ -72,6 +72,8 @@ type Server struct {
 
 	life sync.RWMutex // held while a request is answered, and for good when Run has ended
 
+	packing sync.Mutex
+
 	mu      sync.Mutex
 	streams map[string]int // by token
 	total   int            // of streams
@@ -84,6 +86,8 @@ const (
 	maxOfToken = 4
 	maxCurves  = 2
 	maxHeader  = 8 << 10
+
+	worthPacking = 4 << 10 // octets of an answer
 
 	headerTime = 5 * time.Second
 	readTime   = 10 * time.Second
@@ -229,6 +233,16 @@ func answer(w http.ResponseWriter, status int, v any) {
 
 func send(w http.ResponseWriter, status int, kind string, b []byte) {
 	h := w.Header()
+	if c, ok := w.(counted); ok && c.zips && len(b) >= worthPacking && h.Get("Content-Encoding") == "" {
+		c.s.packing.Lock() // one at a time: it takes most of a megabyte
+		packed := pack(b)
+		c.s.packing.Unlock()
+		if packed != nil {
+			h.Set("Content-Encoding", "gzip")
+			h.Set("Vary", "Accept-Encoding")
+			b = packed
+		}
+	}
 	h.Set("Content-Type", kind)
 	h.Set("Content-Length", fmt.Sprint(len(b)))
 	w.WriteHeader(status)
