@@ -16,9 +16,18 @@ type refusal struct {
 // "other".
 func refusalErrors() []refusal {
 	return []refusal{
-		{"unsigned", order.ErrUnsigned}, {"signature", order.ErrSignature}, {"role", order.ErrRole}, {"malformed", order.ErrMalformed},
-		{"too-large", order.ErrTooLarge}, {"kind", order.ErrKind}, {"target", order.ErrTarget}, {"older", order.ErrOlder},
-		{"expired", order.ErrExpired}, {"too-early", order.ErrTooEarly}, {"agent", order.ErrAgent}, {"threshold", order.ErrThreshold},
+		{"unsigned", order.ErrUnsigned},
+		{"signature", order.ErrSignature},
+		{"role", order.ErrRole},
+		{"malformed", order.ErrMalformed},
+		{"too-large", order.ErrTooLarge},
+		{"kind", order.ErrKind},
+		{"target", order.ErrTarget},
+		{"older", order.ErrOlder},
+		{"expired", order.ErrExpired},
+		{"too-early", order.ErrTooEarly},
+		{"agent", order.ErrAgent},
+		{"threshold", order.ErrThreshold},
 		{"no-trust", errNoTrust},
 	}
 }

@@ -259,7 +259,7 @@ func TestPageBusy(t *testing.T) {
 func TestLive(t *testing.T) {
 	t.Parallel()
 	l := newLive()
-	row := func(channel string, mono int64, value int64) meter.Row {
+	row := func(channel string, mono, value int64) meter.Row {
 		return meter.Row{
 			Meter: "m", Serial: "1", Channel: meter.Channel(channel), Value: meter.IntValue(value, 0), Unit: meter.WattHour,
 			Stamp: meter.Stamp{Time: 1e12 - mono, Mono: mono}, Lane: meter.Instant, // the clock runs backwards
