@@ -79,7 +79,8 @@ func (l *live) row(r *meter.Row, unchecked bool) {
 		for at < len(known) && known[at].channel < r.Channel {
 			at++
 		}
-		known = slices.Insert(known, at, liveRow{})
+		known = append(known, liveRow{})
+		copy(known[at+1:], known[at:])
 		l.meters[r.Meter] = known
 	case isOlder(r.Stamp, known[at].stamp):
 		return
