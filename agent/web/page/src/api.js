@@ -38,6 +38,8 @@ function get(path) {
 	return ask(path).then(a => a.ok ? a.text().then(exact) : refused(a));
 }
 
+// Stream follows the events after a place and begins again when they break.
+// on = {event(type, data), state('live' | 'stale'), refused(error)}.
 class Stream {
 	constructor(place, on) {
 		this.place = place;
@@ -50,8 +52,6 @@ class Stream {
 		this.watch = 0;
 	}
 
-	// Stream follows the events after a place and begins again when they break.
-	// on = {event(type, data), state('live' | 'stale'), refused(error)}.
 	open() {
 		const turn = this.stop();
 		const again = e => { if (turn === this.turn) this.broken(e); };

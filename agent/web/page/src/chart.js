@@ -1,6 +1,8 @@
 // A day's curve as a picture that this draws itself: no library is this small.
 
 const pointTime = p => p.from === undefined ? local(p.at).full : local(p.from).clock + '–' + local(p.at).clock;
+// Chart draws into a box that is as wide as its parent. A reading at the cursor is
+// told to onread(point). The box is a slider, so that keys move the cursor too.
 class Chart {
 	constructor(onread) {
 		this.onread = onread;
@@ -26,8 +28,6 @@ class Chart {
 		window.addEventListener('resize', this.look);
 	}
 
-	// Chart draws into a box that is as wide as its parent. A reading at the cursor is
-	// told to onread(point). The box is a slider, so that keys move the cursor too.
 	close() { window.removeEventListener('resize', this.look); }
 
 	// set shows data: {from, to, kind: 'line' | 'step', unit, zero, points}. A point is

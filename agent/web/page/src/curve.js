@@ -28,6 +28,11 @@ const numeric = v => typeof v.value === 'string' && /^-?\d/.test(v.value) && isF
 const qualityNames = q => !q || q === 'good' ? [] : q.split('+').map(k => known('q.' + k, k));
 const qualityTags = q => qualityNames(q).map(n => h('span.tag', n));
 
+// A profile captures registers and samples too: what a value is, its code says first.
+const groupD = c => Number((/^\d+-\d+:\d+\.(\d+)/.exec(c.channel) || [])[1]);
+const cumulative = c => c.cumulative || groupD(c) === 8;
+
+// Curve shows the curves of path ('meters/ID' or 'me').
 class Curve {
 	constructor(path) {
 		this.path = path;
@@ -58,7 +63,6 @@ class Curve {
 		this.quiet(t('curve.wait'));
 	}
 
-	// Curve shows the curves of path ('meters/ID' or 'me').
 	close() { this.turn++; this.chart.close(); }
 
 	quiet(text) { // text instead of a picture
@@ -77,7 +81,7 @@ class Curve {
 			this.channels = key;
 			empty(this.channel);
 			list.forEach(v => add(this.channel, h('option', { value: v.channel }, (obis(v.short) ? obis(v.short) + ' · ' : '') + apart(v.short))));
-			const like = this.path === 'me' ? [/:1\.8\.0$/, /./] : [/:16\.7\.0$/, /:1\.7\.0$/, /:1\.29\.0$/, /:1\.8\.0$/, /./];
+			const like = [/:1\.29\.0$/, /:1\.8\.0$/, /:16\.7\.0$/, /:1\.7\.0$/, /./];
 			let best = list.filter(v => v.channel === was)[0];
 			for (let i = 0; !best && i < like.length; i++) best = list.filter(v => like[i].test(v.short))[0];
 			if (best) { this.channel.value = best.channel; if (best.channel !== was || !this.data) this.load(); }
@@ -108,20 +112,21 @@ class Curve {
 
 	paint() {
 		const c = this.data;
-		this.showing.hidden = !c || !c.cumulative;
+		const rises = c && cumulative(c);
+		this.showing.hidden = !rises;
 		if (!c) return;
 		const points = c.points.map(p => ({ at: ms(p.time), value: p.value === null ? null : Number(p.value), text: quantity(p.value, c.unit), quality: p.quality }));
 		const from = ms(c.from), data = { key: c.channel + c.day + this.mean, from: from, to: ms(c.to), unit: c.unit, kind: 'line', points: points, zero: /^(k?W|k?var|k?VA)$/.test(c.unit) };
 		let used = null;
-		if (c.kind === 'interval') {
+		if (rises) {
+			const given = points.filter(p => p.value !== null);
+			if (given.length > 1) used = given[given.length - 1].value - given[0].value;
+			if (this.mean) { data.kind = 'step'; data.zero = true; data.unit = /h$/.test(c.unit) ? c.unit.slice(0, -1) : c.unit + '/h'; data.points = means(given, data.unit); }
+		} else if (c.kind === 'interval' && groupD(c) !== 7) {
 			data.kind = 'step'; data.zero = true;
 			data.points = points.filter(p => p.at > from);
 			data.points.forEach(p => { p.from = p.at - (c.period || 900) * 1000; });
 			if (/h$/.test(c.unit) && data.points.length) used = data.points.reduce((n, p) => n + (p.value || 0), 0);
-		} else if (c.cumulative) {
-			const given = points.filter(p => p.value !== null);
-			if (given.length > 1) used = given[given.length - 1].value - given[0].value;
-			if (this.mean) { data.kind = 'step'; data.zero = true; data.unit = /h$/.test(c.unit) ? c.unit.slice(0, -1) : c.unit + '/h'; data.points = means(given, data.unit); }
 		}
 		if (!data.points.length) { this.quiet(t('curve.none')); return; }
 		this.quiet('');
@@ -144,14 +149,18 @@ class Curve {
 	}
 }
 
-// means gives the mean power between readings of a register; where it fell there is none.
+// means gives the mean power between readings of a register; where it fell there is
+// none. Once there is an hour, readings within 5 minutes are passed over: a
+// register has too few digits for a mean over seconds.
 function means(points, unit) {
-	const out = [];
-	for (let i = 1; i < points.length; i++) {
-		const a = points[i - 1], b = points[i], rise = b.value - a.value, hours = (b.at - a.at) / 3600000;
-		if (hours <= 0) continue;
-		const mean = rise < 0 ? null : rise / hours;
+	const out = [], end = points.length - 1, apart = end > 0 && points[end].at - points[0].at > 3600000 ? 300000 : 1;
+	let a = points[0];
+	for (let i = 1; i <= end; i++) {
+		const b = points[i];
+		if (b.at - a.at < apart) continue;
+		const rise = b.value - a.value, mean = rise < 0 ? null : rise / (b.at - a.at) * 3600000;
 		out.push({ from: a.at, at: b.at, value: mean, text: mean === null ? '–' : about(mean, unit), quality: b.quality });
+		a = b;
 	}
 	return out;
 }

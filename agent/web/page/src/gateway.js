@@ -46,7 +46,7 @@ function backlogTile(o) {
 
 function clockTile(o) {
 	const c = o.clock;
-	return tile('clock', t('tile.clock'), of(o, /^clock-/), c.bound === undefined ? t('clock.unknown') : h('span', { title: t('clock.bound') }, within(c.bound)),
+	return tile('clock', t('tile.clock'), of(o, /^clock-/), h('span', { title: t(c.bound === undefined ? 'clock.unknown' : 'clock.bound') }, c.bound === undefined ? num('± ?') : within(c.bound)),
 		facts(fact(t('clock.site'), h('span.num', { 'data-clock': '' }, local(now()).full)),
 			fact(t('clock.last'), c.last_sync ? age(c.last_sync) : t('never')),
 			fact(t('clock.who'), t(c.discipline === 'agent' ? 'clock.agent' : 'clock.observe'))),

@@ -1,4 +1,5 @@
-
+// A table of any length of which only the rows in sight are made. Its rows are
+// all of one height. cols: see col.
 class Grid {
 	constructor(cols, opts) {
 		this.cols = cols;
@@ -26,8 +27,6 @@ class Grid {
 		window.addEventListener('resize', this.look);
 	}
 
-	// A table of any length of which only the rows in sight are made. Its rows are
-	// all of one height. cols: {key, name, cls, cell(item), sort(item), first}.
 	close() {
 		window.removeEventListener('scroll', this.look);
 		window.removeEventListener('resize', this.look);

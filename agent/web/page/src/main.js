@@ -88,7 +88,7 @@ class HomeView {
 		if (this.grid) this.grid.close();
 		this.tabs.forEach(b => b.setAttribute('aria-pressed', pressed(b.getAttribute('data-tab') === q.tab)));
 		this.find.placeholder = t('find.' + q.tab);
-		const cols = kind.cols().filter(c => c.key !== 'signal' || state.meters.some(m => m.signal !== undefined));
+		const cols = kind.cols().filter(c => (c.key !== 'signal' && c.key !== 'clock') || state.meters.some(m => m[c.key] !== undefined));
 		this.grid = new Grid(cols, {
 			label: t('tab.' + q.tab), id: kind.id, open: x => { const to = kind.go(x); if (to) location.hash = to; },
 			sorted: (c, down) => { q.sort = { key: c.key, down: down }; this.order.value = cols.indexOf(c); }

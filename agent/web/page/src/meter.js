@@ -6,10 +6,11 @@ function valueRow(v) {
 	return h('tr', { 'data-channel': v.channel },
 		h('th', { scope: 'row', title: v.channel }, name ? [name, ' ', h('span.mono.soft.hide-s', english(v.short))] : h('span.mono', english(v.short))),
 		h('td.end.value', num(shown)),
-		h('td', v.unchecked ? h('span.tag', t('val.unchecked')) : v.quality === 'good' ? h('span.soft', t('q.good')) : qualityTags(v.quality)),
+		h('td', v.unchecked ? h('span.soft', t('val.unchecked')) : v.quality === 'good' ? h('span.soft', t('q.good')) : qualityTags(v.quality)),
 		h('td.end.soft', age(v.time), v.period ? [' · ', t('val.over', { age: span(v.period) })] : null));
 }
 
+// Values is the card of a meter's values. put takes those that changed.
 class Values {
 	constructor(name) {
 		this.rows = {};
@@ -21,7 +22,6 @@ class Values {
 		this.put([]);
 	}
 
-	// Values is the card of a meter's values. put takes those that changed.
 	put(values, whole) {
 		if (whole) { this.list = []; this.rows = {}; empty(this.body); }
 		values.forEach(v => {
@@ -72,6 +72,7 @@ function meterFacts(m) {
 		] : null);
 }
 
+// MeterView shows one meter, and follows its values.
 class MeterView {
 	constructor(id) {
 		this.id = id;
@@ -93,7 +94,6 @@ class MeterView {
 		if (this.reads && state.stream) state.stream.follow(id);
 	}
 
-	// MeterView shows one meter, and follows its values.
 	// load gets what the list of meters does not have of it.
 	load() {
 		clearTimeout(this.late);
@@ -138,6 +138,7 @@ class MeterView {
 	}
 }
 
+// MineView is the consumer's.
 class MineView {
 	constructor() {
 		this.head = h('div');
@@ -149,7 +150,6 @@ class MineView {
 		this.update();
 	}
 
-	// MineView is the consumer's.
 	take(values, whole) {
 		this.values.put(values, whole);
 		this.curve.values(this.values.list);

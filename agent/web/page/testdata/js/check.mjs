@@ -46,6 +46,7 @@ const cases = {
 		}
 		assert.match(await text(page, '#values tr[data-channel*="16.7.0"] th'), /^Active power/);
 		assert.match(await text(page, '#values tr[data-channel*="16.7.0"] .value'), /^\d[\d,.]* k?W$/);
+		await page.select('#curve-channel', await page.$eval('#curve-channel option[value*=":16.7.0"]', e => e.value));
 		await page.waitForSelector('#curve svg .trace, #curve svg .dot');
 		await page.focus('#curve [role=slider]');
 		await page.keyboard.press('End');
