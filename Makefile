@@ -1,5 +1,5 @@
 # Each target is one line over a script; `make help` lists them.
-.PHONY: help build build-arm test test-clock lint demo cluster bench soak fuzz vuln clean
+.PHONY: help build build-arm test test-clock lint demo cluster bench soak fuzz vuln screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,9 @@ soak: ## the long tests, SOAK_MINUTES=5
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (20) seconds
 	scripts/fuzz.sh
+
+screenshots: build ## the pictures of the local page in docs/images, drawn anew
+	scripts/screenshots.sh
 
 vuln: ## known vulnerabilities, for machines that reach vuln.go.dev
 	scripts/tool.sh govulncheck ./...

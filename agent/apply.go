@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gridgate/agent/poll"
@@ -30,6 +31,7 @@ type runningLine struct {
 	broken []poll.Status // meters that could not be opened
 	clocks map[meter.ID]*meterClock
 	pulse  *pulse
+	lent   atomic.Int32 // to how many tools it is
 	// dates tells the meters' secrets from others.
 	dates string
 }
@@ -122,7 +124,13 @@ func (a *Agent) Apply(ctx context.Context, next *configs.Config) error {
 		}
 		a.startPush(ctx, next)
 	}
+	if l := a.live.Load(); l != nil {
+		l.keep(func(id meter.ID) bool { _, ok := next.Meter(id); return ok })
+	}
 	a.cfg = next
+	if diff.Page && !a.swapPage(ctx, next) {
+		return errors.New("the agent is stopping")
+	}
 	a.log.Info("configuration applied", "lines_added", len(diff.LinesAdded), "lines_removed", len(diff.LinesRemoved),
 		"lines_changed", len(gone)-len(diff.LinesRemoved), "uplink_changed", diff.Uplink)
 	a.keepHash(next)
@@ -209,7 +217,7 @@ func (a *Agent) startLine(ctx context.Context, cfg *configs.Config, l configs.Li
 		meters = append(meters, pm)
 	}
 	pc := poll.Config{
-		Line: l.Key, Meters: meters, Sink: a.intake, Memory: a.state,
+		Line: l.Key, Meters: meters, Sink: sink{a.intake, a}, Memory: a.state,
 		Now: a.now, TimeZone: cfg.TimeZone, Log: a.log, Serial: l.Serial,
 	}
 	if !l.Serial {
@@ -264,7 +272,15 @@ func (a *Agent) lend(ctx context.Context, name string) (giveBack func(), err err
 	if !ok {
 		return nil, fmt.Errorf("line %s: %w", name, status.ErrUnused)
 	}
-	return r.line.Lend(ctx)
+	back, err := r.line.Lend(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.lent.Add(1)
+	return func() {
+		r.lent.Add(-1)
+		back()
+	}, nil
 }
 
 // lineKey finds the line that name means: its key, or another path of the same

@@ -79,6 +79,7 @@ type Agent struct {
 	modem     atomic.Pointer[runningModem]
 	sends     atomic.Pointer[uplink.Uplink] // that of uplink, for who must not wait for mu
 	beats     beats
+	live      atomic.Pointer[live] // what the page shows of readings; nil without one
 
 	// uplinkStore is what the uplink sees of the store; a test replaces it to
 	// show what an early removal does.
@@ -93,6 +94,7 @@ type Agent struct {
 	lines   map[string]*runningLine
 	uplink  *runningUplink
 	push    *runningPush
+	page    *runningPage
 	notes   []string // what to tell an operator, beside meters and uplink
 }
 
@@ -126,6 +128,11 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	var closed, deaf error
 	if a.store, closed = openReadings(cfg, options); isForOthers(closed) {
 		return nil, closed
+	}
+	a.store.taken = func(rows []meter.Row) {
+		if l := a.live.Load(); l != nil {
+			l.take(rows, false)
+		}
 	}
 	if r := a.store.get().Recovered(); r != nil {
 		a.recovered(r)
@@ -203,6 +210,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.startLine(ctx, cfg, l)
 	}
 	a.startPush(ctx, cfg)
+	a.startPage(ctx, cfg)
 	a.keepHash(cfg)
 	a.mu.Unlock()
 	watchdog, leds := a.start(ctx, "watchdog", a.feedWatchdog), a.start(ctx, "leds", a.showHealth)
@@ -229,9 +237,10 @@ func (a *Agent) Run(ctx context.Context) error {
 // shutdown stops the stages in the order that loses nothing.
 func (a *Agent) shutdown(control, taker, flusher, keeper *task) error {
 	a.mu.Lock()
-	lines, up, push := a.lines, a.uplink, a.push
+	lines, up, push, page := a.lines, a.uplink, a.push, a.page
 	a.lines = nil // nothing is lent or changed from here on
 	a.mu.Unlock()
+	page.stop()
 	keeper.stop()
 	a.clock.Load().task.stop()
 	a.modem.Load().stop()
@@ -344,6 +353,7 @@ func (a *Agent) flushAcks(ctx context.Context) error {
 			a.mu.Lock()
 			if a.uplink.isConnected() {
 				a.reached.touch()
+				a.reached.ever.Store(true)
 			}
 			a.mu.Unlock()
 		case <-tick.C:

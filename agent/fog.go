@@ -17,7 +17,10 @@ import (
 )
 
 // reach is when the fog was reached last.
-type reach struct{ at atomic.Pointer[time.Time] }
+type reach struct {
+	at   atomic.Pointer[time.Time]
+	ever atomic.Bool // since the start
+}
 
 // reachPause is how often the agent looks whether the fog is reached.
 const reachPause = 15 * time.Second

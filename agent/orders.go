@@ -51,6 +51,7 @@ type orders struct {
 	trustHash [32]byte     // of the document it came from
 	busy      string       // what is being tried; empty: nothing
 	report    ordersReport
+	counts    [maxRefusals]uint64 // of documents that were not taken, by reason
 }
 
 // noOrders is told where the audit log cannot be written: nothing is carried out
@@ -388,6 +389,7 @@ func (o *orders) isLost(d *order.Document) bool {
 // refused tells why a document is not taken. Only what somebody with a key has
 // signed is worth an entry in the audit log: anybody can send the rest.
 func (o *orders) refused(in *incoming, d *order.Document, why error) {
+	o.countRefusal(why)
 	if first := o.told(in, d, string(trial.Refused), why); !first || d == nil {
 		return
 	}

@@ -157,11 +157,11 @@ func (a *Agent) pushed(lines map[meter.ID]string, p cosem.Pushed) (stored func()
 	}
 	a.mu.Unlock()
 	if len(p.Confirm) == 0 {
-		a.intake.Submit(p.Rows, nil, nil)
+		sink{a.intake, a}.Submit(p.Rows, nil, nil)
 		return nil
 	}
 	done := make(chan struct{})
-	a.intake.Submit(p.Rows, nil, func() { close(done) })
+	sink{a.intake, a}.Submit(p.Rows, nil, func() { close(done) })
 	return func() error {
 		limit := time.NewTimer(storeMost)
 		defer limit.Stop()

@@ -23,6 +23,8 @@ type readings struct {
 	damaged chan struct{} // has a token when the buffer has to be opened anew
 	hurt    chan struct{} // has a token when a chunk is damaged
 
+	taken func(rows []meter.Row) // is told what was stored
+
 	mu    sync.RWMutex
 	store *buffer.Store
 	first bool // the first opening that went well is over
@@ -125,7 +127,11 @@ func (r *readings) Append(ctx context.Context, a meter.Append) error {
 	for i := range a.Rows {
 		a.Rows[i].Stamp.Boot = boot
 	}
-	return r.look(s.Append(ctx, a))
+	err := s.Append(ctx, a)
+	if err == nil {
+		r.taken(a.Rows)
+	}
+	return r.look(err)
 }
 
 func (r *readings) Cursor(id meter.ID, serial string, profile meter.Channel) (meter.Cursor, bool, error) {

@@ -73,6 +73,11 @@ func reportMeter(s poll.Status, clock *meterClock) status.Meter {
 		Meter: string(s.Meter), Line: s.Line, Serial: s.Serial, State: string(s.State),
 		Error: s.Err, Visits: s.Visits, Rows: s.Rows, Silent: s.Silent, Garbled: s.Garbled,
 	}
+	m.Answered = s.Answered
+	if n := s.History.Count; n > 0 {
+		share := float64(s.History.Answered()) / float64(n)
+		m.Success, m.SuccessOf = &share, n
+	}
 	m.Gaps = int64(s.Gaps / time.Second)
 	if clock != nil {
 		m.Clock = clock.report()

@@ -145,7 +145,7 @@ func (a *Agent) checkFresh() error {
 // tries again.
 func (a *Agent) openControl(cfg *configs.Config) (err error) {
 	c := status.Config{
-		Path: cfg.Control.Socket, Report: a.Report, Lend: a.lend, Tap: a.tap, Counters: a.state, StateDir: cfg.Buffer.Path,
+		Path: cfg.Control.Socket, Report: a.Report, Metrics: a.Metrics, Lend: a.lend, Tap: a.tap, Counters: a.state, StateDir: cfg.Buffer.Path,
 		Refusals: a.state, Readings: look{a}, Submit: a.Submit, Secrets: secretControl{a}, Commands: a, Parts: a.bundleParts, Log: a.log,
 	}
 	a.control, err = status.Listen(c)

@@ -1,12 +1,14 @@
 package buffer
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"path/filepath"
 
 	bolt "go.etcd.io/bbolt"
 
+	"gridgate/internal/column"
 	"gridgate/internal/meter"
 )
 
@@ -82,6 +84,22 @@ func queryLane(view func(func(*bolt.Tx) error) error, q Query, lane meter.Lane, 
 	return nil
 }
 
+// mayBeIn says whether a chunk may have rows of the wanted meter: whether its
+// dictionary has the name, which takes a fraction of what reading the rows does.
+func (q *Query) mayBeIn(chunk []byte, c chunkInfo) bool {
+	if q.Meter == "" {
+		return true
+	}
+	names := chunk[chunkHeader : chunkHeader+c.dict]
+	if chunk[7]&chunkPacked != 0 {
+		var err error
+		if names, err = column.Unpack(names); err != nil {
+			return false // nor can its rows be read
+		}
+	}
+	return bytes.Contains(names, []byte(q.Meter))
+}
+
 // foundRows is what is wanted of a chunk.
 type foundRows struct {
 	numbers []uint64
@@ -106,6 +124,7 @@ func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64, until *uint6
 	}
 	w := walk(queue, lane, l.last)
 	w.seek(after + 1)
+	var rows []meter.Row // of one chunk after the other
 	for n := 0; n < queryStep; {
 		e, ok := w.next()
 		if !ok || e.first > *until {
@@ -119,10 +138,14 @@ func findRows(tx *bolt.Tx, q *Query, lane meter.Lane, after uint64, until *uint6
 		if e.err != nil || e.chunk == nil || !e.info.uncertain && (e.info.newest < q.From || e.info.oldest >= q.to()) {
 			continue
 		}
-		_, rows, err := parseChunk(e.chunk)
+		if !q.mayBeIn(e.chunk, e.info) {
+			continue
+		}
+		_, read, err := parseChunkInto(rows, e.chunk)
 		if err != nil {
 			continue
 		}
+		rows = read
 		for i := range rows {
 			times.correct(lane, e.first+uint64(i), &rows[i])
 			if q.wants(&rows[i]) {

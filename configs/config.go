@@ -43,6 +43,7 @@ type Config struct {
 	Push        Push
 	Uplink      Uplink
 	Control     Control
+	Page        Page
 	Trust       Trust
 	Outputs     []Output
 	Modem       Modem
@@ -228,6 +229,7 @@ func ParseOn(name string, data []byte, store Store) (*Config, error) {
 	r.modelsDir(d, has)
 	r.meters(d)
 	r.stored(d, store)
+	r.page(d, has["page"])
 	if err := r.err(); err != nil {
 		return nil, err
 	}

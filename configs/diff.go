@@ -82,6 +82,7 @@ type Diff struct {
 	Time         bool // how the clock is kept
 	Modem        bool
 	Leds         bool
+	Page         bool // where the local page is served, and to whom
 	// Restart has the keys of the document that changed and take effect only
 	// when the agent starts anew.
 	Restart []string
@@ -89,7 +90,7 @@ type Diff struct {
 
 // Empty says that there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time && !d.Modem && !d.Leds
+	return len(d.LinesAdded)+len(d.LinesRemoved)+len(d.LinesChanged)+len(d.Restart) == 0 && !d.Uplink && !d.Intake && !d.Push && !d.Limits && !d.Time && !d.Modem && !d.Leds && !d.Page
 }
 
 // Changes says in words what takes effect while the agent runs.
@@ -105,7 +106,7 @@ func (d Diff) Changes() (all []string) {
 	for _, p := range []struct {
 		what string
 		is   bool
-	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}, {"modem", d.Modem}, {"leds", d.Leds}} {
+	}{{"uplink", d.Uplink}, {"intake", d.Intake}, {"push", d.Push}, {"limits", d.Limits}, {"modem", d.Modem}, {"leds", d.Leds}, {"page", d.Page}} {
 		if p.is {
 			all = append(all, p.what+" changed")
 		}
@@ -143,6 +144,7 @@ func Compare(from, to *Config) Diff {
 	d.Push = !from.Push.equal(to.Push) || len(to.Push.Listen) > 0 && !slices.EqualFunc(from.Meters, to.Meters, func(a, b Meter) bool {
 		return a.identity()+from.modelSum(a) == b.identity()+to.modelSum(b)
 	})
+	d.Page = !from.Page.equal(to.Page)
 	d.Time = !from.Time.equal(to.Time) || from.Modem.Port != to.Modem.Port
 	d.Modem = fmt.Sprint(from.Modem) != fmt.Sprint(to.Modem)
 	d.Leds = !slices.Equal(from.Leds, to.Leds)

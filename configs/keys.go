@@ -98,6 +98,7 @@ func documentFields() []field[document] {
 		section("push", false, pushFields(), func(d *document) *Push { return &d.Push }),
 		section("uplink", true, uplinkFields(), func(d *document) *Uplink { return &d.Uplink }),
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
+		section("page", false, pageFields(), func(d *document) *Page { return &d.Page }),
 		section("trust", false, trustFields(), func(d *document) *Trust { return &d.Trust }),
 		{name: "outputs", below: paths("outputs.*.", outputFields()), read: readOutputs},
 		section("modem", false, modemFields(), func(d *document) *Modem { return &d.Modem }),

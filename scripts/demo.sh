@@ -62,6 +62,7 @@ await dlms "127.0.0.1:14068"
 await modbus "127.0.0.1:15024"
 await rs485 "demo-run/rs485"
 
+echo "demo: the page is at http://127.0.0.1:18080/#token=demo" >&2
 show=-table
 [ "$seconds" = 0 ] || show=-quiet
 setsid bin/gridfog watch -broker tcp://127.0.0.1:11883 -session demo -from-start $show -summary "$run/summary.json" 2>"$run/watch.log" &

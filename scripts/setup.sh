@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # The packages of the JavaScript in tests, in the versions of the lock files.
 javascript() {
 	local dir
-	for dir in agent/batch/testdata/js cmd/gridfog/bridge/testdata/js docs/examples/fog; do
+	for dir in agent/batch/testdata/js agent/web/page/testdata/js cmd/gridfog/bridge/testdata/js docs/examples/fog; do
 		cmp -s $dir/package-lock.json $dir/node_modules/.locked && continue
 		echo "installing the packages of $dir" >&2
 		if ! npm ci --prefix $dir --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
@@ -21,6 +21,7 @@ javascript() {
 
 packages=(
 	age               # seals and opens secrets beside us
+	chromium          # shows the local page
 	chrony            # time servers that the clock is tested with
 	e2fsprogs         # makes the file system that a test fills
 	faketime          # makes time servers that are wrong
@@ -36,11 +37,12 @@ packages=(
 	procps            # pgrep
 	prometheus        # its promtool checks our metrics
 	protobuf-compiler # checks batch.proto
-	python3-jsonschema # checks the schema of configurations
+	python3-jsonschema # checks the schema of configurations, and answers of the local API
 	python3-paho-mqtt # a fog in Python
 	python3-protobuf  # likewise
 	python3-yaml      # reads configurations beside us
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
+	python3-yaml      # reads docs/openapi.yaml
 	qemu-user-static  # runs ARMv7 tests
 	rabbitmq-server   # another broker for fleets
 	shellcheck        # for make lint

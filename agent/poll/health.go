@@ -62,8 +62,9 @@ func (p *Poller) succeeded(m *meterState, got meter.Got) {
 	}
 	m.pause, m.notBefore, m.failed, m.doubtful = 0, time.Time{}, time.Time{}, 0
 	p.accepted(m)
-	state, text := OK, ""
+	state, text, result := OK, "", Answered
 	if len(got.Failures) > 0 {
+		result = Partly
 		state, text = Partial, got.Failures[0].Error()
 		if n := len(got.Failures) - 1; n > 0 {
 			text += fmt.Sprintf(" (and %d more)", n)
@@ -73,6 +74,7 @@ func (p *Poller) succeeded(m *meterState, got meter.Got) {
 		state = Exchanged
 		text = fmt.Sprintf("configured serial is %s, found %s: correct the configuration or the wiring", m.Serial, got.Identity.Found)
 	}
+	p.count(m, result)
 	p.become(m, state, text)
 }
 
@@ -90,6 +92,7 @@ func (p *Poller) lacksLine(err error) bool { return p.cfg.Serial && errors.Is(er
 // against the line and not against the meter.
 func (p *Poller) failed(m *meterState, err error) {
 	now := time.Now()
+	p.count(m, resultOf(err))
 	if p.lacksLine(err) {
 		m.lineGone = true
 		p.become(m, Failing, err.Error())

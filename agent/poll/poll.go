@@ -152,6 +152,9 @@ type Status struct {
 	Err    string    // what is wrong, empty when nothing is
 	Since  time.Time // of the last good visit; zero when there was none
 	Visits uint64
+	// Answered counts the visits that were, History tells of the last ones.
+	Answered uint64
+	History  History
 	// Of Visits, those that were not or not wholly answered, and those with garbage
 	// among the answers.
 	Silent, Garbled uint64
@@ -171,6 +174,7 @@ type Poller struct {
 
 	mu      sync.Mutex // guards the status and the demands of the meters, and:
 	stopped error      // why nothing is done any more; nil while Run is, or will be
+	results Counts
 }
 
 // meterState is what the poller knows of a meter. It belongs to the visit while

@@ -4,6 +4,7 @@
 // The protocol is a line of JSON each way on a Unix stream socket:
 //
 //	{"verb":"status"}                      -> a Report
+//	{"verb":"metrics"}                     -> {"ok":true,"metrics":"…"}: in the text format of Prometheus
 //	{"verb":"lend","line":"/dev/ttyS1"}    -> {"ok":true}, when the line is free;
 //	                                          the agent stays off it until the connection ends
 //	{"verb":"tap","line":"/dev/ttyS1"}     -> {"ok":true}, and behind it a Passed for all that passes
@@ -48,6 +49,8 @@ import (
 type Config struct {
 	Path   string // of the socket; its folder is made when it is missing
 	Report func() Report
+	// Metrics appends the metrics; nil: there are none.
+	Metrics func(b []byte) []byte
 	// Lend keeps the agent off a line until giveBack is called. It waits for
 	// the exchange under way, as long as ctx lasts.
 	Lend func(ctx context.Context, line string) (giveBack func(), err error)
@@ -185,6 +188,8 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 	switch r.Verb {
 	case "status":
 		answer(conn, c.cfg.Report())
+	case "metrics":
+		c.metrics(conn)
 	case "lend":
 		c.lend(ctx, conn, r.Line)
 	case "tap":
@@ -204,7 +209,7 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 	case "bundle":
 		c.bundle(conn)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, lend, tap, counters, refusals, order, command, buffer, bundle or secret", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, metrics, lend, tap, counters, refusals, order, command, buffer, bundle or secret", r.Verb)})
 	}
 }
 

@@ -96,7 +96,12 @@ type Meter struct {
 	Error  string     `json:"error,omitempty"`
 	Good   *time.Time `json:"last_good,omitempty"`
 	Visits uint64     `json:"visits"`
-	Rows   uint64     `json:"rows"`
+	// Answered counts the visits that were; Success is their share of the last
+	// SuccessOf visits, at most 64.
+	Answered  uint64   `json:"answered"`
+	Success   *float64 `json:"success,omitempty"`
+	SuccessOf int      `json:"success_of,omitempty"`
+	Rows      uint64   `json:"rows"`
 	// Of the visits, those that were not or not wholly answered, and those with
 	// garbage among the answers.
 	Silent  uint64 `json:"visits_unanswered,omitempty"`

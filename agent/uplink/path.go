@@ -52,6 +52,7 @@ type link struct {
 }
 
 func (u *Uplink) dial(ctx context.Context, path int) (*link, error) {
+	u.count(func(s *Stats) { s.Attempts++ })
 	mail := newMailbox()
 	conn, err := mqtt.Dial(ctx, u.options(u.cfg.Paths[path], mail))
 	if err != nil {

@@ -410,6 +410,9 @@ func (s *session) publish(ctx context.Context, m *message) error {
 		st.Bytes += uint64(m.size())
 		if m.kind == mqtt.Readings {
 			st.Batches++
+			l := &st.Lanes[m.lane.id]
+			l.Batches++
+			l.Bytes += uint64(m.size())
 		}
 	})
 	return nil

@@ -124,6 +124,8 @@ type Stats struct {
 	Batches    uint64 // batches sent, repetitions included
 	Rows       uint64 // rows acknowledged by the broker
 	Bytes      uint64 // bytes published, with topics and MQTT's headers
+	Lanes      [meter.Instant + 1]LaneStats
+	Attempts   uint64 // to connect
 	Reconnects uint64 // connections after the first
 	Resent     uint64 // rows sent again because the fog asked, or did not confirm
 	DayBytes   int64  // spent today and this month, with a Budget
@@ -141,6 +143,9 @@ type Stats struct {
 	Rate   float64       // of the link as measured, bytes a second; 0 is not known
 	Puback time.Duration // from publishing to PUBACK, smoothed
 }
+
+// LaneStats counts what was published of a lane, repetitions included.
+type LaneStats struct{ Batches, Bytes uint64 }
 
 // Uplink is the task. Make one with New; Run may be called once. Stats may be
 // called from everywhere.

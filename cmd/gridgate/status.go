@@ -18,11 +18,15 @@ import (
 func statusVerb() cli.Verb {
 	return cli.Verb{
 		Name: "status", Summary: "show what the running agent is doing: health, lines, meters with the worst first, clock, uplink, buffer, modem",
-		Example: []string{"gridgate status", "gridgate status -config configs/demo.yaml -json"},
+		Example: []string{
+			"gridgate status", "gridgate status -config configs/demo.yaml -json",
+			"gridgate status -metrics   # for node_exporter's textfile collector",
+		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			socket := fs.String("control", "", "the control `SOCKET` (default: that of -config)")
 			path := fs.String("config", defaultConfig, "the agent's configuration `FILE`")
 			asJSON := fs.Bool("json", false, "print one JSON object")
+			metrics := fs.Bool("metrics", false, "print the metrics, in the text format of Prometheus")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) > 0 {
 					return cli.Usagef("status: takes no arguments: %q", args)
@@ -31,9 +35,12 @@ func statusVerb() cli.Verb {
 				if err != nil {
 					return err
 				}
+				if *metrics {
+					return printMetrics(ctx, env.Stdout, at)
+				}
 				r, err := status.Ask(ctx, at)
 				if errors.Is(err, status.ErrNoAgent) {
-					return fmt.Errorf("%w; start one with `gridgate run`, or name its socket with -control", err)
+					return noAgent(err)
 				}
 				if err != nil {
 					return err
@@ -45,6 +52,24 @@ func statusVerb() cli.Verb {
 			}
 		},
 	}
+}
+
+// noAgent says what to do where no agent runs.
+func noAgent(err error) error {
+	return fmt.Errorf("%w; start one with `gridgate run`, or name its socket with -control", err)
+}
+
+// printMetrics prints the metrics of the agent whose control socket that is.
+func printMetrics(ctx context.Context, out io.Writer, at string) error {
+	text, err := status.AskMetrics(ctx, at)
+	if errors.Is(err, status.ErrNoAgent) {
+		return noAgent(err)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, text)
+	return err
 }
 
 // printOrders shows what the utility has ordered, if it may.

@@ -36,6 +36,8 @@ agent/modem:
 agent/bundle:        internal/secret
 agent/doctor:        agent/bundle agent/modem agent/status configs drivers drivers/address drivers/line internal/mqtt internal/sys internal/secret
 agent/timesync:      internal/meter internal/sys
+agent/web:
+agent/web/page:
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
 buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
@@ -89,6 +91,7 @@ func stages() []string {
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/vault",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/command",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/modem",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/web",
 	}
 }
 
@@ -168,6 +171,7 @@ func notInFirmware() []string {
 // inFirmwareAllTheSame are the exceptions to notInFirmware.
 func inFirmwareAllTheSame() map[edge]string {
 	return map[edge]string{
+		{"agent/web", "net/http"}:  "it is the local page and its API",
 		{"drivers/line", "unsafe"}: "an ioctl of the kernel that no package has takes a structure",
 		{"internal/sys", "unsafe"}: "likewise: GPIO lines",
 	}
