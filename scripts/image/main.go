@@ -60,5 +60,8 @@ func (b *build) run() error {
 	if err := b.assemble(); err != nil {
 		return err
 	}
+	if err := b.blockMap(); err != nil {
+		return err
+	}
 	return run("zstd", "-q", "-f", "-19", "-T2", "--long=27", b.out, "-o", b.out+".zst")
 }
