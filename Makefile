@@ -1,5 +1,5 @@
 # Each target is one line over a script; `make help` lists them.
-.PHONY: help build build-arm test test-clock lint demo cluster bench soak fuzz vuln screenshots clean
+.PHONY: help build build-arm packages image test test-image test-clock lint demo cluster bench soak fuzz vuln screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -11,8 +11,17 @@ build: ## gridgate, gridfog and metersim for this machine, in bin/
 build-arm: ## the same for ARMv7 and arm64, in bin/armv7/ and bin/arm64/
 	scripts/build.sh armv7 && scripts/build.sh arm64
 
+packages: ## .deb, .ipk and archives for ARMv7, arm64 and amd64, in dist/
+	scripts/packages.sh
+
+image: ## what is flashed to a card: BOARD=virt-armv7, or one that `scripts/image.sh -list` shows
+	scripts/image.sh $(BOARD)
+
 test: ## install what the tests need, and run all of them but the soak
 	scripts/setup.sh && scripts/test.sh
+
+test-image: ## images booted in QEMU on ARMv7 and arm64, broken ones, and cuts
+	scripts/setup.sh && cd scripts/image && go test -tags soak -timeout 0 -v ./...
 
 test-clock: ## set the clock of this machine by 2 s for a moment; as root, and never in CI
 	scripts/test-clock.sh

@@ -22,14 +22,19 @@ javascript() {
 packages=(
 	age               # seals and opens secrets beside us
 	chromium          # shows the local page
+	bmap-tools        # writes images by their block maps, beside scripts/flash
 	chrony            # time servers that the clock is tested with
-	e2fsprogs         # makes the file system that a test fills
+	dosfstools        # makes images
+	e2fsprogs         # makes images, and the file system that a test fills
+	fdisk             # makes images
 	faketime          # makes time servers that are wrong
 	fuse3             # power cuts in tests: needed where they do not run as root
 	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mandoc            # checks the manual page
 	mbpoll            # an independent Modbus client
+	mmdebstrap        # a root to install packages in
 	minisign          # signs and verifies documents beside us
+	mtools            # makes images
 	mosquitto         # the broker that the uplink is tested with
 	mosquitto-clients # its publisher and subscriber
 	postgresql        # what gridfog ingest stores into
@@ -42,11 +47,15 @@ packages=(
 	python3-protobuf  # likewise
 	python3-yaml      # reads configurations beside us
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
+	qemu-system-arm   # boots images
 	python3-yaml      # reads docs/openapi.yaml
 	qemu-user-static  # runs ARMv7 tests
 	rabbitmq-server   # another broker for fleets
 	shellcheck        # for make lint
 	socat             # pairs of pseudo-terminals
+	u-boot-qemu       # the boot loader of the machines that QEMU is
+	u-boot-tools      # makes the boot loader's script
+	zstd              # makes images
 	systemd           # its systemd-analyze checks the unit
 )
 

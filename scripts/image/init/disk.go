@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// disk is where the image lies: its partitions by what they are called, whatever
+// the kernel calls the disk.
+type disk struct {
+	parts   map[string]string // label to device
+	slotDir string            // where gridgate is
+	memory  bool              // nothing is kept over a restart
+}
+
+// Labels of the image's partitions.
+const (
+	labelBoot = "GWBOOT"
+	labelA    = "GWA"
+	labelB    = "GWB"
+	labelData = "gwdata"
+)
+
+// findDisk waits for the partitions; what is not there by then is done without.
+func findDisk(wait time.Duration) *disk {
+	end := time.Now().Add(wait)
+	for {
+		d := &disk{parts: labelled("/sys/class/block", "/dev")}
+		if len(d.parts) == 4 || time.Now().After(end) {
+			for _, l := range []string{labelBoot, labelA, labelB, labelData} {
+				if d.parts[l] == "" {
+					log.Printf("there is no partition %s", l)
+				}
+			}
+			return d
+		}
+		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // nothing else goes on
+	}
+}
+
+// labelled gives the devices of all partitions that have a label of the image's.
+func labelled(sys, dev string) map[string]string {
+	found := map[string]string{}
+	entries, err := os.ReadDir(sys)
+	if err != nil {
+		return found
+	}
+	for _, e := range entries {
+		if _, err := os.Stat(filepath.Join(sys, e.Name(), "partition")); err != nil {
+			continue
+		}
+		path := filepath.Join(dev, e.Name())
+		switch l := labelOf(path); l {
+		case labelBoot, labelA, labelB, labelData:
+			if found[l] == "" {
+				found[l] = path
+			}
+		}
+	}
+	return found
+}
+
+// labelOf gives the label of a file system: FAT32's from its boot sector, or
+// ext4's from its superblock.
+func labelOf(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var head [2048]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil {
+		return ""
+	}
+	if bytes.Equal(head[82:87], []byte("FAT32")) {
+		return strings.TrimRight(string(head[71:82]), " ")
+	}
+	const super = 1024
+	if head[super+0x38] == 0x53 && head[super+0x39] == 0xEF {
+		return strings.TrimRight(string(head[super+0x78:super+0x88]), "\x00")
+	}
+	return ""
+}
+
+// mount mounts what there is. A gateway without its data still reads meters.
+func (d *disk) mount(slot string) {
+	const fat = "codepage=437,iocharset=ascii,errors=remount-ro"
+	readOnly := uintptr(unix.MS_RDONLY | unix.MS_NOATIME | unix.MS_NODEV | unix.MS_NOSUID)
+	if err := unix.Mount(d.parts[labelBoot], "/boot", "vfat", readOnly, fat); err != nil {
+		log.Printf("the boot partition: %v", err)
+	}
+	d.slotDir = "/boot/factory"
+	if label, ok := map[string]string{"a": labelA, "b": labelB}[slot]; ok {
+		if err := unix.Mount(d.parts[label], "/slot", "vfat", readOnly, fat); err != nil {
+			log.Printf("slot %s: %v", slot, err)
+		}
+		d.slotDir = "/slot"
+	}
+	if err := d.mountData(); err != nil {
+		d.memory = true
+		log.Printf("DATA IS IN MEMORY ONLY and will not survive a restart: %v", err)
+		if err := unix.Mount("tmpfs", "/data", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=25%,mode=0755"); err != nil {
+			log.Printf("/data: %v", err)
+		}
+	}
+	for _, dir := range []string{"/data/gridgate", "/run/gridgate"} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			log.Print(err)
+		}
+	}
+	if err := os.Symlink("/data/gridgate", "/var/lib/gridgate"); err != nil {
+		log.Print(err)
+	}
+	if err := os.Symlink("/data/gridgate/etc", "/etc/gridgate"); err != nil {
+		log.Print(err)
+	}
+	provision("/boot/provision", "/data/gridgate/etc", "/etc/gridgate.yaml")
+}
+
+// mountData checks /data first. What the checker does not dare to mend by itself
+// is mended all the same: nobody comes by to answer.
+func (d *disk) mountData() error {
+	dev := d.parts[labelData]
+	if dev == "" {
+		return errors.New("there is no data partition")
+	}
+	for _, how := range []string{"-p", "-y"} {
+		out, err := exec.Command("/sbin/e2fsck", how, dev).CombinedOutput() //nolint:gosec // our own partition
+		var exit *exec.ExitError
+		if err == nil {
+			break
+		}
+		if errors.As(err, &exit) && exit.ExitCode() <= 3 { // errors were corrected
+			log.Printf("/data was mended: %s", bytes.TrimSpace(out))
+			break
+		}
+		log.Printf("e2fsck %s %s: %v: %s", how, dev, err, bytes.TrimSpace(out))
+	}
+	return unix.Mount(dev, "/data", "ext4", unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID, "errors=remount-ro")
+}
+
+func (d *disk) unmount() {
+	for _, dir := range []string{"/data", "/slot", "/boot"} {
+		if err := unix.Unmount(dir, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			log.Printf("unmount %s: %v", dir, err)
+		}
+	}
+}
+
+// provision takes over what somebody put on the boot partition, at the first start
+// only: what came later by signed orders counts for more.
+func provision(from, to, fallback string) {
+	if _, err := os.Stat(filepath.Join(to, "gridgate.yaml")); err == nil {
+		return
+	}
+	if err := os.MkdirAll(to, 0o750); err != nil {
+		log.Print(err)
+		return
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil || len(entries) == 0 {
+		log.Print("there is no provision/gridgate.yaml on the boot partition: starting without meters")
+		take(fallback, filepath.Join(to, "gridgate.yaml"))
+		return
+	}
+	for _, e := range entries { // the configuration last: with it all are there
+		if e.Type().IsRegular() && e.Name() != "gridgate.yaml" {
+			take(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+		}
+	}
+	take(filepath.Join(from, "gridgate.yaml"), filepath.Join(to, "gridgate.yaml"))
+}
+
+// take copies a file, whole or not at all.
+func take(from, to string) {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	f, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		log.Print(err)
+		return
+	}
+	if err := os.Rename(to+".new", to); err != nil {
+		log.Print(err)
+	}
+	unix.Sync()
+}

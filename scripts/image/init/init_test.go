@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// What U-Boot 2023.01 wrote at the first boot of an image.
+func TestReadsWhatUBootWrites(t *testing.T) {
+	b, err := os.ReadFile("testdata/uboot-2023.01.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parseTries(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.seq != 0 || got.first != "a" || got.left["a"] != 5 || got.left["b"] != 0 {
+		t.Errorf("%+v", got)
+	}
+	if ours := got.bytes(); !bytes.Equal(ours, b) {
+		t.Errorf("we write\n%q\nU-Boot wrote\n%q", ours, b)
+	}
+}
+
+// A cut at any octet of a write leaves the other file, which says what was so
+// before.
+func TestTriesThroughCuts(t *testing.T) {
+	dir := t.TempDir()
+	for round := range 7 {
+		if err := writeTries(dir, func(c *tries) { c.left["b"] = round }); err != nil {
+			t.Fatal(err)
+		}
+		now, file, err := readTries(dir)
+		if err != nil || now.left["b"] != round || now.left["a"] != fullTries {
+			t.Fatalf("round %d: %+v %v", round, now, err)
+		}
+		if round == 0 {
+			continue
+		}
+		name := filepath.Join(dir, "gw"+strconv.Itoa(file)+".env")
+		whole, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range len(whole) {
+			torn := bytes.Clone(whole)
+			for i := n; i < len(torn); i++ {
+				torn[i] = 0xff
+			}
+			for _, content := range [][]byte{torn, whole[:n]} {
+				if err := os.WriteFile(name, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if then, _, err := readTries(dir); err != nil || then.left["b"] != round-1 {
+					t.Fatalf("round %d, cut at %d: %+v %v", round, n, then, err)
+				}
+			}
+		}
+		if err := os.WriteFile(name, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBothFilesDamaged(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 2 {
+		if err := os.WriteFile(filepath.Join(dir, "gw"+strconv.Itoa(i)+".env"), []byte("garbage"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, _, err := readTries(dir)
+	if err == nil || got.first != "a" || got.left["a"] != fullTries {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestModulesByAlias(t *testing.T) {
+	m := &modules{needs: map[string][]string{}}
+	m.parse("usbserial: usbcore\nftdi_sio: usbcore usbserial\nalias usb:v0403p6001d*dc*dsc*dp*ic*isc*ip*in* ftdi_sio\nalias of:N*T*Cvirtio,mmio virtio_mmio\n")
+	for alias, want := range map[string][]string{
+		"usb:v0403p6001d0600dc00dsc00dp00icFFiscFFipFFin00": {"ftdi_sio"},
+		"of:Nvirtio_mmioT(null)Cvirtio,mmio":                {"virtio_mmio"},
+		"usb:v0403p6002d0600dc00dsc00dp00icFFiscFFipFFin00": nil,
+	} {
+		if got := m.matching(alias); !slices.Equal(got, want) {
+			t.Errorf("%s: %v", alias, got)
+		}
+	}
+	if got := m.needs["ftdi_sio"]; !slices.Equal(got, []string{"usbcore", "usbserial"}) {
+		t.Errorf("needs %v", got)
+	}
+}
+
+func TestSlotOfTheCommandLine(t *testing.T) {
+	for line, want := range map[string]string{
+		"console=ttyAMA0 gw.slot=b quiet\n": "b", "gw.slot=a": "a", "gw.slot=f": "f", "gw.slot=": "f", "": "f", "gw.slot=c": "f",
+	} {
+		if got := slotOf(line); got != want {
+			t.Errorf("%q: %s", line, got)
+		}
+	}
+}
+
+func TestStuck(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(1000+s), 0) }
+	for _, c := range []struct {
+		now, ready, heard int
+		want              bool
+	}{
+		{now: 119}, {now: 121, want: true},
+		{now: 121, ready: 5, heard: 100}, {now: 161, ready: 5, heard: 100, want: true},
+	} {
+		var ready, heard time.Time
+		if c.ready > 0 {
+			ready, heard = at(c.ready), at(c.heard)
+		}
+		if got := stuck(at(c.now), at(0), ready, heard); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+func TestEndsTooOften(t *testing.T) {
+	s := &supervisor{}
+	begin := time.Unix(1000, 0)
+	for i := range tooOften - 1 {
+		if s.died(begin.Add(time.Duration(i) * time.Second)) {
+			t.Fatalf("the %dth is too many", i+1)
+		}
+	}
+	if !s.died(begin.Add(10 * time.Second)) {
+		t.Error("five in ten seconds are not too many")
+	}
+	s = &supervisor{}
+	for i := range 20 {
+		if s.died(begin.Add(time.Duration(i) * inTime / (tooOften - 2))) {
+			t.Fatal("rare ones are too many")
+		}
+	}
+}
+
+// A first start takes over what is on the boot partition, later ones do not.
+func TestProvision(t *testing.T) {
+	from, to := t.TempDir(), filepath.Join(t.TempDir(), "etc")
+	for name, text := range map[string]string{"gridgate.yaml": "first", "ca.pem": "pem"} {
+		if err := os.WriteFile(filepath.Join(from, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	provision(from, to, "nowhere")
+	if err := os.WriteFile(filepath.Join(from, "gridgate.yaml"), []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	provision(from, to, "nowhere")
+	for name, want := range map[string]string{"gridgate.yaml": "first", "ca.pem": "pem"} {
+		if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+	to = filepath.Join(t.TempDir(), "etc")
+	provision(filepath.Join(from, "no"), to, filepath.Join(from, "ca.pem"))
+	if got, err := os.ReadFile(filepath.Join(to, "gridgate.yaml")); err != nil || string(got) != "pem" {
+		t.Errorf("the fallback: %q %v", got, err)
+	}
+}

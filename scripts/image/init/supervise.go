@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// supervisor keeps gridgate running, feeds the watchdog, and tells U-Boot when a
+// slot has proven itself.
+type supervisor struct {
+	dir   string // of the slot
+	slot  string
+	where *disk
+	dog   *watchdog
+
+	confirmed bool
+	deaths    []time.Time
+}
+
+const (
+	feedEvery = 5 * time.Second
+	// silent is how long gridgate may say nothing until it counts as stuck; before
+	// it has said that it is ready: how long a start may take.
+	silent   = 60 * time.Second
+	starting = 120 * time.Second
+	// provenAfter is how long it has to run well until its slot gets its tries back.
+	provenAfter = 60 * time.Second
+	// When it ends so often in so short a time, the machine starts again: the slot
+	// may be broken, and U-Boot counts.
+	tooOften = 5
+	inTime   = 5 * time.Minute
+)
+
+var errStuck = errors.New("gridgate makes no progress")
+
+// run ends when the machine has to start again.
+func (s *supervisor) run(ctx context.Context, stop <-chan os.Signal) error {
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/run/notify", Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	said := make(chan string, 16)
+	go listen(conn, said)
+	wait := time.Second
+	for {
+		began := time.Now()
+		err := s.once(ctx, stop, said)
+		switch {
+		case err == nil: // it was told to stop
+			return nil
+		case errors.Is(err, errStuck):
+			return err
+		}
+		log.Printf("gridgate ended: %v", err)
+		if s.died(time.Now()) {
+			return errors.New("gridgate ended too often")
+		}
+		if time.Since(began) > provenAfter {
+			wait = time.Second
+		}
+		s.dog.feed()
+		pause(ctx, wait)
+		wait = min(2*wait, 15*time.Second)
+	}
+}
+
+// died counts an end, and says whether they are too many.
+func (s *supervisor) died(now time.Time) bool {
+	s.deaths = append(s.deaths, now)
+	for now.Sub(s.deaths[0]) > inTime {
+		s.deaths = s.deaths[1:]
+	}
+	return len(s.deaths) >= tooOften
+}
+
+func listen(conn *net.UnixConn, said chan<- string) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		said <- string(buf[:n])
+	}
+}
+
+// once runs gridgate until it ends or is stuck.
+func (s *supervisor) once(ctx context.Context, stop <-chan os.Signal, said <-chan string) error {
+	cmd := exec.Command(filepath.Join(s.dir, "gridgate"), "run", "-config", "/etc/gridgate/gridgate.yaml") //nolint:gosec // the slot's
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Dir = "/data/gridgate"
+	cmd.Env = []string{
+		"PATH=/sbin", "HOME=/data/gridgate", "NOTIFY_SOCKET=/run/notify", "WATCHDOG_USEC=60000000",
+		"GRIDGATE_SLOT=" + s.slot, "GOTRACEBACK=single",
+	}
+	if s.where.memory {
+		cmd.Env = append(cmd.Env, "GRIDGATE_DATA_IN_MEMORY=1")
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	log.Printf("gridgate of slot %s started (%s after power on)", s.slot, uptime())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	return s.watch(ctx, cmd.Process, stop, said, ended)
+}
+
+func (s *supervisor) watch(ctx context.Context, p *os.Process, stop <-chan os.Signal, said <-chan string, ended <-chan error) error {
+	tick := time.NewTicker(feedEvery)
+	defer tick.Stop()
+	began := time.Now()
+	var ready, heard time.Time
+	for {
+		select {
+		case err := <-ended:
+			if err == nil {
+				err = errors.New("exit status 0")
+			}
+			return err
+		case text := <-said:
+			heard = time.Now()
+			if strings.Contains(text, "READY=1") && ready.IsZero() {
+				ready = heard
+			}
+		case <-tick.C:
+			if stuck(time.Now(), began, ready, heard) {
+				_ = p.Kill()
+				<-ended
+				return errStuck
+			}
+			s.dog.feed()
+			if !ready.IsZero() && time.Since(ready) >= provenAfter {
+				s.confirm()
+			}
+		case <-stop:
+			_ = p.Signal(syscall.SIGTERM)
+			s.lastWait(ctx, p, ended)
+			return nil
+		}
+	}
+}
+
+func stuck(now, began, ready, heard time.Time) bool {
+	if ready.IsZero() {
+		return now.Sub(began) > starting
+	}
+	return now.Sub(heard) > silent
+}
+
+func (s *supervisor) lastWait(ctx context.Context, p *os.Process, ended <-chan error) {
+	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	select {
+	case <-ended:
+	case <-limit.Done():
+		_ = p.Kill()
+		<-ended
+	}
+}
+
+// confirm gives a slot that has proven itself its tries back.
+func (s *supervisor) confirm() {
+	if s.confirmed || s.slot == "f" {
+		return
+	}
+	s.confirmed = true
+	if err := writable("/boot", func() error {
+		return writeTries("/boot", func(t *tries) { t.left[s.slot] = fullTries })
+	}); err != nil {
+		log.Printf("slot %s has proven itself, but that cannot be written: %v", s.slot, err)
+		return
+	}
+	log.Printf("slot %s has proven itself", s.slot)
+}
+
+// writable does something while a file system may be written to.
+func writable(dir string, do func() error) error {
+	flags := uintptr(unix.MS_REMOUNT | unix.MS_NOATIME | unix.MS_NODEV | unix.MS_NOSUID)
+	if err := unix.Mount("", dir, "", flags|unix.MS_SYNCHRONOUS, ""); err != nil {
+		return err
+	}
+	err := do()
+	return errors.Join(err, unix.Mount("", dir, "", flags|unix.MS_RDONLY, ""))
+}

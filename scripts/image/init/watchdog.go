@@ -1,0 +1,43 @@
+package main
+
+import (
+	"log"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// watchdog is the machine's: it resets what is not fed.
+type watchdog struct{ f *os.File }
+
+const watchdogTimeout = 30 // seconds; most hardware can do no more than some more
+
+func openWatchdog(m *modules) *watchdog {
+	f, err := os.OpenFile("/dev/watchdog0", os.O_WRONLY, 0)
+	if err != nil {
+		m.load("softdog")
+		for range 20 {
+			if f, err = os.OpenFile("/dev/watchdog0", os.O_WRONLY, 0); err == nil {
+				break
+			}
+			time.Sleep(50 * time.Millisecond) //nolint:forbidigo // nothing else goes on
+		}
+	}
+	if err != nil {
+		log.Printf("there is no watchdog: %v", err)
+		return &watchdog{}
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, watchdogTimeout); err != nil {
+		log.Printf("the watchdog keeps its own time: %v", err)
+	}
+	return &watchdog{f: f}
+}
+
+func (w *watchdog) feed() {
+	if w.f != nil {
+		if _, err := w.f.WriteString("."); err != nil {
+			log.Printf("the watchdog: %v", err)
+		}
+	}
+}
