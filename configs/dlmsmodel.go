@@ -99,8 +99,8 @@ func ParseDLMSModel(file string, data []byte) (*DLMSModel, error) {
 	return m, nil
 }
 
-func dlmsModelFields() []field[DLMSModel] {
-	return []field[DLMSModel]{
+func dlmsModelFields() []field[*DLMSModel] {
+	return []field[*DLMSModel]{
 		{name: "protocol", required: true, read: func(r *reader, at string, n *yaml.Node, _ *DLMSModel) {
 			r.oneOf(at, n, "dlms")
 		}},
@@ -123,13 +123,13 @@ func dlmsModelFields() []field[DLMSModel] {
 	}
 }
 
-func quirkFields() []field[cosem.Model] {
-	flag := func(name string, into func(*cosem.Model) *bool) field[cosem.Model] {
-		return field[cosem.Model]{name: name, read: func(r *reader, at string, n *yaml.Node, m *cosem.Model) {
+func quirkFields() []field[*cosem.Model] {
+	flag := func(name string, into func(*cosem.Model) *bool) field[*cosem.Model] {
+		return field[*cosem.Model]{name: name, read: func(r *reader, at string, n *yaml.Node, m *cosem.Model) {
 			*into(m) = r.boolean(at, n)
 		}}
 	}
-	return []field[cosem.Model]{
+	return []field[*cosem.Model]{
 		{name: "list_max", read: func(r *reader, at string, n *yaml.Node, m *cosem.Model) {
 			m.Quirks.ListMax = int(r.integer(at, n, 1, 255))
 		}},

@@ -160,24 +160,25 @@ func (r *reader) plain(n *yaml.Node, depth int) bool {
 	return true
 }
 
-// field is one key of a mapping that is read into a T.
-type field[T any] struct {
+// field is one key of a mapping that is read into what P points to. The pointer is
+// the parameter, since the code for all pointers is one.
+type field[P any] struct {
 	name     string
 	required bool
 	below    []string // paths of the keys inside, for the reference's test
-	read     func(r *reader, at string, n *yaml.Node, into *T)
+	read     func(r *reader, at string, n *yaml.Node, into P)
 }
 
 // section makes a field of a mapping with keys of its own.
-func section[T, S any](name string, required bool, fields []field[S], into func(*T) *S) field[T] {
-	return field[T]{
+func section[P, Q any](name string, required bool, fields []field[Q], into func(P) Q) field[P] {
+	return field[P]{
 		name: name, required: required, below: paths(name+".", fields),
-		read: func(r *reader, at string, n *yaml.Node, t *T) { mapping(r, at, n, fields, into(t)) },
+		read: func(r *reader, at string, n *yaml.Node, p P) { mapping(r, at, n, fields, into(p)) },
 	}
 }
 
 // paths gives the paths of all keys of fields and below, each after prefix.
-func paths[T any](prefix string, fields []field[T]) []string {
+func paths[P any](prefix string, fields []field[P]) []string {
 	var all []string
 	for _, f := range fields {
 		all = append(all, prefix+f.name)
@@ -191,8 +192,8 @@ func paths[T any](prefix string, fields []field[T]) []string {
 // nodes holds the values of a mapping by key, for problems found later.
 type nodes map[string]*yaml.Node
 
-// mapping reads the mapping n into t.
-func mapping[T any](r *reader, at string, n *yaml.Node, fields []field[T], into *T) nodes {
+// mapping reads the mapping n into what into points to.
+func mapping[P any](r *reader, at string, n *yaml.Node, fields []field[P], into P) nodes {
 	has := nodes{}
 	if r.schema != nil {
 		describe(r, at, fields, into)
@@ -202,7 +203,7 @@ func mapping[T any](r *reader, at string, n *yaml.Node, fields []field[T], into 
 		return has
 	}
 	r.eachKey(at, n, func(k, v *yaml.Node) {
-		i := slices.IndexFunc(fields, func(f field[T]) bool { return f.name == k.Value })
+		i := slices.IndexFunc(fields, func(f field[P]) bool { return f.name == k.Value })
 		if i < 0 {
 			names := make([]string, len(fields))
 			for i, f := range fields {

@@ -70,8 +70,8 @@ func newDocument() *document {
 
 // documentFields and the functions after it are the whole language of
 // configurations.
-func documentFields() []field[document] {
-	return []field[document]{
+func documentFields() []field[*document] {
+	return []field[*document]{
 		{name: "version", required: true, read: func(r *reader, at string, n *yaml.Node, _ *document) {
 			r.checked(at, n, fmt.Sprintf("%d, the version of configurations that this program reads", Version), func(s string) bool {
 				return n.Tag == "!!int" && s == strconv.Itoa(Version)
@@ -123,9 +123,9 @@ func defaultBuffer() Buffer {
 	}
 }
 
-func bufferFields() []field[Buffer] {
+func bufferFields() []field[*Buffer] {
 	all := limitFields(4<<20, func(b *Buffer) *Limit { return &b.All })
-	fields := append([]field[Buffer]{
+	fields := append([]field[*Buffer]{
 		{name: "path", read: func(r *reader, at string, n *yaml.Node, b *Buffer) {
 			b.Path = r.path(at, n, 4096)
 		}},
@@ -133,7 +133,7 @@ func bufferFields() []field[Buffer] {
 	return append(fields, section("lanes", false, quotaFields(), func(b *Buffer) *Buffer { return b }))
 }
 
-func quotaFields() (fields []field[Buffer]) {
+func quotaFields() (fields []field[*Buffer]) {
 	for _, lane := range meter.Lanes() {
 		own := limitFields(256<<10, func(l *Limit) *Limit { return l })
 		fields = append(fields, section(lane.String(), false, own, func(b *Buffer) *Limit { return &b.Lanes[lane] }))
@@ -141,23 +141,23 @@ func quotaFields() (fields []field[Buffer]) {
 	return fields
 }
 
-// limitFields are the keys of a limit in T.
-func limitFields[T any](least int64, in func(*T) *Limit) []field[T] {
-	return []field[T]{
-		{name: "max_size", read: func(r *reader, at string, n *yaml.Node, t *T) {
-			in(t).Size = r.size(at, n, least, 192<<20)
+// limitFields are the keys of a limit in what P points to.
+func limitFields[P any](least int64, in func(P) *Limit) []field[P] {
+	return []field[P]{
+		{name: "max_size", read: func(r *reader, at string, n *yaml.Node, p P) {
+			in(p).Size = r.size(at, n, least, 192<<20)
 		}},
-		{name: "max_age", read: func(r *reader, at string, n *yaml.Node, t *T) {
+		{name: "max_age", read: func(r *reader, at string, n *yaml.Node, p P) {
 			age := r.duration(at, n, 0, 3660*day)
-			if in(t).Age = age; age > 0 && age < day {
+			if in(p).Age = age; age > 0 && age < day {
 				r.fail(at, n, n.Value, "want 1d or more, or 0s for ever")
 			}
 		}},
 	}
 }
 
-func intakeFields() []field[Intake] {
-	return []field[Intake]{
+func intakeFields() []field[*Intake] {
+	return []field[*Intake]{
 		{name: "window", read: func(r *reader, at string, n *yaml.Node, i *Intake) {
 			i.Window = r.duration(at, n, 0, time.Hour)
 		}},
@@ -170,16 +170,16 @@ func intakeFields() []field[Intake] {
 	}
 }
 
-func pollFields() []field[Poll] {
-	return []field[Poll]{
+func pollFields() []field[*Poll] {
+	return []field[*Poll]{
 		{name: "parallel", read: func(r *reader, at string, n *yaml.Node, p *Poll) {
 			p.Parallel = int(r.integer(at, n, 1, 256))
 		}},
 	}
 }
 
-func mainsFields() []field[Mains] {
-	return []field[Mains]{
+func mainsFields() []field[*Mains] {
+	return []field[*Mains]{
 		{name: "voltage", read: func(r *reader, at string, n *yaml.Node, m *Mains) {
 			m.Voltage = float64(r.integer(at, n, 50, 500))
 		}},
@@ -189,8 +189,8 @@ func mainsFields() []field[Mains] {
 	}
 }
 
-func pushFields() []field[Push] {
-	return []field[Push]{
+func pushFields() []field[*Push] {
+	return []field[*Push]{
 		{name: "listen", read: func(r *reader, at string, n *yaml.Node, p *Push) {
 			r.list(at, n, maxListen, func(at string, n *yaml.Node) {
 				readListen(r, at, n, p)
@@ -225,8 +225,8 @@ func readListen(r *reader, at string, n *yaml.Node, p *Push) {
 	}
 }
 
-func controlFields() []field[Control] {
-	return []field[Control]{
+func controlFields() []field[*Control] {
+	return []field[*Control]{
 		{name: "socket", read: func(r *reader, at string, n *yaml.Node, c *Control) {
 			c.Socket = r.path(at, n, 107) // sun_path of unix(7)
 		}},
@@ -236,8 +236,8 @@ func controlFields() []field[Control] {
 // maxMemberships is how many groups of gateways one may be a member of.
 const maxMemberships = 16
 
-func trustFields() []field[Trust] {
-	return []field[Trust]{
+func trustFields() []field[*Trust] {
+	return []field[*Trust]{
 		{name: "file", read: func(r *reader, at string, n *yaml.Node, t *Trust) {
 			t.File = r.path(at, n, 4096)
 		}},
@@ -256,8 +256,8 @@ func trustFields() []field[Trust] {
 	}
 }
 
-func groupFields() []field[Group] {
-	return []field[Group]{
+func groupFields() []field[*Group] {
+	return []field[*Group]{
 		{name: "lane", required: true, read: func(r *reader, at string, n *yaml.Node, g *Group) {
 			g.Lane, _ = meter.ParseLane(r.oneOf(at, n, "instant", "interval", "billing", "alarm"))
 		}},
@@ -367,8 +367,8 @@ func (r *reader) channel(at string, n *yaml.Node) meter.Channel {
 	return c
 }
 
-func meterFields() []field[rawMeter] {
-	return []field[rawMeter]{
+func meterFields() []field[*rawMeter] {
+	return []field[*rawMeter]{
 		{name: "id", required: true, read: func(r *reader, at string, n *yaml.Node, m *rawMeter) {
 			m.ID = r.id(at, n)
 		}},

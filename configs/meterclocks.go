@@ -34,8 +34,8 @@ func defaultMeterClocks() MeterClocks {
 	return MeterClocks{Threshold: 5 * time.Second, Limit: 10 * time.Minute, Guard: time.Minute}
 }
 
-func meterClocksFields() []field[MeterClocks] {
-	return []field[MeterClocks]{
+func meterClocksFields() []field[*MeterClocks] {
+	return []field[*MeterClocks]{
 		{name: "policy", read: func(r *reader, at string, n *yaml.Node, m *MeterClocks) {
 			m.Set = r.oneOf(at, n, string(ClockObserve), string(ClockSet)) == string(ClockSet)
 		}},
@@ -99,8 +99,8 @@ func (c *Config) MeterClock(m Meter) (set bool, method meter.ClockMethod) {
 }
 
 // clockFields are the keys of the clock of a register map.
-func clockFields() []field[modbus.Clock] {
-	return []field[modbus.Clock]{
+func clockFields() []field[*modbus.Clock] {
+	return []field[*modbus.Clock]{
 		{name: "function", required: true, read: func(r *reader, at string, n *yaml.Node, c *modbus.Clock) {
 			c.Function = uint8(r.integer(at, n, 3, 4))
 		}},

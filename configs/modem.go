@@ -53,8 +53,8 @@ func defaultModem() Modem {
 	return Modem{PINTry: 1, Every: time.Minute, ResetAfter: 15 * time.Minute, ResetMost: 12 * time.Hour, Reset: ResetLine{Line: -1, Hold: 500 * time.Millisecond}}
 }
 
-func modemFields() []field[Modem] {
-	return []field[Modem]{
+func modemFields() []field[*Modem] {
+	return []field[*Modem]{
 		{name: "port", required: true, read: func(r *reader, at string, n *yaml.Node, m *Modem) {
 			m.Port = r.path(at, n, 4096)
 		}},
@@ -93,13 +93,13 @@ func modemFields() []field[Modem] {
 	}
 }
 
-func ledFields() []field[Led] {
-	pattern := func(name string, i int) field[Led] {
-		return field[Led]{name: name, read: func(r *reader, at string, n *yaml.Node, l *Led) {
+func ledFields() []field[*Led] {
+	pattern := func(name string, i int) field[*Led] {
+		return field[*Led]{name: name, read: func(r *reader, at string, n *yaml.Node, l *Led) {
 			l.Pattern[i] = Pattern(r.oneOf(at, n, string(PatternOff), string(PatternOn), string(PatternSlow), string(PatternFast)))
 		}}
 	}
-	return []field[Led]{
+	return []field[*Led]{
 		{name: "path", required: true, read: func(r *reader, at string, n *yaml.Node, l *Led) {
 			l.Path = r.path(at, n, 4096)
 		}},

@@ -25,13 +25,13 @@ const (
 	DefaultOutputMost = 4 * time.Hour
 )
 
-func outputFields() []field[Output] {
-	written := func(name string, into func(*Output) *string) field[Output] {
-		return field[Output]{name: name, read: func(r *reader, at string, n *yaml.Node, o *Output) {
+func outputFields() []field[*Output] {
+	written := func(name string, into func(*Output) *string) field[*Output] {
+		return field[*Output]{name: name, read: func(r *reader, at string, n *yaml.Node, o *Output) {
 			*into(o) = r.checked(at, n, "1 to 32 visible characters, in quotes", func(s string) bool { return isToken(s) && len(s) <= 32 })
 		}}
 	}
-	return []field[Output]{
+	return []field[*Output]{
 		{name: "path", required: true, read: func(r *reader, at string, n *yaml.Node, o *Output) {
 			o.Path = r.path(at, n, 4096)
 		}},

@@ -51,8 +51,8 @@ func (p Page) equal(q Page) bool {
 	return slices.Equal(p.Tokens, q.Tokens) && p.Listen == q.Listen && p.Certificate == q.Certificate && p.Key == q.Key && p.MeterMetrics == q.MeterMetrics
 }
 
-func pageFields() []field[Page] {
-	return []field[Page]{
+func pageFields() []field[*Page] {
+	return []field[*Page]{
 		{name: "listen", read: func(r *reader, at string, n *yaml.Node, p *Page) {
 			p.Listen = r.checked(at, n, "HOST:PORT or :PORT, such as "+DefaultPage, isListenAddress)
 		}},
@@ -64,8 +64,8 @@ func pageFields() []field[Page] {
 	}
 }
 
-func pageTLSFields() []field[Page] {
-	return []field[Page]{
+func pageTLSFields() []field[*Page] {
+	return []field[*Page]{
 		{name: "certificate", required: true, read: func(r *reader, at string, n *yaml.Node, p *Page) {
 			p.Certificate = r.path(at, n, 4096)
 		}},
@@ -75,8 +75,8 @@ func pageTLSFields() []field[Page] {
 	}
 }
 
-func tokenFields() []field[Token] {
-	return []field[Token]{
+func tokenFields() []field[*Token] {
+	return []field[*Token]{
 		{name: "name", required: true, read: func(r *reader, at string, n *yaml.Node, t *Token) {
 			t.Name = r.id(at, n)
 		}},

@@ -71,7 +71,7 @@ type rawCheck struct {
 }
 
 // register reads a register of those fields.
-func (r *reader) register(at string, n *yaml.Node, fields []field[modbus.Identity]) rawRegister {
+func (r *reader) register(at string, n *yaml.Node, fields []field[*modbus.Identity]) rawRegister {
 	x := rawRegister{at: at, node: n}
 	before := len(r.problems)
 	mapping(r, at, n, fields, &x.Identity)
@@ -79,8 +79,8 @@ func (r *reader) register(at string, n *yaml.Node, fields []field[modbus.Identit
 	return x
 }
 
-func modelFields() []field[rawModel] {
-	return []field[rawModel]{
+func modelFields() []field[*rawModel] {
+	return []field[*rawModel]{
 		{name: "name", required: true, read: func(r *reader, at string, n *yaml.Node, m *rawModel) {
 			m.Name = string(r.id(at, n))
 		}},
@@ -127,8 +127,8 @@ func modelFields() []field[rawModel] {
 }
 
 // placeFields say where a quantity stands and how it is coded.
-func placeFields() []field[modbus.Identity] {
-	return []field[modbus.Identity]{
+func placeFields() []field[*modbus.Identity] {
+	return []field[*modbus.Identity]{
 		{name: "function", required: true, read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
 			x.Function = uint8(r.integer(at, n, 3, 4))
 		}},
@@ -160,22 +160,22 @@ func placeFields() []field[modbus.Identity] {
 	}
 }
 
-func registerFields() []field[modbus.Identity] {
+func registerFields() []field[*modbus.Identity] {
 	return append(placeFields(),
-		field[modbus.Identity]{name: "channel", required: true, read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
+		field[*modbus.Identity]{name: "channel", required: true, read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
 			x.Channel = r.channel(at, n)
 		}},
-		field[modbus.Identity]{name: "scale", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
+		field[*modbus.Identity]{name: "scale", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
 			x.Scale = int8(r.integer(at, n, -18, 18))
 		}},
-		field[modbus.Identity]{name: "unit", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
+		field[*modbus.Identity]{name: "unit", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
 			r.checked(at, n, "the symbol of a unit, such as Wh, V or °C", func(s string) bool {
 				var ok bool
 				x.Unit, ok = meter.ParseUnit(s)
 				return ok && s != ""
 			})
 		}},
-		field[modbus.Identity]{name: "nan", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
+		field[*modbus.Identity]{name: "nan", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
 			r.checked(at, n, "the register's bits when it has no value, such as 0xFFFF", func(s string) bool {
 				var err error
 				x.NaN, err = strconv.ParseUint(s, 0, 64)
@@ -183,7 +183,7 @@ func registerFields() []field[modbus.Identity] {
 				return err == nil && n.Tag == "!!int"
 			})
 		}},
-		field[modbus.Identity]{name: "limits", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
+		field[*modbus.Identity]{name: "limits", read: func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
 			var bounds []float64
 			before := len(r.problems)
 			r.list(at, n, 2, func(at string, n *yaml.Node) { bounds = append(bounds, r.number(at, n)) })
@@ -199,7 +199,7 @@ func registerFields() []field[modbus.Identity] {
 }
 
 // identityFields are those of a register that shows the kind of the meter.
-func identityFields() []field[modbus.Identity] {
+func identityFields() []field[*modbus.Identity] {
 	values := func(into func(*modbus.Identity) *[]string) func(*reader, string, *yaml.Node, *modbus.Identity) {
 		return func(r *reader, at string, n *yaml.Node, x *modbus.Identity) {
 			r.list(at, n, maxIdentity, func(at string, n *yaml.Node) {
@@ -209,13 +209,13 @@ func identityFields() []field[modbus.Identity] {
 		}
 	}
 	return append(placeFields(),
-		field[modbus.Identity]{name: "want", read: values(func(x *modbus.Identity) *[]string { return &x.Want })},
-		field[modbus.Identity]{name: "not", read: values(func(x *modbus.Identity) *[]string { return &x.Not })},
+		field[*modbus.Identity]{name: "want", read: values(func(x *modbus.Identity) *[]string { return &x.Want })},
+		field[*modbus.Identity]{name: "not", read: values(func(x *modbus.Identity) *[]string { return &x.Not })},
 	)
 }
 
-func checkFields() []field[modbus.Check] {
-	return []field[modbus.Check]{
+func checkFields() []field[*modbus.Check] {
+	return []field[*modbus.Check]{
 		{name: "channel", required: true, read: func(r *reader, at string, n *yaml.Node, c *modbus.Check) {
 			c.Channel = r.channel(at, n)
 		}},

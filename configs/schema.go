@@ -68,7 +68,7 @@ func child(node map[string]any, key string) map[string]any {
 }
 
 // describe tells what the keys of a mapping hold.
-func describe[T any](r *reader, at string, fields []field[T], into *T) {
+func describe[P any](r *reader, at string, fields []field[P], into P) {
 	var required []string
 	for _, f := range fields {
 		r.schema.at(join(at, f.name)) // whatever it is

@@ -54,8 +54,8 @@ func defaultTime() Time {
 	}
 }
 
-func timeFields() []field[Time] {
-	return []field[Time]{
+func timeFields() []field[*Time] {
+	return []field[*Time]{
 		{name: "servers", read: func(r *reader, at string, n *yaml.Node, t *Time) {
 			r.list(at, n, maxTimeServers, func(at string, n *yaml.Node) {
 				s, ok := r.timeServer(at, n)

@@ -55,8 +55,8 @@ type Schedule struct {
 // it ends the next day.
 type Window struct{ From, To time.Duration } // since midnight
 
-func budgetFields() []field[Budget] {
-	return []field[Budget]{
+func budgetFields() []field[*Budget] {
+	return []field[*Budget]{
 		{name: "day", read: func(r *reader, at string, n *yaml.Node, b *Budget) {
 			b.Day = r.size(at, n, 100e3, 1e12)
 		}},
@@ -66,16 +66,16 @@ func budgetFields() []field[Budget] {
 	}
 }
 
-func laneFields() []field[Schedules] {
-	return []field[Schedules]{
+func laneFields() []field[*Schedules] {
+	return []field[*Schedules]{
 		section("billing", false, scheduleFields(), func(s *Schedules) *Schedule { return &s.Billing }),
 		section("interval", false, scheduleFields(), func(s *Schedules) *Schedule { return &s.Interval }),
 		section("instant", false, scheduleFields(), func(s *Schedules) *Schedule { return &s.Instant }),
 	}
 }
 
-func scheduleFields() []field[Schedule] {
-	return []field[Schedule]{
+func scheduleFields() []field[*Schedule] {
+	return []field[*Schedule]{
 		{name: "latency", read: func(r *reader, at string, n *yaml.Node, s *Schedule) {
 			s.Latency = r.duration(at, n, 0, day)
 		}},
@@ -126,8 +126,8 @@ func (r *reader) once(at string, n *yaml.Node, list []string, s string) []string
 	return append(list, s)
 }
 
-func uplinkFields() []field[Uplink] {
-	return []field[Uplink]{
+func uplinkFields() []field[*Uplink] {
+	return []field[*Uplink]{
 		{name: "broker", read: func(r *reader, at string, n *yaml.Node, u *Uplink) {
 			u.Broker = r.broker(at, n)
 		}},
