@@ -13,6 +13,7 @@ import (
 	"gridgate/buffer"
 	"gridgate/configs"
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // runningPage is the local page with its task.
@@ -197,7 +198,7 @@ func draw(c *web.Curve, rows []meter.Row) {
 		c.Kind, c.Period = "interval", rows[i].Period
 		rows = slices.DeleteFunc(rows, func(r meter.Row) bool { return r.Period == 0 })
 	}
-	slices.SortStableFunc(rows, func(a, b meter.Row) int { return int(min(max(a.Stamp.Time-b.Stamp.Time, -1), 1)) })
+	sortby.Stable(rows, func(a, b meter.Row) int { return int(min(max(a.Stamp.Time-b.Stamp.Time, -1), 1)) })
 	n := 0
 	for i := range rows {
 		if n > 0 && rows[n-1].Stamp.Time == rows[i].Stamp.Time && rows[n-1].Occurrence == rows[i].Occurrence {

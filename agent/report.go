@@ -11,6 +11,7 @@ import (
 	"gridgate/agent/status"
 	"gridgate/buffer"
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // Report tells how the agent does.
@@ -60,7 +61,7 @@ func reportDropped(s *buffer.Store) []status.Dropped {
 	if err != nil {
 		return nil // the store is being opened anew
 	}
-	slices.SortStableFunc(list, func(a, b buffer.Dropped) int { return cmp.Compare(b.Rows, a.Rows) })
+	sortby.Stable(list, func(a, b buffer.Dropped) int { return cmp.Compare(b.Rows, a.Rows) })
 	var out []status.Dropped
 	for _, d := range list[:min(len(list), status.MaxDropped)] {
 		out = append(out, status.Dropped{Meter: string(d.Meter), Channel: string(d.Channel), Rows: d.Rows})

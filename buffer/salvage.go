@@ -12,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // salvager takes what reads of a damaged file into a new store: chunk by chunk,
@@ -146,7 +147,7 @@ func (s *salvager) chooseHot(list []found) {
 			hot = append(hot, f)
 		}
 	}
-	slices.SortStableFunc(hot, func(a, b *found) int { return cmp.Compare(b.commit, a.commit) })
+	sortby.Stable(hot, func(a, b *found) int { return cmp.Compare(b.commit, a.commit) })
 	room := uint64(max(0, s.to.opts.HotBytes))
 	for _, f := range hot {
 		if room < footprint(int(f.size)) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // A damaged file is searched without its tree: for chunks, which say what they
@@ -63,7 +64,7 @@ func (x *chunkIndex) add(f found) {
 	if x.list = append(x.list, f); len(x.list) < x.limit {
 		return
 	}
-	slices.SortStableFunc(x.list, func(a, b found) int { return a.place().compare(b.place()) })
+	sortby.Stable(x.list, func(a, b found) int { return a.place().compare(b.place()) })
 	x.until, x.bounded = x.list[len(x.list)/2].place(), true
 	keep := slices.IndexFunc(x.list, func(f found) bool { return f.place() == x.until })
 	if keep == 0 { // half of all are copies of one chunk
@@ -84,7 +85,7 @@ func resolve(all []found) []found {
 		}
 		return 1
 	}
-	slices.SortStableFunc(all, func(a, b found) int {
+	sortby.Stable(all, func(a, b found) int {
 		return cmp.Or(a.place().compare(b.place()), cmp.Compare(b.commit, a.commit),
 			cmp.Compare(live(a), live(b)), cmp.Compare(b.rows, a.rows))
 	})

@@ -9,6 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // bucketDropped has, under "c", how many rows of which meter and channel were
@@ -133,7 +134,7 @@ func parseTally(b []byte) (list []Dropped, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	slices.SortStableFunc(list, func(a, b Dropped) int {
+	sortby.Stable(list, func(a, b Dropped) int {
 		return cmp.Or(cmp.Compare(a.Meter, b.Meter), cmp.Compare(a.Channel, b.Channel))
 	})
 	return list, true
@@ -179,7 +180,7 @@ func mergeTally(old []byte, add tally) []byte {
 	if others != 0 {
 		keys = append(keys, tallyKey{})
 	}
-	slices.SortStableFunc(keys, func(a, b tallyKey) int {
+	sortby.Stable(keys, func(a, b tallyKey) int {
 		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.channel, b.channel))
 	})
 	for _, k := range keys {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gridgate/internal/sortby"
 )
 
 // maxProblems bounds what one document can bring up.
@@ -65,7 +67,7 @@ func (ps Problems) Unwrap() []error {
 // sorted gives the problems in the order of the document, at most maxProblems.
 func (ps Problems) sorted() Problems {
 	ps = slices.Clone(ps)
-	slices.SortStableFunc(ps, func(a, b *Problem) int {
+	sortby.Stable(ps, func(a, b *Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	if more := len(ps) - maxProblems; more > 0 {

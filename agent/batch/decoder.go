@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"gridgate/internal/column"
+	"gridgate/internal/sortby"
 )
 
 // UnknownBaseError says that a batch is a delta against rows that are not known
@@ -140,7 +141,7 @@ func (d *memory) move(to delta) bool {
 	if !on {
 		d.base, d.since = cleared(d.base), to.since
 	}
-	slices.SortStableFunc(d.seen, func(a, b pending) int {
+	sortby.Stable(d.seen, func(a, b pending) int {
 		switch {
 		case a.number < b.number:
 			return -1

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // store is what intake needs of the buffer.
@@ -408,7 +409,7 @@ func gather(rounds []round, losses map[meter.Lane]uint64) meter.Append {
 			}
 		}
 	}
-	slices.SortStableFunc(a.Rows, func(x, y meter.Row) int {
+	sortby.Stable(a.Rows, func(x, y meter.Row) int {
 		if x.Lane != y.Lane || x.Lane == meter.Alarm {
 			return cmp.Compare(x.Lane, y.Lane)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // AlarmExchanged is the channel of the alarm that another meter answers than
@@ -185,7 +186,7 @@ func (p *Poller) prepare(m *meterState, now moment) (r round) {
 			r.jobs = append(r.jobs, j)
 		}
 	}
-	slices.SortStableFunc(r.jobs, func(a, b *job) int { return int(a.class) - int(b.class) })
+	sortby.Stable(r.jobs, func(a, b *job) int { return int(a.class) - int(b.class) })
 	r.ask.Clears = p.takeClears(m)
 	r.jobs = slices.DeleteFunc(r.jobs, func(j *job) bool {
 		switch {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"gridgate/internal/sortby"
 	"gridgate/internal/sys"
 )
 
@@ -176,7 +177,7 @@ func (s *Shelf) Keep() error {
 	}
 	k.Documents = slices.DeleteFunc(k.Documents, func(o Entry) bool { return o.Target == e.Target })
 	k.Documents = append(k.Documents, e)
-	slices.SortStableFunc(k.Documents, func(a, b Entry) int { return strings.Compare(a.Target, b.Target) })
+	sortby.Stable(k.Documents, func(a, b Entry) int { return strings.Compare(a.Target, b.Target) })
 	return s.writeJSON("kept.json", k)
 }
 

@@ -1,10 +1,10 @@
 package uplink
 
 import (
-	"slices"
 	"time"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // Schedule says when a lane is sent. The zero value is at once and always.
@@ -56,7 +56,7 @@ func (s Schedule) around(now time.Time) (all [][2]time.Time) {
 			all = append(all, [2]time.Time{at(day, w.From), at(end, w.To)})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b [2]time.Time) int { return a[0].Compare(b[0]) })
+	sortby.Stable(all, func(a, b [2]time.Time) int { return a[0].Compare(b[0]) })
 	joined := all[:1]
 	for _, w := range all[1:] {
 		if last := &joined[len(joined)-1]; !w[0].After(last[1]) {

@@ -2,10 +2,10 @@ package validate
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // Completeness is the channel of the row that says how much of the intervals of
@@ -123,7 +123,7 @@ func (v *Validator) Complete(since time.Time, now meter.Stamp) (rows []meter.Row
 			Value: meter.UintValue(uint64(d.count)*10000/uint64(d.want()), -2), Unit: meter.Percent, Period: uint32(d.length),
 		})
 	}
-	slices.SortStableFunc(rows, func(a, b meter.Row) int {
+	sortby.Stable(rows, func(a, b meter.Row) int {
 		return cmp.Or(cmp.Compare(a.Stamp.Time, b.Stamp.Time), cmp.Compare(a.Meter, b.Meter))
 	})
 	return rows

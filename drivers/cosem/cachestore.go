@@ -12,6 +12,7 @@ import (
 	"gridgate/dlms"
 	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // Caches keeps what meters say of their objects over restarts: capture objects,
@@ -280,7 +281,7 @@ func usedKeys[K comparable, V any](m map[K]kept[V], now meter.Stamp, compare fun
 			keys = append(keys, k)
 		}
 	}
-	slices.SortStableFunc(keys, compare)
+	sortby.Stable(keys, compare)
 	return keys
 }
 

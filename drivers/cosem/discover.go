@@ -10,6 +10,7 @@ import (
 	"gridgate/dlms/axdr"
 	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // Found is something that a meter has to be read, with a usual timetable:
@@ -125,7 +126,7 @@ func arrange(profiles []obis.Code, periods map[obis.Code]time.Duration, objects 
 	if !billed && len(totals) > 0 {
 		found = append(found, Found{Lane: meter.Billing, Every: foundDay, Channels: totals})
 	}
-	slices.SortStableFunc(found, func(a, b Found) int { return cmp.Compare(a.Lane, b.Lane) })
+	sortby.Stable(found, func(a, b Found) int { return cmp.Compare(a.Lane, b.Lane) })
 	for i := range found {
 		found[i].Name = foundName(&found[i])
 	}
@@ -194,7 +195,7 @@ func chooseProfiles(objects []Object) (codes []obis.Code) {
 			codes = append(codes, o.Code)
 		}
 	}
-	slices.SortStableFunc(codes, func(a, b obis.Code) int {
+	sortby.Stable(codes, func(a, b obis.Code) int {
 		x, _ := profileRank(a)
 		y, _ := profileRank(b)
 		return cmp.Or(cmp.Compare(x, y), compareCodes(a, b))
@@ -212,7 +213,7 @@ func chooseAlarms(objects []Object) (channels []meter.Channel) {
 			codes = append(codes, c)
 		}
 	}
-	slices.SortStableFunc(codes, compareCodes)
+	sortby.Stable(codes, compareCodes)
 	codes = slices.Compact(codes)
 	for _, c := range codes[:min(len(codes), maxAlarms)] {
 		channels = append(channels, meter.ChannelOf(c, meter.ClassData, 2))
@@ -253,7 +254,7 @@ func chooseRegisters(objects []Object) (channels []meter.Channel) {
 			chosen = append(chosen, &objects[i])
 		}
 	}
-	slices.SortStableFunc(chosen, func(a, b *Object) int {
+	sortby.Stable(chosen, func(a, b *Object) int {
 		x, _ := registerRank(a)
 		y, _ := registerRank(b)
 		return cmp.Or(cmp.Compare(x, y), compareCodes(a.Code, b.Code), cmp.Compare(a.Class, b.Class))

@@ -10,6 +10,7 @@ import (
 
 	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // What keeps a channel from being read.
@@ -50,8 +51,8 @@ func (v *visit) run(ctx context.Context, ask meter.Ask) error {
 	v.clock, v.profiles, v.setting = ask.Clock, slices.Clone(ask.Profiles), ask.SetClock
 	ask.Groups = slices.Clone(ask.Groups)
 	// What a visit that is cut short has not read is what matters least.
-	slices.SortStableFunc(ask.Groups, func(a, b meter.Group) int { return cmp.Compare(a.Lane, b.Lane) })
-	slices.SortStableFunc(v.profiles, func(a, b meter.Profile) int { return cmp.Compare(a.Lane, b.Lane) })
+	sortby.Stable(ask.Groups, func(a, b meter.Group) int { return cmp.Compare(a.Lane, b.Lane) })
+	sortby.Stable(v.profiles, func(a, b meter.Profile) int { return cmp.Compare(a.Lane, b.Lane) })
 	if v.cfg.Mode == Programming {
 		for _, g := range ask.Groups {
 			for _, c := range g.Channels {

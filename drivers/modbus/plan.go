@@ -3,6 +3,8 @@ package modbus
 import (
 	"cmp"
 	"slices"
+
+	"gridgate/internal/sortby"
 )
 
 // block is one request: registers of one function that lie in one stretch.
@@ -29,7 +31,7 @@ func plan(regs []*Register, m *Model, cuts map[cut]bool) []block {
 		most = maxRegs
 	}
 	regs = slices.Clone(regs)
-	slices.SortStableFunc(regs, func(a, b *Register) int {
+	sortby.Stable(regs, func(a, b *Register) int {
 		return cmp.Or(cmp.Compare(a.Function, b.Function), cmp.Compare(a.Address, b.Address))
 	})
 	var blocks []block
@@ -91,7 +93,7 @@ func (b *block) borders() []int {
 		}
 	}
 	n := len(b.regs)
-	slices.SortStableFunc(order, func(x, y int) int {
+	sortby.Stable(order, func(x, y int) int {
 		return cmp.Compare(max(2*x-n, n-2*x), max(2*y-n, n-2*y))
 	})
 	return order

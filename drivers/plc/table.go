@@ -2,8 +2,9 @@ package plc
 
 import (
 	"cmp"
-	"slices"
 	"time"
+
+	"gridgate/internal/sortby"
 )
 
 // State is how a node does.
@@ -60,7 +61,7 @@ func (b *Bridge) Table() Table {
 			others = append(others, s)
 		}
 	}
-	slices.SortStableFunc(others, func(x, y Status) int {
+	sortby.Stable(others, func(x, y Status) int {
 		return cmp.Or(cmp.Compare(x.Device, y.Device), cmp.Compare(x.EUI48, y.EUI48))
 	})
 	t.Nodes = append(t.Nodes, others...)

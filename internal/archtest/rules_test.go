@@ -18,17 +18,17 @@ cmd/metersim:        configs dlms/... drivers/drivertest drivers/line drivers/mo
 
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 
-agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/secret internal/sys
-configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter internal/sys/zone
+agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/secret internal/sys internal/sortby
+configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter internal/sys/zone internal/sortby
 
-agent/poll:          internal/backoff internal/meter
-agent/intake:        internal/meter
-agent/validate:      internal/meter
-agent/batch:         internal/column internal/meter internal/wire
-agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt
+agent/poll:          internal/backoff internal/meter internal/sortby
+agent/intake:        internal/meter internal/sortby
+agent/validate:      internal/meter internal/sortby
+agent/batch:         internal/column internal/meter internal/wire internal/sortby
+agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt internal/sortby
 agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
-agent/trial:         internal/sys
+agent/trial:         internal/sys internal/sortby
 agent/command:       agent/order internal/meter internal/sys
 agent/audit:         internal/sys
 agent/vault:         internal/secret internal/sys
@@ -40,17 +40,17 @@ agent/web:
 agent/web/page:
 agent/timesync/timetest: agent/timesync internal/proctest internal/sys
 
-buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire
+buffer:              dlms/obis internal/column internal/meter internal/sys internal/wire internal/sortby
 buffer/state:        dlms/security internal/meter internal/sys internal/wire
 buffer/buffertest:   buffer internal/meter
 
 drivers:             dlms dlms/obis dlms/security drivers/address drivers/cosem drivers/iec21 drivers/line drivers/modbus drivers/plc internal/meter internal/secret
 drivers/address:     dlms/obis internal/secret
 drivers/line:        internal/meter internal/sys
-drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security dlms/wrapper drivers/line internal/meter
-drivers/iec21:       dlms dlms/modee dlms/obis drivers/line internal/meter
-drivers/modbus:      drivers/line internal/meter
-drivers/plc:         dlms/gateway dlms/wrapper drivers/line internal/meter
+drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security dlms/wrapper drivers/line internal/meter internal/sortby
+drivers/iec21:       dlms dlms/modee dlms/obis drivers/line internal/meter internal/sortby
+drivers/modbus:      drivers/line internal/meter internal/sortby
+drivers/plc:         dlms/gateway dlms/wrapper drivers/line internal/meter internal/sortby
 drivers/scan:        dlms/hdlc dlms/modee drivers/cosem drivers/iec21 drivers/line drivers/modbus internal/meter
 drivers/sniff:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis
 drivers/drivertest:  drivers/line
@@ -66,11 +66,12 @@ dlms/gateway:
 dlms/llc:
 dlms/dlmstest:       dlms dlms/axdr dlms/obis dlms/security dlms/wrapper
 
-internal/meter:      dlms/obis
+internal/meter:      dlms/obis internal/sortby
 internal/wire:
 internal/column:     internal/meter internal/wire
 internal/column/columntest: internal/meter
 internal/backoff:
+internal/sortby:
 internal/sys:
 internal/sys/zone:
 internal/secret:

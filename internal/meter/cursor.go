@@ -3,6 +3,8 @@ package meter
 import (
 	"cmp"
 	"slices"
+
+	"gridgate/internal/sortby"
 )
 
 // Cursor says up to where a profile of a meter has been read. It is stored in
@@ -66,7 +68,7 @@ func (g Gaps) Without(read Gap) Gaps {
 // until there is room for all.
 func gapsOf(all []Gap) (g Gaps) {
 	all = slices.DeleteFunc(all, Gap.isEmpty)
-	slices.SortStableFunc(all, func(a, b Gap) int { return cmp.Or(cmp.Compare(b.To, a.To), cmp.Compare(b.From, a.From)) })
+	sortby.Stable(all, func(a, b Gap) int { return cmp.Or(cmp.Compare(b.To, a.To), cmp.Compare(b.From, a.From)) })
 	for i := 0; i+1 < len(all); {
 		if all[i].From > all[i+1].To {
 			i++
