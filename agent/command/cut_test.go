@@ -152,6 +152,32 @@ func TestCutsOfWhatGoesOn(t *testing.T) {
 	}
 }
 
+// TestMetersThatAreGone: what came of them is told all the same.
+func TestMetersThatAreGone(t *testing.T) {
+	t.Parallel()
+	r, all := cutAtEach(t, false, func(u *utility) []byte {
+		return u.command(order.Control, "c", "action: flip\nmeters: [m1, m2]\n")
+	})
+	for _, s := range all {
+		if len(s.acts) == 0 || s.memory.past["c"].State.Final() {
+			continue
+		}
+		after := newRig(t)
+		after.dir, after.memory, after.u, after.meters = s.dir, s.memory, r.u, after.meters[:1]
+		after.begin()
+		res := after.final("c")
+		after.end()
+		for _, act := range s.acts {
+			if !slices.ContainsFunc(res.Meters, func(m told) bool { return "flip "+string(m.Meter) == act && (m.State == Done || m.State == Unknown) }) {
+				t.Errorf("%s: %q is not told: %+v", s.step, act, res)
+			}
+		}
+		if n := len(after.done()); n > 0 {
+			t.Errorf("%s: %d acts more", s.step, n)
+		}
+	}
+}
+
 // TestTornLog: what a power cut tore off the end of a log is not there.
 func TestTornLog(t *testing.T) {
 	t.Parallel()
