@@ -130,6 +130,9 @@ func TestAmount(t *testing.T) {
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	for _, a := range meterActions() {
+		if a.Name == "tunnel" {
+			continue // there is nothing to look at behind it
+		}
 		switching := a.Name == "disconnect" || a.Name == "connect" || a.Name == "limit"
 		if a.Switches != switching || switching && (a.Role != order.Control || a.AfterCut != Never) || a.AfterCut == Repeat {
 			t.Errorf("%+v", a)
