@@ -197,7 +197,6 @@ type keyed struct {
 
 	mu   sync.Mutex
 	lost int // the answer that is lost, counted down; 0 is none
-
 }
 
 func (k *keyed) spoil(n int) {
@@ -346,7 +345,9 @@ func (k *keyed) engine(t *testing.T) (*command.Engine, <-chan command.Result) {
 	go func() { done <- engine.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		arrivals.Wait()
 	})
 	return engine, results

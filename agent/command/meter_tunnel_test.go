@@ -127,7 +127,7 @@ func TestTunnelPackets(t *testing.T) {
 				Send:   func(_ string, part int, data []byte) { parts = append(parts, string(data)) },
 			}
 			out := tunnel{key: public, length: time.Minute, idle: time.Minute}.Do(t.Context(), j)
-			if out.State != Done || got != c.got || end == nil || errors.Is(end, io.EOF) != (c.end == io.EOF) || !stopped {
+			if out.State != Done || got != c.got || end == nil || errors.Is(end, io.EOF) != errors.Is(c.end, io.EOF) || !stopped {
 				t.Errorf("%+v: %q, ended by %v, stopped %v", out, got, end, stopped)
 			}
 			if len(parts) != 2 || parts[0] != TunnelOpen || parts[1] != "answer" {
