@@ -130,7 +130,7 @@ func (t tunnel) Do(ctx context.Context, j *Job) Outcome {
 		case packet := <-in:
 			n, data, err := parseTunnel(packet, t.key, j.Command)
 			if err != nil {
-				refused++ // of somebody else: that ends nothing
+				refused++       // of somebody else: that ends nothing
 				return nil, nil //nolint:nilerr // likewise
 			}
 			switch {
