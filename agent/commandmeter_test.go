@@ -358,3 +358,53 @@ func finalResult(payload []byte) (r command.Result, ok bool) {
 	err := json.Unmarshal(payload, &r)
 	return r, err == nil && r.State.Final()
 }
+
+// TestTunnel has gridfog open a tunnel by a signed command, and a tool read a
+// meter through it: all as it is built, by a mosquitto.
+func TestTunnel(t *testing.T) {
+	t.Parallel()
+	binary := proctest.Build(t, "gridgate", "gridfog", "metersim")
+	broker, ntp := mqtttest.Mosquitto(t, mqtttest.Config{}), startNTP(t)
+	s := newSite(t)
+	s.broker = broker.Address
+	port := proctest.FreePorts(t, 2)
+	at, tool := fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", port+1)
+	proctest.Start(t, nil, filepath.Join(binary, "metersim"), "dlms", "-listen", at).Await("127.0.0.1:")
+	in := func(name string) string { return filepath.Join(s.dir, name) }
+	fog := func(args ...string) string {
+		t.Helper()
+		p := proctest.Start(t, nil, filepath.Join(binary, "gridfog"), args...)
+		if code := p.Wait(); code != 0 {
+			t.Fatalf("gridfog %s: exit %d: %s", args[0], code, p.Output())
+		}
+		return p.Output()
+	}
+	for _, name := range []string{"root", "config", "command", "control", "firmware"} {
+		fog("keygen", "-no-password", in(name))
+	}
+	trust := fog("trust", "-version", "1", "-threshold", "1", "-root", in("root.pub"), "-config", in("config.pub"), "-command", in("command.pub"), "-control", in("control.pub"), "-firmware", in("firmware.pub"))
+	if err := os.WriteFile(in("trust.yaml"), []byte(trust), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fog("sign", "-key", in("root.key"), "-out", in("signed"), in("trust.yaml"))
+	s.config("tunnel", fmt.Sprintf(`{id: m, serial: GRG000001, url: "dlms+wrapper://%s?client=17", groups: [slow]}`, at))
+	text, err := os.ReadFile(s.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = fmt.Appendf(text, "trust: {file: %s}\ntime: {servers: [%q], min_poll: 16s}\n", in("signed"), ntp)
+	if err := os.WriteFile(s.file(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	proctest.Start(t, nil, filepath.Join(binary, "gridgate"), "run", "-config", s.file()).Await("meter reads")
+	p := proctest.Start(t, nil, filepath.Join(binary, "gridfog"), "tunnel", "-broker", "mqtt://"+broker.Address, "-sign", in("control.key"),
+		"-to", "tunnel/gw1", "-meter", "m", "-for", "10m", "-wait", "2m", "-listen", tool)
+	p.Await("the tool connects to")
+	reader := proctest.Start(t, nil, filepath.Join(binary, "gridgate"), "read", "dlms+wrapper://"+tool+"?client=17&timeout=1m", "0-0:96.1.0")
+	if code := reader.Wait(); code != 0 || !strings.Contains(reader.Output(), "GRG000001") {
+		t.Errorf("through the tunnel: exit %d: %s", code, reader.Output())
+	}
+	if code := p.Wait(); code != 0 || !strings.Contains(p.Output(), "octets to the meter") {
+		t.Errorf("gridfog tunnel: exit %d: %s", code, p.Output())
+	}
+}
