@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,17 +219,28 @@ func TestNotProven(t *testing.T) {
 // kept: it is asked who it is again.
 func TestExchangedMeanwhile(t *testing.T) {
 	t.Parallel()
-	serial := "A1"
-	a := newActor(t, actorOptions{mode: 4, serial: "-", objects: []dlmstest.Object{
-		dlmstest.Data(obisOf("0-0:42.0.0"), func() axdr.Value { return axdr.OctetString(serial) }),
-	}})
-	if o, err := a.order(t, meter.Look{At: meter.Disconnect{}}); err != nil || o.Result != meter.Done {
-		t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
-	}
-	serial = "B2"
-	o, err := a.order(t, meter.Disconnect{})
-	if calls, _ := a.breaker.Calls(); err != nil || o.Result != meter.Refused || calls != 0 {
-		t.Errorf("%v (%v), %d times, %v", o.Result, o.Err, calls, err)
+	for name, clears := range map[string][]meter.Clear{"the act first": nil, "something before": {{Channel: channel(t, "0-0:97.98.0"), Bits: 1}}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var exchanged atomic.Bool
+			a := newActor(t, actorOptions{mode: 4, serial: "-", objects: []dlmstest.Object{
+				dlmstest.Data(obisOf("0-0:42.0.0"), func() axdr.Value {
+					if exchanged.Load() {
+						return axdr.OctetString("B2")
+					}
+					return axdr.OctetString("A1")
+				}),
+				dlmstest.Cells(1, obisOf("0-0:97.98.0"), map[int8]axdr.Value{2: axdr.Unsigned(0)}, 2),
+			}})
+			if o, err := a.order(t, meter.Look{At: meter.Disconnect{}}); err != nil || o.Result != meter.Done {
+				t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
+			}
+			exchanged.Store(true)
+			got, err := a.Visit(t.Context(), meter.Ask{Acts: []meter.Act{meter.Disconnect{}}, Clears: clears})
+			if calls, _ := a.breaker.Calls(); err != nil || got.Done[0].Result != meter.Refused || calls != 0 {
+				t.Errorf("%+v, %d times, %v", got.Done, calls, err)
+			}
+		})
 	}
 }
 

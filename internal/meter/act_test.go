@@ -13,8 +13,10 @@ func TestSecretIsNotShown(t *testing.T) {
 	t.Parallel()
 	const key = "sixteen octets!!"
 	for _, v := range []any{
-		Secret(key), ChangeKeys{Keys: map[KeyKind]Secret{UnicastKey: Secret(key)}, Master: Secret(key)},
-		Outcome{Act: ChangeKeys{Master: Secret(key)}}, Ask{Acts: []Act{TryKeys{Keys: map[KeyKind]Secret{AuthenticationKey: Secret(key)}}}},
+		Secret(key),
+		ChangeKeys{Keys: map[KeyKind]Secret{UnicastKey: Secret(key)}, Master: Secret(key)},
+		Outcome{Act: ChangeKeys{Master: Secret(key)}},
+		Ask{Acts: []Act{TryKeys{Keys: map[KeyKind]Secret{AuthenticationKey: Secret(key)}}}},
 	} {
 		all := fmt.Sprintf("%v %+v %#v %s %x %d %q", v, v, v, v, v, v, v)
 		if b, err := json.Marshal(v); err == nil {
