@@ -82,6 +82,8 @@ func begin(b *dlmstest.Breaker, how string) {
 		b.Object(obisOf("0-0:96.3.10")).Act(1, axdr.Integer(0))
 	case "tripped":
 		b.Trip()
+	case "by hand":
+		b.OpenByHand()
 	}
 }
 
@@ -108,6 +110,8 @@ func TestConnect(t *testing.T) {
 		"it is connected":               {4, "connected", true, meter.Done, "connected", 0},
 		"it is ready":                   {1, "tripped", true, meter.Done, "ready for reconnection by hand", 0},
 		"tripped, mode 2":               {2, "tripped", true, meter.Refused, "ready for reconnection by hand", 0},
+		"opened by hand, mode 2":        {2, "by hand", true, meter.Refused, "ready for reconnection by hand", 0},
+		"no button, mode 4":             {4, "by hand", true, meter.Done, "connected", 0},
 		"tripped, mode 4":               {4, "tripped", true, meter.Refused, "ready for reconnection by hand", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,6 +134,31 @@ func TestConnect(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCustomerCloses has the one who is there close what was made ready.
+func TestCustomerCloses(t *testing.T) {
+	t.Parallel()
+	a := newActor(t, actorOptions{mode: 3})
+	begin(a.breaker, "disconnected")
+	if a.breaker.Close(); value(look(t, a).After, "output") != "off" {
+		t.Error("the button closes what was disconnected from afar")
+	}
+	if o, err := a.order(t, meter.Connect{}); err != nil || o.Result != meter.Done {
+		t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
+	}
+	if a.breaker.Close(); value(look(t, a).After, "output") != "on" {
+		t.Error("the button does not close what was made ready")
+	}
+}
+
+func look(t *testing.T, a actor) meter.Outcome {
+	t.Helper()
+	o, err := a.order(t, meter.Look{At: meter.Connect{}})
+	if err != nil || o.Result != meter.Done || o.Sent {
+		t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
+	}
+	return o
 }
 
 func TestDisconnect(t *testing.T) {
