@@ -111,12 +111,11 @@ func TestCutsAreSeen(t *testing.T) {
 	t.Parallel()
 	var data []byte
 	r, all := cutAtEach(t, true, func(u *utility) []byte {
-		data = u.command(order.Command, "c", "action: look\nmeters: [m1]\n")
+		data = u.command(order.Control, "c", "action: flip\nmeters: [m1]\n")
 		return data
 	})
 	twice := 0
 	for _, s := range all {
-		r.memory.late = true
 		if acts, _ := s.again(t, r.u, data); len(acts) > 1 {
 			twice++
 		}
