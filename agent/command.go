@@ -42,7 +42,7 @@ type commands struct {
 
 // maxIncoming is how many commands may have come and not been looked at. The fog
 // sends again what it has no answer to.
-const maxIncoming = 16
+const maxIncoming = 6
 
 func (a *Agent) newCommands() *commands {
 	return &commands{a: a, in: make(chan command.Incoming, maxIncoming), site: a.cfg.Site, gateway: a.cfg.Gateway, at: failAt}

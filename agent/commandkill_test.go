@@ -189,75 +189,75 @@ func (f *hearer) final(id string, data []byte) command.Result {
 	return last
 }
 
+// killStep is a step that the program is killed at, and what has to come of it.
+type killStep struct {
+	step  string
+	state command.State
+	calls int // of the breaker
+}
+
+func killSteps() []killStep {
+	return []killStep{
+		{"kept", command.Done, 1},
+		{"begun", command.Failed, 0},
+		{"marked", command.Unknown, 0},
+		{"acted", command.Unknown, 1},
+		{"marked-end", command.Done, 1},
+		{"result", command.Done, 1},
+		{"ended", command.Done, 1},
+		{"noted", command.Done, 1},
+		{"dropped", command.Done, 1},
+		{"delivered", command.Done, 1},
+	}
+}
+
 // TestKilledAtEveryStepOfACommand kills the program as it is built, by a mosquitto
-// and a meter: it switches at most once, and there is always a result.
+// and a meter: it switches at most once, and there is always a result. What takes
+// time is waiting for the time to be known, so all steps go at once.
 func TestKilledAtEveryStepOfACommand(t *testing.T) {
 	t.Parallel()
 	binary := proctest.BuildWith(t, []string{"failpoints"}, "gridgate")
 	broker, ntp := mqtttest.Mosquitto(t, mqtttest.Config{}), startNTP(t)
 	for round := range killRounds {
-		for _, c := range []struct {
-			step  string
-			state command.State
-			calls int
-		}{
-			{"kept", command.Done, 1},
-			{"begun", command.Failed, 0},
-			{"marked", command.Unknown, 0},
-			{"acted", command.Unknown, 1},
-			{"marked-end", command.Done, 1},
-			{"result", command.Done, 1},
-			{"ended", command.Done, 1},
-			{"noted", command.Done, 1},
-			{"dropped", command.Done, 1},
-			{"delivered", command.Done, 1},
-		} {
-			t.Run(fmt.Sprintf("%d,%s", round, c.step), func(t *testing.T) {
-				t.Parallel()
-				o := newOrderable(t, broker.Address, ntp, fmt.Sprintf("k%d-%s", round, c.step))
-				data := o.command(order.Control, "c", "action: disconnect\nmeters: [m]\n")
-				p := o.start(binary, c.step)
-				died := make(chan struct{})
-				go func() {
-					defer close(died)
-					p.Wait()
-				}()
-				o.repeatUntil(data, died)
-				p = o.start(binary, "")
-				res := o.fog.final("c", data)
-				calls, _ := o.breaker.Calls()
-				if res.State != c.state || calls != c.calls {
-					t.Errorf("%+v after %d calls; want %s after %d", res, calls, c.state, c.calls)
-				}
-				if c.state == command.Unknown && !strings.Contains(fmt.Sprint(res.Meters, res.Text), "now: ") {
-					t.Errorf("not read back: %+v", res)
-				}
-				o.healthy(p)
-				if again, _ := o.breaker.Calls(); again != calls {
-					t.Errorf("%d calls after the result", again-calls)
-				}
-			})
+		var all sync.WaitGroup
+		for _, c := range killSteps() {
+			o := newOrderable(t, broker.Address, ntp, fmt.Sprintf("k%d-%s", round, c.step))
+			all.Go(func() { o.killed(binary, c) })
 		}
+		all.Wait()
 	}
 }
 
-// repeatUntil publishes a command again and again, as the fog does, until a
-// process has died of it.
-func (o *orderable) repeatUntil(data []byte, died <-chan struct{}) {
-	o.t.Helper()
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	limit := time.After(2 * time.Minute)
-	for {
-		o.fog.publish(o.t.Context(), false, data)
-		select {
-		case <-died:
-			return
-		case <-tick.C:
-		case <-limit:
-			o.t.Fatal("the step is never come to")
-		}
+// killed has the program killed at a step and started anew.
+func (o *orderable) killed(binary string, c killStep) {
+	data := o.command(order.Control, "c", "action: disconnect\nmeters: [m]\n")
+	o.repeatUntilDead(data, o.start(binary, c.step))
+	p := o.start(binary, "")
+	res := o.fog.final("c", data)
+	calls, _ := o.breaker.Calls()
+	if res.State != c.state || calls != c.calls {
+		o.t.Errorf("%s: %+v after %d calls; want %s after %d", c.step, res, calls, c.state, c.calls)
 	}
+	if c.state == command.Unknown && !strings.Contains(fmt.Sprint(res.Meters, res.Text), "now: ") {
+		o.t.Errorf("%s: not read back: %+v", c.step, res)
+	}
+	o.healthy(p)
+	if again, _ := o.breaker.Calls(); again != calls {
+		o.t.Errorf("%s: %d calls after the result", c.step, again-calls)
+	}
+}
+
+// repeatUntilDead publishes a command again and again, as the fog does, until the
+// program has died of it.
+func (o *orderable) repeatUntilDead(data []byte, p *proctest.Process) {
+	next := time.Time{}
+	proctest.Until(o.t, "the program dies", func() bool {
+		if now := time.Now(); now.After(next) {
+			o.fog.publish(o.t.Context(), false, data)
+			next = now.Add(2 * time.Second)
+		}
+		return p.Ended()
+	})
 }
 
 // healthy wants the process to end well, and nothing to be left or broken.
@@ -318,39 +318,38 @@ func TestAnOutputLetsGoThroughCuts(t *testing.T) {
 	t.Parallel()
 	binary := proctest.BuildWith(t, []string{"failpoints"}, "gridgate")
 	broker, ntp := mqtttest.Mosquitto(t, mqtttest.Config{}), startNTP(t)
+	var all sync.WaitGroup
 	for _, step := range []string{"acted", "marked-end", ""} {
-		t.Run("at "+step, func(t *testing.T) {
-			t.Parallel()
-			o := newOrderable(t, broker.Address, ntp, "relay"+step)
-			relay := func() string {
-				b, err := os.ReadFile(o.relay)
-				if err != nil {
-					t.Error(err)
-				}
-				return strings.TrimSpace(string(b))
-			}
-			data := o.command(order.Control, "c", "action: output\nwith: {output: boiler, for: 15s, jitter: 0s}\n")
-			p := o.start(binary, step)
-			if step != "" {
-				died := make(chan struct{})
-				go func() {
-					defer close(died)
-					p.Wait()
-				}()
-				o.repeatUntil(data, died)
-			} else {
-				o.fog.final("c", data)
-				p.Kill()
-			}
-			if relay() != "1" {
-				t.Errorf("the relay is %q", relay())
-			}
-			p = o.start(binary, "")
-			if res := o.fog.final("c", data); res.State != command.Done {
-				t.Errorf("%+v", res)
-			}
-			proctest.Until(t, "it lets go", func() bool { return relay() == "0" })
-			o.healthy(p)
-		})
+		o := newOrderable(t, broker.Address, ntp, "relay"+step)
+		all.Go(func() { o.letsGo(binary, step) })
 	}
+	all.Wait()
+}
+
+func (o *orderable) relayIs() string {
+	b, err := os.ReadFile(o.relay)
+	if err != nil {
+		o.t.Error(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (o *orderable) letsGo(binary, step string) {
+	data := o.command(order.Control, "c", "action: output\nwith: {output: boiler, for: 15s, jitter: 0s}\n")
+	p := o.start(binary, step)
+	if step != "" {
+		o.repeatUntilDead(data, p)
+	} else {
+		o.fog.final("c", data)
+		p.Kill()
+	}
+	if is := o.relayIs(); is != "1" {
+		o.t.Errorf("%s: the relay is %q", step, is)
+	}
+	p = o.start(binary, "")
+	if res := o.fog.final("c", data); res.State != command.Done {
+		o.t.Errorf("%s: %+v", step, res)
+	}
+	proctest.Until(o.t, "it lets go", func() bool { return o.relayIs() == "0" })
+	o.healthy(p)
 }

@@ -37,6 +37,16 @@ type outputs struct {
 type switchedOn struct {
 	At    time.Time `json:"at"`
 	Until time.Time `json:"until"`
+
+	// latest is when it is let go at the latest, by the clock that never steps: that
+	// of the wall may be wrong, after a reboot above all.
+	latest time.Time
+}
+
+// from gives s as of now, when it was switched or read from flash.
+func (s switchedOn) from(now time.Time) switchedOn {
+	s.latest = now.Add(min(s.Until.Sub(now.Round(0)), s.Until.Sub(s.At)))
+	return s
 }
 
 // outputPause is how often an output is written again that could not be.
@@ -55,6 +65,9 @@ func newOutputs(dir string, cfg *configs.Config, log *slog.Logger) *outputs {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Error("which outputs are on cannot be read: all are let go", "error", err)
 		o.on = map[string]switchedOn{}
+	}
+	for name, on := range o.on {
+		o.on[name] = on.from(time.Now())
 	}
 	return o
 }
@@ -78,7 +91,7 @@ func (o *outputs) set(name string, until time.Time) error {
 	defer o.mu.Unlock()
 	next := maps.Clone(o.on)
 	if delete(next, name); !until.IsZero() {
-		next[name] = switchedOn{At: time.Now().Round(0).UTC(), Until: until.UTC()}
+		next[name] = switchedOn{At: time.Now().Round(0).UTC(), Until: until.Round(0).UTC()}.from(time.Now())
 	}
 	if !until.IsZero() {
 		if err := o.keep(next); err != nil {
@@ -222,8 +235,7 @@ func (o *outputs) settle(all bool) time.Duration {
 	return max(next, 10*time.Millisecond)
 }
 
-// left is how long it stays on: no longer than it was ordered for, whatever the
-// clock begins with after a reboot.
+// left is how long it stays on.
 func (s switchedOn) left(now time.Time) time.Duration {
-	return min(s.Until.Sub(now), s.Until.Sub(s.At))
+	return min(s.Until.Sub(now.Round(0)), s.latest.Sub(now))
 }

@@ -61,6 +61,7 @@ func (k clientKey) ClientKey() (secret.Value, error) {
 // them is told: nobody is kept from reading meters that have none.
 func (a *Agent) openVault(dir string) {
 	a.vault = vault.Open(VaultDir(dir), a.opts.Getenv)
+	a.keys = meterKeys{a.vault}
 	if err := a.vault.Sweep(); err != nil {
 		a.log.Error("what a cut left of secrets cannot be removed", "error", err)
 	}

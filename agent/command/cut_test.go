@@ -111,12 +111,11 @@ func TestCutsAreSeen(t *testing.T) {
 	t.Parallel()
 	var data []byte
 	r, all := cutAtEach(t, true, func(u *utility) []byte {
-		data = u.command(order.Command, "c", "action: look\nmeters: [m1]\n")
+		data = u.command(order.Control, "c", "action: flip\nmeters: [m1]\n")
 		return data
 	})
 	twice := 0
 	for _, s := range all {
-		r.memory.late = true
 		if acts, _ := s.again(t, r.u, data); len(acts) > 1 {
 			twice++
 		}
@@ -148,6 +147,32 @@ func TestCutsOfWhatGoesOn(t *testing.T) {
 			if strings.HasPrefix(payload, "action: step") && len(acts) != 1 {
 				t.Errorf("%s: %q", s.step, acts)
 			}
+		}
+	}
+}
+
+// TestMetersThatAreGone: what came of them is told all the same.
+func TestMetersThatAreGone(t *testing.T) {
+	t.Parallel()
+	r, all := cutAtEach(t, false, func(u *utility) []byte {
+		return u.command(order.Control, "c", "action: flip\nmeters: [m1, m2]\n")
+	})
+	for _, s := range all {
+		if len(s.acts) == 0 || s.memory.past["c"].State.Final() {
+			continue
+		}
+		after := newRig(t)
+		after.dir, after.memory, after.u, after.meters = s.dir, s.memory, r.u, after.meters[:1]
+		after.begin()
+		res := after.final("c")
+		after.end()
+		for _, act := range s.acts {
+			if !slices.ContainsFunc(res.Meters, func(m told) bool { return "flip "+string(m.Meter) == act && (m.State == Done || m.State == Unknown) }) {
+				t.Errorf("%s: %q is not told: %+v", s.step, act, res)
+			}
+		}
+		if n := len(after.done()); n > 0 {
+			t.Errorf("%s: %d acts more", s.step, n)
 		}
 	}
 }

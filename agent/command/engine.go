@@ -79,7 +79,7 @@ const (
 	// abreast is at how many meters a command is at a time.
 	abreast = 8
 	// MaxSize of a command, in octets.
-	MaxSize = 128 << 10
+	MaxSize = order.MaxSize
 	// lookAgain is how often it is looked whether the time is known.
 	lookAgain = time.Second
 )

@@ -48,6 +48,10 @@ func (e *Engine) execute(ctx context.Context, en *entry, p *plan) (all []told, w
 			return []told{{State: Failed, Text: "nothing was sent: " + err.Error()}}, true
 		}
 		defer w.journal.close()
+		p.targets = w.journal.with(p.targets)
+	}
+	if len(p.targets) == 0 {
+		return []told{{State: Failed, Text: "its meters are not configured any more"}}, true
 	}
 	e.say(en, Running, "")
 	all = make([]told, len(p.targets))

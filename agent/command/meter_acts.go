@@ -14,8 +14,8 @@ import (
 // onMeter is an action that is one act of a meter's driver.
 type onMeter struct {
 	act meter.Act
-	// said gives the text of what was done.
-	said func(o *meter.Outcome) string
+	// said gives the text of what was done, in place of the usual one.
+	said func(o *meter.Outcome, usual string) string
 }
 
 // Do does it, and tries again only while nothing was sent.
@@ -23,7 +23,7 @@ func (m onMeter) Do(ctx context.Context, j *Job) Outcome {
 	o, err := perform(ctx, j, m.act)
 	out := outcomeOf(&o, err)
 	if out.State == Done && m.said != nil {
-		out.Text = m.said(&o)
+		out.Text = m.said(&o, out.Text)
 	}
 	return out
 }

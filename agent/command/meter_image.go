@@ -246,6 +246,7 @@ type imageNote struct {
 // turn between.
 const (
 	imageVisit  = time.Minute
+	imageShare  = 20 * time.Second // between visits, for what others are due
 	imagePause  = 10 * time.Second // while the meter verifies
 	imageRepair = 15 * time.Minute // the longest pause behind visits that failed
 	imageTries  = 200              // visits in a row that brought nothing
@@ -307,7 +308,7 @@ func (m meterFirmware) transfer(ctx context.Context, j *Job, act meter.Image, no
 		if why == nil {
 			why = err
 		}
-		pause := time.Duration(0)
+		pause := imageShare
 		switch {
 		case why != nil:
 			pause = min(imagePause<<min(vain, 10), imageRepair)

@@ -1,12 +1,9 @@
 package command
 
 import (
-	"bytes"
-	"encoding/csv"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -125,76 +122,80 @@ const (
 	mostSerial  = 32
 )
 
-// parseKeyFile reads a key file: comma separated values (RFC 4180), with a first
-// line that names the columns, in any order:
+// parseKeyFile reads a key file: a line a meter, with commas between, behind a
+// first line that names the columns, in any order:
 //
 //	serial,ek,ak,kek,bek,password
 //	31426926,000102030405060708090A0B0C0D0E0F,D0D1…,,,
 //
 // serial is as the meter shows it, keys are hexadecimal digits, and what is
-// empty is left as it is. Lines that begin with # are passed over. Problems name
-// the line and never what stands in it.
-func parseKeyFile(file []byte) ([]keyRow, error) {
-	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(file, []byte("\xEF\xBB\xBF"))))
-	r.Comment, r.TrimLeadingSpace = '#', true
-	head, err := r.Read()
-	if err != nil {
-		return nil, errors.New("key file: want a first line such as serial,ek,ak,kek")
-	}
+// empty is left as it is. Lines that are empty or begin with # are passed over.
+// Nothing is quoted. Problems name the line and never what stands in it.
+func parseKeyFile(file []byte) (rows []keyRow, err error) {
+	var p problems
+	var head []string
 	kinds := map[string]meter.KeyKind{}
 	for _, k := range keyKinds() {
 		kinds[k.String()] = k
 	}
-	for i, column := range head {
-		head[i] = strings.ToLower(strings.TrimSpace(column))
-		if _, key := kinds[head[i]]; !key && head[i] != "serial" && head[i] != "password" || slices.Contains(head[:i], head[i]) {
-			return nil, fmt.Errorf("key file: line 1: column %d: want each of serial, ek, ak, kek, bek and password once at most", i+1)
-		}
-	}
-	if !slices.Contains(head, "serial") {
-		return nil, errors.New("key file: line 1: no column serial")
-	}
-	var rows []keyRow
-	var p problems
 	seen := map[string]bool{}
-	for {
-		fields, err := r.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		var wrong *csv.ParseError
-		switch {
-		case errors.As(err, &wrong):
-			p.add(fmt.Errorf("key file: line %d: %w", wrong.StartLine, wrong.Err))
+	number := 0
+	for line := range strings.Lines(strings.TrimPrefix(string(file), "\xEF\xBB\xBF")) {
+		number++
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
-		case err != nil:
-			return nil, fmt.Errorf("key file: %w", err)
-		case len(rows) == mostKeyRows:
+		}
+		fields := strings.Split(line, ",")
+		if head == nil {
+			if head, err = keyColumns(fields, kinds); err != nil {
+				return nil, fmt.Errorf("key file: line %d: %w", number, err)
+			}
+			continue
+		}
+		if len(rows) == mostKeyRows {
 			return nil, fmt.Errorf("key file: more than %d meters", mostKeyRows)
 		}
-		line, _ := r.FieldPos(0)
 		row, err := keyRowOf(head, fields, kinds)
 		if err == nil && seen[row.serial] {
 			err = errors.New("a serial number that stands there twice")
 		}
 		if err != nil {
-			p.add(fmt.Errorf("key file: line %d: %w", line, err))
+			p.add(fmt.Errorf("key file: line %d: %w", number, err))
 			continue
 		}
 		seen[row.serial] = true
 		rows = append(rows, row)
 	}
-	if err := p.err(); err != nil {
-		return nil, err
-	}
-	if len(rows) == 0 {
+	switch {
+	case head == nil:
+		return nil, errors.New("key file: want a first line such as serial,ek,ak,kek")
+	case p.err() != nil:
+		return nil, p.err()
+	case len(rows) == 0:
 		return nil, errors.New("key file: no meters in it")
 	}
 	return rows, nil
 }
 
+// keyColumns reads the names of the columns.
+func keyColumns(head []string, kinds map[string]meter.KeyKind) ([]string, error) {
+	for i, column := range head {
+		head[i] = strings.ToLower(strings.TrimSpace(column))
+		if _, key := kinds[head[i]]; !key && head[i] != "serial" && head[i] != "password" || slices.Contains(head[:i], head[i]) {
+			return nil, fmt.Errorf("column %d: want each of serial, ek, ak, kek, bek and password once at most", i+1)
+		}
+	}
+	if !slices.Contains(head, "serial") {
+		return nil, errors.New("no column serial")
+	}
+	return head, nil
+}
+
 func keyRowOf(head, fields []string, kinds map[string]meter.KeyKind) (keyRow, error) {
 	row := keyRow{keys: map[meter.KeyKind]meter.Secret{}}
+	if len(fields) != len(head) {
+		return row, fmt.Errorf("%d columns, want %d", len(fields), len(head))
+	}
 	for i, field := range fields {
 		field = strings.TrimSpace(field)
 		kind, isKey := kinds[head[i]]

@@ -34,7 +34,17 @@ func newConnect(decode func(any) error) (Executor, error) {
 	if with.Direct != "" && with.Direct != "allow" {
 		p.wrong("direct", "%q; want allow, or leave it out", clip(with.Direct))
 	}
-	return onMeter{act: act}, p.err()
+	return onMeter{act: act, said: saidConnected}, p.err()
+}
+
+// saidConnected tells a breaker that is closed from one that is ready to be.
+func saidConnected(o *meter.Outcome, usual string) string {
+	for _, f := range o.After {
+		if f.Name == "output" && f.Value == "off" {
+			return "it is ready: the customer closes it at the meter; " + usual
+		}
+	}
+	return usual
 }
 
 // objectOf reads an OBIS code; of nothing it gives the zero code, which is the
@@ -167,7 +177,7 @@ func newDemandReset(decode func(any) error) (Executor, error) {
 	case with.Script > 0:
 		act.Selector = uint16(with.Script)
 	}
-	return onMeter{act: act, said: func(o *meter.Outcome) string {
+	return onMeter{act: act, said: func(o *meter.Outcome, _ string) string {
 		return strings.TrimSuffix(fmt.Sprintf("the meter ran its script %d: %s", act.Selector, factsText(o.After)), ": ")
 	}}, p.err()
 }

@@ -129,10 +129,11 @@ func (t tunnel) Do(ctx context.Context, j *Job) Outcome {
 		select {
 		case packet := <-in:
 			n, data, err := parseTunnel(packet, t.key, j.Command)
+			if err != nil {
+				refused++       // of somebody else: that ends nothing
+				return nil, nil //nolint:nilerr // likewise
+			}
 			switch {
-			case err != nil:
-				refused++ // of somebody else: that ends nothing
-				return nil, nil
 			case n <= number:
 				return nil, nil // it came twice
 			case n != number+1:

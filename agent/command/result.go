@@ -48,11 +48,13 @@ type told struct {
 	file *File
 }
 
+// PartSize is how long the parts are that something long is sent in: an alarm
+// waits for one at most.
+const PartSize = 1 << 10
+
 const (
-	// inline is how long a result may be whose data is in it; PartSize how long
-	// the parts are that it is sent in otherwise. An alarm waits for one at most.
-	inline   = 3 << 10
-	PartSize = 1 << 10
+	// inline is how long a result may be whose data is in it.
+	inline = 3 << 10
 	// textMost bounds a text, in octets.
 	textMost = 600
 )

@@ -199,18 +199,7 @@ func (e *Engine) carry(ctx context.Context, en *entry) {
 func (e *Engine) begin(en *entry) (p *plan, again bool, err error) {
 	data, err := e.store.get(en.id, docFile)
 	if en.begun {
-		d, rerr := order.Read(data)
-		if err != nil || rerr != nil {
-			return nil, false, nil
-		}
-		p, err = e.read(d)
-		if p == nil || p.executor == nil {
-			return nil, false, nil
-		}
-		if err != nil { // meters that are gone since
-			p.targets = e.left(p)
-		}
-		return p, false, nil
+		return e.beganBefore(data), false, nil
 	}
 	if err != nil {
 		return nil, false, err
@@ -248,6 +237,20 @@ func (e *Engine) begin(en *entry) (p *plan, again bool, err error) {
 	en.begun = true
 	e.cfg.At("begun")
 	return p, false, why
+}
+
+// beganBefore reads a command that a start before has begun; nil where it cannot be
+// read any more.
+func (e *Engine) beganBefore(data []byte) *plan {
+	d, err := order.Read(data)
+	if err != nil {
+		return nil
+	}
+	p, err := e.read(d)
+	if err != nil && p != nil { // meters that are gone since
+		p.targets = e.left(p)
+	}
+	return p
 }
 
 // left gives the meters that a command names which are still there.

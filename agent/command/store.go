@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -190,6 +191,17 @@ func (j *journal) add(m mark) error {
 	}
 	j.take(m)
 	return nil
+}
+
+// with gives targets, and the meters besides whose turn had begun: their
+// configuration is gone, what came of them is not.
+func (j *journal) with(targets []Meter) []Meter {
+	for _, id := range slices.Sorted(maps.Keys(j.turns)) {
+		if !slices.ContainsFunc(targets, func(m Meter) bool { return m.ID == id }) {
+			targets = append(targets, Meter{ID: id})
+		}
+	}
+	return targets
 }
 
 func (j *journal) of(id meter.ID) turn {

@@ -98,6 +98,9 @@ func place(err error, first int) error {
 	if text == "" {
 		text = "not what belongs there"
 	}
+	if field, _, ok := strings.Cut(text, " not found in type "); ok { // Go's name of it says nothing to people
+		text = fmt.Sprintf("%q is no key that belongs there", clip(strings.TrimPrefix(field, "field ")))
+	}
 	return fmt.Errorf("%w: line %d: %s", ErrMalformed, one.Mark.Line+first-1, strings.TrimSpace(text))
 }
 

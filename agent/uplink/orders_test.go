@@ -116,3 +116,72 @@ func TestAnOrderThatIsTooLong(t *testing.T) {
 		}
 	})
 }
+
+// TestHandedLetters arrive, and who handed them over is told when the broker has
+// them and not before; others give way to them.
+func TestHandedLetters(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		box := uplink.NewOutbox()
+		s.config.Outbox = box
+		s.link.Set(linktest.Cut)
+		s.start()
+		var mu sync.Mutex
+		var arrived []string
+		part := func(n int) string { return mqtt.PartTopic("site", "gw", "cmd", n) }
+		for n := range 3 {
+			box.Hand(part(n), []byte("the same"), func() {
+				mu.Lock()
+				defer mu.Unlock()
+				arrived = append(arrived, part(n))
+			})
+		}
+		for n := range 256 + 10 {
+			box.Say(mqtt.AuditTopic("site", "gw"), false, fmt.Append(nil, n))
+		}
+		if box.Waiting() != 256 {
+			t.Errorf("%d wait", box.Waiting())
+		}
+		time.Sleep(time.Hour)
+		mu.Lock()
+		if len(arrived) > 0 {
+			t.Errorf("%q have arrived without a link", arrived)
+		}
+		mu.Unlock()
+		s.link.Set(linktest.Up)
+		time.Sleep(20 * time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if want := []string{part(0), part(1), part(2)}; !slices.Equal(arrived, want) || box.Waiting() != 0 {
+			t.Errorf("arrived %q, want %q; %d wait", arrived, want, box.Waiting())
+		}
+	})
+}
+
+// TestSentAgainByOrder sends numbers that were confirmed long since.
+func TestSentAgainByOrder(t *testing.T) {
+	t.Parallel()
+	simulate(t, gprs(), func(s *site) {
+		box := uplink.NewOutbox()
+		s.config.Outbox = box
+		s.store.add(meter.Interval, readings(10)...)
+		s.start()
+		time.Sleep(time.Minute)
+		if s.store.left() != 0 || s.up.Stats().Resent != 0 {
+			t.Fatalf("%d rows are left, %d were sent again", s.store.left(), s.up.Stats().Resent)
+		}
+		if !box.Again(meter.Interval, 3, 6) || box.Again(9, 1, 1) {
+			t.Error("what can be sent again is not told from what cannot")
+		}
+		time.Sleep(time.Minute)
+		if n := s.up.Stats().Resent; n != 4 {
+			t.Errorf("%d rows were sent again, want 4", n)
+		}
+		for range 32 {
+			box.Again(meter.Interval, 1, 1)
+		}
+		if box.Again(meter.Interval, 1, 1) {
+			t.Error("there is no bound")
+		}
+	})
+}

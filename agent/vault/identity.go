@@ -228,11 +228,23 @@ func (v *Vault) publish(recipient string) error {
 	return v.replace(recipientFile, text)
 }
 
+// Unseal opens what was sealed to the gateway's key and is none of the secrets of
+// the vault: a file of many keys, of so many octets at most.
+func (v *Vault) Unseal(sealed []byte, most int) (secret.Value, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.unsealMost(sealed, most)
+}
+
 // unseal opens what was sealed to the gateway's key. mu is held.
 func (v *Vault) unseal(sealed []byte) (secret.Value, error) {
 	if len(sealed) > MaxSealed {
 		return secret.Value{}, fmt.Errorf("%d octets; %d are the most", len(sealed), MaxSealed)
 	}
+	return v.unsealMost(sealed, MaxSecret)
+}
+
+func (v *Vault) unsealMost(sealed []byte, most int) (secret.Value, error) {
 	if err := v.load(); err != nil {
 		return secret.Value{}, err
 	}
@@ -252,12 +264,12 @@ func (v *Vault) unseal(sealed []byte) (secret.Value, error) {
 	case err != nil:
 		return secret.Value{}, fmt.Errorf("%w: not what age seals, or not all of it", ErrDamaged) // its error quotes what is there: a secret perhaps
 	}
-	text, err := io.ReadAll(io.LimitReader(plain, MaxSecret+1))
+	text, err := io.ReadAll(io.LimitReader(plain, int64(most)+1))
 	switch {
 	case err != nil:
 		return secret.Value{}, fmt.Errorf("%w: not all of what age sealed", ErrDamaged)
-	case len(text) > MaxSecret:
-		return secret.Value{}, fmt.Errorf("a secret of more than %d octets", MaxSecret)
+	case len(text) > most:
+		return secret.Value{}, fmt.Errorf("a secret of more than %d octets", most)
 	}
 	value := Trimmed(text)
 	if value.IsZero() {

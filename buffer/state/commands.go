@@ -45,7 +45,7 @@ var (
 )
 
 // Command gives what is known of a command; ok is false when it was never
-// begun, or has expired and was forgotten. One that does not read is Unknown.
+// begun, or has ended and expired and was forgotten. One that does not read is Unknown.
 func (s *State) Command(id string) (c Command, ok bool) {
 	v := s.get(kindCommand, id)
 	if v == nil {
@@ -71,8 +71,8 @@ func appendCommand(c Command) []byte {
 }
 
 // BeginCommand stores that a command is about to be carried out: at most once,
-// whatever happens after. A second time is ErrExecuted. Commands that expired
-// before now are forgotten.
+// whatever happens after. A second time is ErrExecuted. Commands that have ended
+// and expired before now are forgotten.
 func (s *State) BeginCommand(id string, expires, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,14 +89,15 @@ func (s *State) BeginCommand(id string, expires, now time.Time) error {
 	return s.commit()
 }
 
-// forgetCommands forgets those that have expired, and counts the others. It is
-// written with what comes next. mu is held.
+// forgetCommands forgets those that have ended and expired, and counts the others:
+// one that takes longer than it was valid for is not taken for new after a
+// restart. It is written with what comes next. mu is held.
 func (s *State) forgetCommands(now time.Time) (left int) {
 	kept := s.records[:0:0]
 	for _, r := range s.records {
 		if r.kind == kindCommand {
 			c := parseCommand(r.value)
-			if !c.Expires.IsZero() && c.Expires.Before(now) {
+			if c.Stage != Begun && !c.Expires.IsZero() && c.Expires.Before(now) {
 				continue
 			}
 			left++

@@ -148,6 +148,13 @@ func TestCommands(t *testing.T) {
 		if _, ok := s.Command("a"); ok {
 			t.Error("not forgotten")
 		}
+		// What has no end yet is not: it would be new after a restart.
+		if err := s.BeginCommand("e", now.Add(99*time.Hour), now.Add(48*time.Hour)); err != nil {
+			t.Error(err)
+		}
+		if c, ok := s.Command("b"); !ok || c.Stage != Begun {
+			t.Errorf("one that goes on is %+v, %v", c, ok)
+		}
 	})
 }
 
@@ -162,6 +169,9 @@ func TestCommandsAreBounded(t *testing.T) {
 	}
 	if err := s.BeginCommand("more", now.Add(time.Hour), now); !errors.Is(err, ErrTooMany) {
 		t.Error(err)
+	}
+	if err := s.EndCommand("7", Done, nil); err != nil {
+		t.Fatal(err)
 	}
 	if err := s.BeginCommand("more", now.Add(9*time.Hour), now.Add(2*time.Hour)); err != nil {
 		t.Error(err)

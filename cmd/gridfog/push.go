@@ -118,6 +118,9 @@ func (p *pushing) read(path string) (pushed, error) {
 	if err != nil {
 		return pushed{}, err
 	}
+	if d.Kind == order.KindCommand {
+		return pushed{}, errors.New("it is a command: gridfog command send sends it, until it is answered")
+	}
 	doc := pushed{path: path, data: data, d: d}
 	t := d.Target
 	switch {
@@ -151,7 +154,7 @@ func (p *pushing) exchange(ctx context.Context, env cli.Env, conn *mqtt.Conn, do
 	}
 	for _, d := range documents {
 		for _, topic := range d.topics {
-			token, err := conn.Publish(ctx, topic, d.d.Kind != order.KindCommand, d.data)
+			token, err := conn.Publish(ctx, topic, true, d.data)
 			if err != nil {
 				return err
 			}

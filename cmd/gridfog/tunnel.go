@@ -202,7 +202,7 @@ func (t *tunnelling) carry(ctx context.Context, conn *mqtt.Conn, ln net.Listener
 	group.Go(func() error { // from the tool
 		c, err := ln.Accept()
 		if err != nil {
-			return nil //nolint:nilerr // it ended before
+			return nil // it ended before
 		}
 		defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 		connected <- c
@@ -257,7 +257,7 @@ func (t *tunnelling) up(ctx context.Context, conn *mqtt.Conn, tool io.Reader) er
 	for number := uint32(1); ; number++ {
 		n, err := tool.Read(buf)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // we hung up
 		}
 		if n == 0 && err == nil {
 			number--

@@ -88,6 +88,9 @@ func printOrders(w io.Writer, o status.Orders) {
 	if o.Last != "" {
 		fmt.Fprintf(w, "last order\t%s\n", o.Last)
 	}
+	for _, c := range o.Commands {
+		fmt.Fprintf(w, "command\t%s\n", c)
+	}
 }
 
 func printStatus(out io.Writer, r status.Report, now time.Time) error {

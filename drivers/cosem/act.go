@@ -76,6 +76,7 @@ func (v *visit) act(ctx context.Context, o *meter.Outcome) error {
 		if o.Result == meter.NotTried {
 			o.Result = meter.Unknown
 		}
+		o.Err = v.explain(err)
 		return err
 	case !isOfOne(err) && !isRule(err):
 		return err // nothing is known yet: it was not come to, or goes on
@@ -111,12 +112,13 @@ func (v *visit) proveSerial(ctx context.Context) error {
 	if v.cfg.Serial == "" && ordered == "" {
 		return fmt.Errorf("%w: neither the configuration nor the order has one to compare it with", meter.ErrNotProven)
 	}
-	if v.untried { // not asked for on this association
+	if !v.fresh && !v.proved { // it was asked for before this visit, if at all
 		v.known = false
 	}
 	if err := v.identify(ctx); err != nil {
 		return err
 	}
+	v.proved = true
 	who := v.got.Identity
 	if !who.Proven {
 		return fmt.Errorf("%w: configured %q, found %q", meter.ErrNotProven, who.Want, who.Found)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,8 @@ func begin(b *dlmstest.Breaker, how string) {
 		b.Object(obisOf("0-0:96.3.10")).Act(1, axdr.Integer(0))
 	case "tripped":
 		b.Trip()
+	case "by hand":
+		b.OpenByHand()
 	}
 }
 
@@ -107,6 +110,8 @@ func TestConnect(t *testing.T) {
 		"it is connected":               {4, "connected", true, meter.Done, "connected", 0},
 		"it is ready":                   {1, "tripped", true, meter.Done, "ready for reconnection by hand", 0},
 		"tripped, mode 2":               {2, "tripped", true, meter.Refused, "ready for reconnection by hand", 0},
+		"opened by hand, mode 2":        {2, "by hand", true, meter.Refused, "ready for reconnection by hand", 0},
+		"no button, mode 4":             {4, "by hand", true, meter.Done, "connected", 0},
 		"tripped, mode 4":               {4, "tripped", true, meter.Refused, "ready for reconnection by hand", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,6 +134,31 @@ func TestConnect(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCustomerCloses has the one who is there close what was made ready.
+func TestCustomerCloses(t *testing.T) {
+	t.Parallel()
+	a := newActor(t, actorOptions{mode: 3})
+	begin(a.breaker, "disconnected")
+	if a.breaker.Close(); value(look(t, a).After, "output") != "off" {
+		t.Error("the button closes what was disconnected from afar")
+	}
+	if o, err := a.order(t, meter.Connect{}); err != nil || o.Result != meter.Done {
+		t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
+	}
+	if a.breaker.Close(); value(look(t, a).After, "output") != "on" {
+		t.Error("the button does not close what was made ready")
+	}
+}
+
+func look(t *testing.T, a actor) meter.Outcome {
+	t.Helper()
+	o, err := a.order(t, meter.Look{At: meter.Connect{}})
+	if err != nil || o.Result != meter.Done || o.Sent {
+		t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
+	}
+	return o
 }
 
 func TestDisconnect(t *testing.T) {
@@ -218,17 +248,28 @@ func TestNotProven(t *testing.T) {
 // kept: it is asked who it is again.
 func TestExchangedMeanwhile(t *testing.T) {
 	t.Parallel()
-	serial := "A1"
-	a := newActor(t, actorOptions{mode: 4, serial: "-", objects: []dlmstest.Object{
-		dlmstest.Data(obisOf("0-0:42.0.0"), func() axdr.Value { return axdr.OctetString(serial) }),
-	}})
-	if o, err := a.order(t, meter.Look{At: meter.Disconnect{}}); err != nil || o.Result != meter.Done {
-		t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
-	}
-	serial = "B2"
-	o, err := a.order(t, meter.Disconnect{})
-	if calls, _ := a.breaker.Calls(); err != nil || o.Result != meter.Refused || calls != 0 {
-		t.Errorf("%v (%v), %d times, %v", o.Result, o.Err, calls, err)
+	for name, clears := range map[string][]meter.Clear{"the act first": nil, "something before": {{Channel: channel(t, "0-0:97.98.0"), Bits: 1}}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var exchanged atomic.Bool
+			a := newActor(t, actorOptions{mode: 4, serial: "-", objects: []dlmstest.Object{
+				dlmstest.Data(obisOf("0-0:42.0.0"), func() axdr.Value {
+					if exchanged.Load() {
+						return axdr.OctetString("B2")
+					}
+					return axdr.OctetString("A1")
+				}),
+				dlmstest.Cells(1, obisOf("0-0:97.98.0"), map[int8]axdr.Value{2: axdr.Unsigned(0)}, 2),
+			}})
+			if o, err := a.order(t, meter.Look{At: meter.Disconnect{}}); err != nil || o.Result != meter.Done {
+				t.Fatalf("%v (%v), %v", o.Result, o.Err, err)
+			}
+			exchanged.Store(true)
+			got, err := a.Visit(t.Context(), meter.Ask{Acts: []meter.Act{meter.Disconnect{}}, Clears: clears})
+			if calls, _ := a.breaker.Calls(); err != nil || got.Done[0].Result != meter.Refused || calls != 0 {
+				t.Errorf("%+v, %d times, %v", got.Done, calls, err)
+			}
+		})
 	}
 }
 

@@ -24,6 +24,7 @@ type visit struct {
 	// meter has not answered on it in this one.
 	untried bool
 	fresh   bool // the association was opened for this visit
+	proved  bool // the serial number was asked for on it in this visit
 	// unscaled has the scalers that were asked for in this visit, nil where the
 	// meter gave them.
 	unscaled map[dlms.Attribute]error

@@ -99,6 +99,16 @@ func (p *Process) Output() string { return p.out.String() }
 // PID gives the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Ended says whether the process has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Await waits until the process has printed text, and gives all it printed.
 func (p *Process) Await(text string) string {
 	p.t.Helper()
