@@ -111,7 +111,8 @@ func TestPushedSecrets(t *testing.T) {
 	if err := s.vault().Set("one", secret.Of("first-right")); err != nil {
 		t.Fatal(err)
 	}
-	end := s.begin()
+	end := sync.OnceFunc(s.begin())
+	t.Cleanup(end)
 	s.state("one", "ok")
 	more := "meters:\n  - " + lockedMeter("two", two, "secret:two")
 	for i, c := range []struct {
@@ -151,10 +152,10 @@ func TestPushedSecrets(t *testing.T) {
 	}
 	end()
 
-	end = s.begin() // what was kept is still there
+	end = sync.OnceFunc(s.begin()) // what was kept is still there
+	t.Cleanup(end)
 	s.state("one", "ok")
 	s.state("two", "ok")
-	end()
 }
 
 // withSecretsOr is config where there are no secrets.
@@ -202,8 +203,8 @@ func TestSecretsOverTheSocket(t *testing.T) {
 	s := newSite(t)
 	address := startLockedMeter(t, "the-right-one")
 	s.config("here", lockedMeter("one", address, "secret:one"))
-	end := s.begin()
-	defer end()
+	end := sync.OnceFunc(s.begin())
+	t.Cleanup(end)
 	socket := status.AgentSecrets{Path: filepath.Join(s.dir, "c")}
 	r := s.agent.Report()
 	if !slices.ContainsFunc(r.Notes, func(n string) bool {
@@ -337,7 +338,8 @@ func TestNoSecretInTheState(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := s.withSecrets(u, "here/gw1", 1, "{}", "one=first-right")
-	end := s.begin()
+	end := sync.OnceFunc(s.begin())
+	t.Cleanup(end)
 	if err := s.submit(data); err != nil {
 		t.Fatal(err)
 	}
