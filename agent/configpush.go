@@ -241,6 +241,7 @@ func (o *orders) try(ctx context.Context, d *order.Document, next *configs.Confi
 		return
 	}
 	a.log.Info("configuration tried", "target", d.Target.String(), "version", d.Version, "outcome", string(end.Step), "reason", end.Reason)
+	o.trying("") // first: who hears of the end may submit the next
 	o.ended(d, string(end.Step), end.Reason, changes)
 }
 

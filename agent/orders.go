@@ -66,6 +66,7 @@ func (a *Agent) newOrders(dir, trustFile string) *orders {
 		dir: dir, trustFile: trustFile, trusted: a.knowsTime,
 		at: failpoint(a.opts.Getenv),
 	}
+	o.settleSecrets()
 	if err := o.open(); err != nil {
 		a.log.Error(noOrders, "error", err)
 		a.note(noOrders + ": " + err.Error())
@@ -94,7 +95,6 @@ func (o *orders) open() error {
 		o.tell("trust: " + err.Error())
 	}
 	o.ensureIdentity()
-	o.settleSecrets()
 	o.lastReport()
 	return nil
 }

