@@ -107,7 +107,7 @@ type Log struct {
 // head is set aside, and broken says what was found: the caller adds an entry
 // that says so.
 func Open(dir string, head Head) (l *Log, broken, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := sys.MakeDir(dir, 0o750); err != nil {
 		return nil, nil, fmt.Errorf("audit: %w", err)
 	}
 	l = &Log{dir: dir, head: head}
