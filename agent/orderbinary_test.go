@@ -197,10 +197,24 @@ func TestAPushThatFillsMemory(t *testing.T) {
 	p := s.process("", "GOMEMLIMIT=16MiB")
 	s.orders("it reads", reads)
 	var many strings.Builder
-	for i := range 990 { // a line each; nobody answers there
-		fmt.Fprintf(&many, "\n  - {id: m%d, groups: [fast], url: \"modbus+tcp://127.0.0.1:%d?unit=1&model=eastron-sdm630\"}", i, i+1)
+	many.WriteString("groups:")
+	const groups = 20
+	for g := range groups {
+		fmt.Fprintf(&many, "\n  g%d: {lane: instant, every: 1m, channels: [1-%d:1.7.0", g, g)
+		for c := range 59 {
+			fmt.Fprintf(&many, ", 1-%d:%d.7.0", g, c+2)
+		}
+		many.WriteString("]}")
 	}
-	_, got := s.pushed(1, u.config("here/gw1", 1, "meters:"+many.String()))
+	many.WriteString("\nmeters:")
+	for i := range 990 { // a line each; nobody answers there
+		fmt.Fprintf(&many, "\n  - {id: m%d, groups: [g0", i)
+		for g := range groups - 1 {
+			fmt.Fprintf(&many, ", g%d", g+1)
+		}
+		fmt.Fprintf(&many, "], url: \"dlms+wrapper://127.0.0.1:%d?client=16\"}", i+1)
+	}
+	_, got := s.pushed(1, u.config("here/gw1", 1, many.String()))
 	if !strings.HasPrefix(got, "reverted: memory: ") || !strings.HasSuffix(got, " octets, 12582912 are the most") {
 		t.Errorf("%s", got)
 	}
