@@ -156,6 +156,7 @@ func TestWhatAPushMayBreak(t *testing.T) {
 	s.broker = broker.Address
 	one, two := startZeroMeter(t), startZeroMeter(t)
 	s.trusting(u, modbusMeter("one", one.address, "fast"), modbusMeter("two", two.address, "fast"))
+	s.proving("10s")
 	p := s.process("")
 	well := func(r status.Report) bool { return r.Uplink.Connected && len(r.Meters) == 2 && reads(r) }
 	s.orders("it reads and is connected", well)
@@ -163,9 +164,9 @@ func TestWhatAPushMayBreak(t *testing.T) {
 		return fmt.Sprintf("\n  - {id: %s, url: \"modbus+tcp://127.0.0.1:1?unit=%d&model=eastron-sdm630\"}", id, id[0])
 	}
 	for i, c := range []struct{ name, layer, want string }{
-		{"breaks every meter", "meters:" + dead("one") + dead("two"), "reverted: not proven within 5s: 0 of 2 meters read, 2 of 2 did before"},
-		{"breaks one line", "meters:" + dead("two"), "reverted: not proven within 5s: 1 of 2 meters read, 2 of 2 did before"},
-		{"stops the uplink", "uplink: {broker: \"tcp://127.0.0.1:1\"}", "reverted: not proven within 5s: the fog was reached before and is not now"},
+		{"breaks every meter", "meters:" + dead("one") + dead("two"), "reverted: not proven within 10s: 0 of 2 meters read, 2 of 2 did before"},
+		{"breaks one line", "meters:" + dead("two"), "reverted: not proven within 10s: 1 of 2 meters read, 2 of 2 did before"},
+		{"stops the uplink", "uplink: {broker: \"tcp://127.0.0.1:1\"}", "reverted: not proven within 10s: the fog was reached before and is not now"},
 		{"a good one", "mains: {voltage: 120}", "kept"},
 	} {
 		if _, got := s.pushed(i+1, u.config("here/gw1", i+1, c.layer)); got != c.want {

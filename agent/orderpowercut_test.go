@@ -30,6 +30,7 @@ func ordersLog(t *testing.T, s *site) *cuttest.Log {
 	disk, u := cuttest.Mount(t), newUtility(t)
 	m := startZeroMeter(t)
 	s.trusting(u, modbusMeter("m", m.address, "fast"))
+	s.proving("10s")
 	text, err := os.ReadFile(s.file())
 	if err == nil {
 		text = []byte(strings.Replace(string(text), filepath.Join(s.dir, "buffer"), disk.Dir(), 1))
