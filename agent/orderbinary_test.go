@@ -156,6 +156,7 @@ func TestWhatAPushMayBreak(t *testing.T) {
 	s.broker = broker.Address
 	one, two := startZeroMeter(t), startZeroMeter(t)
 	s.trusting(u, modbusMeter("one", one.address, "fast"), modbusMeter("two", two.address, "fast"))
+	s.proving("10s")
 	p := s.process("")
 	well := func(r status.Report) bool { return r.Uplink.Connected && len(r.Meters) == 2 && reads(r) }
 	s.orders("it reads and is connected", well)
@@ -163,9 +164,9 @@ func TestWhatAPushMayBreak(t *testing.T) {
 		return fmt.Sprintf("\n  - {id: %s, url: \"modbus+tcp://127.0.0.1:1?unit=%d&model=eastron-sdm630\"}", id, id[0])
 	}
 	for i, c := range []struct{ name, layer, want string }{
-		{"breaks every meter", "meters:" + dead("one") + dead("two"), "reverted: not proven within 5s: 0 of 2 meters read, 2 of 2 did before"},
-		{"breaks one line", "meters:" + dead("two"), "reverted: not proven within 5s: 1 of 2 meters read, 2 of 2 did before"},
-		{"stops the uplink", "uplink: {broker: \"tcp://127.0.0.1:1\"}", "reverted: not proven within 5s: the fog was reached before and is not now"},
+		{"breaks every meter", "meters:" + dead("one") + dead("two"), "reverted: not proven within 10s: 0 of 2 meters read, 2 of 2 did before"},
+		{"breaks one line", "meters:" + dead("two"), "reverted: not proven within 10s: 1 of 2 meters read, 2 of 2 did before"},
+		{"stops the uplink", "uplink: {broker: \"tcp://127.0.0.1:1\"}", "reverted: not proven within 10s: the fog was reached before and is not now"},
 		{"a good one", "mains: {voltage: 120}", "kept"},
 	} {
 		if _, got := s.pushed(i+1, u.config("here/gw1", i+1, c.layer)); got != c.want {
@@ -197,10 +198,24 @@ func TestAPushThatFillsMemory(t *testing.T) {
 	p := s.process("", "GOMEMLIMIT=16MiB")
 	s.orders("it reads", reads)
 	var many strings.Builder
-	for i := range 990 { // a line each; nobody answers there
-		fmt.Fprintf(&many, "\n  - {id: m%d, groups: [fast], url: \"modbus+tcp://127.0.0.1:%d?unit=1&model=eastron-sdm630\"}", i, i+1)
+	many.WriteString("groups:")
+	const groups = 20
+	for g := range groups {
+		fmt.Fprintf(&many, "\n  g%d: {lane: instant, every: 1m, channels: [1-%d:1.7.0", g, g)
+		for c := range 59 {
+			fmt.Fprintf(&many, ", 1-%d:%d.7.0", g, c+2)
+		}
+		many.WriteString("]}")
 	}
-	_, got := s.pushed(1, u.config("here/gw1", 1, "meters:"+many.String()))
+	many.WriteString("\nmeters:")
+	for i := range 990 { // a line each; nobody answers there
+		fmt.Fprintf(&many, "\n  - {id: m%d, groups: [g0", i)
+		for g := range groups - 1 {
+			fmt.Fprintf(&many, ", g%d", g+1)
+		}
+		fmt.Fprintf(&many, "], url: \"dlms+wrapper://127.0.0.1:%d?client=16\"}", i+1)
+	}
+	_, got := s.pushed(1, u.config("here/gw1", 1, many.String()))
 	if !strings.HasPrefix(got, "reverted: memory: ") || !strings.HasSuffix(got, " octets, 12582912 are the most") {
 		t.Errorf("%s", got)
 	}

@@ -59,15 +59,20 @@ func (s *site) submitted(data []byte) {
 // healthy, and what came of the document is told and written down.
 func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
+	killedAtEveryStep(t, 1)
+}
+
+func killedAtEveryStep(t *testing.T, rounds int) {
+	t.Helper()
 	bin := gridgate(t)
-	for range killRounds {
+	for round := range rounds {
 		for _, good := range []bool{true, false} {
 			steps := []string{"put", "seen", "begun", "applied", "kept", "noted", "told", "ended"}
 			if !good {
 				steps[4] = "reverted"
 			}
 			for _, step := range steps {
-				t.Run(fmt.Sprintf("%s,%v", step, good), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s,%v,%d", step, good, round), func(t *testing.T) {
 					t.Parallel()
 					testKilled(t, bin, step, good)
 				})

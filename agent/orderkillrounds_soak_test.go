@@ -2,4 +2,8 @@
 
 package agent
 
-const killRounds = 20
+import "testing"
+
+func TestSoakKilledAtEveryStep(t *testing.T) { killedAtEveryStep(t, 20) }
+
+func TestSoakPowerCutAmidOrders(t *testing.T) { powerCutAmidOrders(t, 3000) }

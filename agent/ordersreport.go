@@ -115,7 +115,7 @@ func (o *orders) outcome(d documentReport, outcome, reason string, changes []str
 	last := outcomeOf(d, outcome, reason, changes)
 	o.mu.Lock()
 	if o.report.Last = last; o.busy == "" || d.Kind != string(order.KindTrust) { // other keys come amid a trial
-		o.report.Trial = nil
+		o.report.Trial, o.busy = nil, "" // who hears of it may send the next
 	}
 	o.mu.Unlock()
 	o.publish()

@@ -39,7 +39,10 @@ func TestAKeyIsRevokedAmidATrial(t *testing.T) {
 			}
 			version := func(n uint64) {
 				t.Helper()
-				proctest.Until(t, "the keys count", func() bool { return s.agent.orders.current().Trust == n })
+				proctest.Until(t, "the keys count, and it is told", func() bool {
+					r := s.agent.orders.current()
+					return r.Trust == n && r.Last != nil && (r.Last.Version == n || r.Last.Kind == "config")
+				})
 			}
 			push(u.trust(2))
 			version(2)

@@ -19,7 +19,7 @@ func (l *Log) After(number uint64, most int) (all []Entry, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	next := fmt.Sprintf("audit-%010d.log", number+1)
+	next := fileName(number + 1)
 	for i, name := range names {
 		if i+1 < len(names) && names[i+1] <= next {
 			continue // all of it is older

@@ -107,7 +107,7 @@ type Log struct {
 // head is set aside, and broken says what was found: the caller adds an entry
 // that says so.
 func Open(dir string, head Head) (l *Log, broken, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := sys.MakeDir(dir, 0o750); err != nil {
 		return nil, nil, fmt.Errorf("audit: %w", err)
 	}
 	l = &Log{dir: dir, head: head}
@@ -147,7 +147,8 @@ func (e Entry) sum() (h [32]byte) {
 	return h
 }
 
-// tail opens the newest file for writing and takes a torn entry off its end.
+// tail opens the newest file for writing and takes a torn entry off its end, as
+// far as the head tells that it was never acknowledged.
 func (l *Log) tail() error {
 	names, err := files(l.dir)
 	if err != nil || len(names) == 0 {
@@ -159,7 +160,8 @@ func (l *Log) tail() error {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, 2*fileMost))
 	if err == nil {
-		l.size = int64(bytes.LastIndexByte(data, '\n') + 1)
+		number, hash, _ := l.head.AuditHead()
+		l.size = int64(settled(data, names[len(names)-1], number, hash))
 		err = f.Truncate(l.size)
 	}
 	if err == nil {
@@ -172,6 +174,32 @@ func (l *Log) tail() error {
 	return nil
 }
 
+// settled gives how much of the newest file counts: all lines that are ended, but
+// for one behind the head that a cut tore. Its end may be there and its middle not.
+func settled(data []byte, name string, number uint64, hash [32]byte) int {
+	lines, prev := bytes.LastIndexByte(data, '\n')+1, hex.EncodeToString(hash[:])
+	at, found := 0, name == fileName(number+1) // the head is in the file before
+	for line := range bytes.Lines(data[:lines]) {
+		if found {
+			break
+		}
+		at += len(line)
+		e, why := parse(bytes.TrimSuffix(line, []byte("\n")))
+		found = why == "" && e.Number == number && e.Hash == prev
+	}
+	if !found {
+		return lines
+	}
+	for line := range bytes.Lines(data[at:lines]) {
+		if _, why := parse(bytes.TrimSuffix(line, []byte("\n"))); why == "" {
+			return lines // it is whole, or there are more than the head knows: see Open
+		}
+	}
+	return at
+}
+
+func fileName(first uint64) string { return fmt.Sprintf("audit-%010d.log", first) }
+
 // begin begins another file.
 func (l *Log) begin() error {
 	if l.file != nil {
@@ -180,8 +208,7 @@ func (l *Log) begin() error {
 		}
 		l.file = nil
 	}
-	name := fmt.Sprintf("audit-%010d.log", l.last+1)
-	f, err := os.OpenFile(filepath.Join(l.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	f, err := os.OpenFile(filepath.Join(l.dir, fileName(l.last+1)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return err
 	}
@@ -327,7 +354,7 @@ func verifyFile(path, name string, before Entry, first bool, each func(Entry)) (
 		switch {
 		case why != "":
 		case first && line == 1: // what was before may be given up long since
-			if want := fmt.Sprintf("audit-%010d.log", e.Number); want != name {
+			if fileName(e.Number) != name {
 				why = fmt.Sprintf("entry %d stands first: entries before it are missing", e.Number)
 			}
 		case e.Number != last.Number+1:

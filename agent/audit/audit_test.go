@@ -204,6 +204,56 @@ func TestCutAtEveryOctet(t *testing.T) {
 	}
 }
 
+// TestTornEntry: of an entry that was not acknowledged the end may be on the disk
+// and its middle not. It is taken off, in a file of its own too; one that was
+// acknowledged is not, and neither is what follows one that the head knows.
+func TestTornEntry(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before, after int // entries that were acknowledged, and that were not
+		torn          int // line that is torn
+		broken        bool
+	}{
+		"the last":             {before: 2, after: 1, torn: 2},
+		"the first":            {before: 0, after: 1, torn: 0},
+		"acknowledged":         {before: 3, after: 0, torn: 2, broken: true},
+		"before the last":      {before: 2, after: 1, torn: 1, broken: true},
+		"the head is too old":  {before: 1, after: 3, torn: 1, broken: true},
+		"the head is older":    {before: 1, after: 2, torn: -1, broken: true},
+		"not acknowledged yet": {before: 1, after: 1, torn: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, head := t.TempDir(), &memory{}
+			l, _ := open(t, dir, head)
+			add(t, l, c.before)
+			known := *head
+			add(t, l, c.after)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, "audit-0000000001.log")
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := bytes.SplitAfter(data, []byte("\n"))
+			if c.torn >= 0 {
+				clear(lines[c.torn][20:90])
+			}
+			if err := os.WriteFile(path, bytes.Join(lines, nil), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l, broken := open(t, dir, &known)
+			if (broken != nil) != c.broken {
+				t.Errorf("broken: %v", broken)
+			}
+			add(t, l, 1)
+			numbers(t, dir)
+		})
+	}
+}
+
 func TestFilesAreGivenUp(t *testing.T) {
 	t.Parallel()
 	dir, head := t.TempDir(), &memory{}

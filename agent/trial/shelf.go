@@ -136,7 +136,7 @@ func (s *Shelf) Put(target string, version uint64, data []byte) error {
 	if old, _, ok, err := s.OnTrial(); ok && err == nil && bytes.Equal(old.Data, data) {
 		return nil
 	}
-	if err := os.MkdirAll(s.dir, 0o750); err != nil {
+	if err := sys.MakeDir(s.dir, 0o750); err != nil {
 		return err
 	}
 	e := Entry{Target: target, Version: version, Sum: sum(data)}

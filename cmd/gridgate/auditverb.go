@@ -54,7 +54,11 @@ func auditLog(env cli.Env, dir string, show, asJSON bool) error {
 	if err != nil || show {
 		return audited(err)
 	}
-	fmt.Fprintf(env.Stdout, "%s: ok: %d entries, the last is %d of %s\n", dir, n, last.Number, last.Time.Format(time.RFC3339))
+	if n == 0 {
+		fmt.Fprintf(env.Stdout, "%s: ok: no entries\n", dir)
+	} else {
+		fmt.Fprintf(env.Stdout, "%s: ok: %d entries, the last is %d of %s\n", dir, n, last.Number, last.Time.Format(time.RFC3339))
+	}
 	return asides(env, dir)
 }
 

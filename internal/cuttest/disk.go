@@ -30,7 +30,8 @@ const (
 	create               // name is a node from now on
 	rename               // name is called to
 	unlink               // name is gone
-	fsyncDir             // the names are on the disk
+	fsyncDir             // the names in dir are on the disk
+	mkdir                // name is a directory
 )
 
 type event struct {
@@ -38,10 +39,11 @@ type event struct {
 	node     uint64
 	off      int64
 	data     []byte
-	name, to string
+	dir      string // that name is in: empty, or its path and a slash
+	name, to string // whole paths
 }
 
-// Disk is a mounted file system with one directory.
+// Disk is a mounted file system.
 type Disk struct {
 	dir string
 
@@ -92,15 +94,17 @@ func (d *Disk) note(e event) {
 	d.log = append(d.log, e)
 }
 
-// directory is the root.
+// directory is the root, or one below it.
 type directory struct {
 	fs.Inode
 
 	disk *Disk
+	path string // empty, or with a slash at its end
 }
 
 var (
 	_ fs.NodeCreater  = (*directory)(nil)
+	_ fs.NodeMkdirer  = (*directory)(nil)
 	_ fs.NodeRenamer  = (*directory)(nil)
 	_ fs.NodeUnlinker = (*directory)(nil)
 	_ fs.NodeFsyncer  = (*directory)(nil)
@@ -112,25 +116,32 @@ func (d *directory) Create(ctx context.Context, name string, _, mode uint32, _ *
 	d.disk.nodes++
 	f := &file{disk: d.disk, id: d.disk.nodes}
 	d.disk.mu.Unlock()
-	d.disk.note(event{kind: create, node: f.id, name: name})
+	d.disk.note(event{kind: create, node: f.id, dir: d.path, name: d.path + name})
 	return d.NewInode(ctx, f, fs.StableAttr{Mode: fuse.S_IFREG | mode&0o777}), nil, 0, 0
 }
 
-func (d *directory) Rename(_ context.Context, name string, _ fs.InodeEmbedder, to string, flags uint32) syscall.Errno {
-	if flags != 0 {
+func (d *directory) Mkdir(ctx context.Context, name string, _ uint32, _ *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	d.disk.note(event{kind: mkdir, dir: d.path, name: d.path + name})
+	below := &directory{disk: d.disk, path: d.path + name + "/"}
+	return d.NewInode(ctx, below, fs.StableAttr{Mode: fuse.S_IFDIR | 0o755}), 0
+}
+
+// Rename moves within the directory.
+func (d *directory) Rename(_ context.Context, name string, into fs.InodeEmbedder, to string, flags uint32) syscall.Errno {
+	if flags != 0 || into.EmbeddedInode() != d.EmbeddedInode() {
 		return syscall.EINVAL
 	}
-	d.disk.note(event{kind: rename, name: name, to: to})
+	d.disk.note(event{kind: rename, dir: d.path, name: d.path + name, to: d.path + to})
 	return 0
 }
 
 func (d *directory) Unlink(_ context.Context, name string) syscall.Errno {
-	d.disk.note(event{kind: unlink, name: name})
+	d.disk.note(event{kind: unlink, dir: d.path, name: d.path + name})
 	return 0
 }
 
 func (d *directory) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
-	d.disk.note(event{kind: fsyncDir})
+	d.disk.note(event{kind: fsyncDir, dir: d.path})
 	return 0
 }
 

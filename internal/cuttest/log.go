@@ -51,9 +51,10 @@ func (l *Log) Find(name, line string, from int) int {
 // Cut lays into dir what may be on the disk when the power goes at a moment:
 // what was synced, and of what was not a random part, torn into sectors. Of
 // names that were not synced a random number of the changes is there, in their
-// order. With noSync the disk takes no notice of syncs.
+// order, directory by directory. With noSync the disk takes no notice of syncs.
 func (l *Log) Cut(at int, random *rand.Rand, noSync bool, dir string) error {
-	names, synced := map[string]uint64{}, -1
+	names, dirs := map[string]uint64{}, map[string]bool{"": true}
+	synced := map[string]int{}
 	last := map[uint64]int{} // the node's last sync
 	for i, e := range l.events[:at] {
 		switch {
@@ -61,11 +62,11 @@ func (l *Log) Cut(at int, random *rand.Rand, noSync bool, dir string) error {
 		case e.kind == fsync:
 			last[e.node] = i
 		case e.kind == fsyncDir:
-			synced = i
+			synced[e.dir] = i
 		}
 	}
 	keep := []float64{0, 1, 0.5, random.Float64()}[random.IntN(4)]
-	namesThere := true
+	missing := map[string]bool{} // directories of which a change of names is not there: none after it is
 	data := map[uint64][]byte{}
 	for i, e := range l.events[:at] {
 		sync, ok := last[e.node]
@@ -78,13 +79,27 @@ func (l *Log) Cut(at int, random *rand.Rand, noSync bool, dir string) error {
 			if kept || random.Float64() < keep {
 				data[e.node] = resize(data[e.node], e.off)
 			}
-		case create, rename, unlink:
-			if namesThere = namesThere && (i < synced || random.Float64() < max(keep, 0.5)); namesThere {
+		case create, rename, unlink, mkdir:
+			there := !missing[e.dir] && (i < synced[e.dir] || random.Float64() < max(keep, 0.5))
+			if missing[e.dir] = !there; !there {
+				continue
+			}
+			if e.kind == mkdir {
+				dirs[e.name+"/"] = true
+			} else {
 				changeName(names, &e)
 			}
 		}
 	}
+	for name := range dirs {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			return fmt.Errorf("lay crash state: %w", err)
+		}
+	}
 	for name, node := range names {
+		if !dirs[name[:strings.LastIndexByte(name, '/')+1]] {
+			continue
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), data[node], 0o600); err != nil {
 			return fmt.Errorf("lay crash state: %w", err)
 		}
@@ -101,7 +116,7 @@ func changeName(names map[string]uint64, e *event) {
 		names[e.to] = node
 	case unlink:
 		delete(names, e.name)
-	case write, truncate, fsync, fsyncDir:
+	case write, truncate, fsync, fsyncDir, mkdir:
 	}
 }
 

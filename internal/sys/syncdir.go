@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -18,4 +19,13 @@ func SyncDir(dir string) error {
 		return err
 	}
 	return nil
+}
+
+// MakeDir makes a directory where it is not there, and has its name on the disk
+// when it returns. What it is in has to be there.
+func MakeDir(path string, perm os.FileMode) error {
+	if err := os.Mkdir(path, perm); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return SyncDir(filepath.Dir(path)) // also when it was there: a kill may have come before this
 }
