@@ -45,7 +45,10 @@ func TestBundle(t *testing.T) {
 	long := strings.Repeat("x", maxFile+1)
 	err := Write(&b, time.Unix(1790000000, 0), []File{
 		{"a.txt", "password is korrekt-pferd, or " + hex.EncodeToString(secret) + ", or " + base64.StdEncoding.EncodeToString(secret)},
-		{"empty", ""}, {"block", strings.Repeat("b", 512)}, {"long", long}, Machine(),
+		{"empty", ""},
+		{"block", strings.Repeat("b", 512)},
+		{"long", long},
+		Machine(),
 	}, [][]byte{append(secret, '\n'), []byte("abc"), nil})
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func (x *exam) disk(context.Context) {
 		x.add(Fail, check, "", dir+": "+err.Error())
 		return
 	}
-	free, least := int64(st.Bavail)*int64(st.Bsize), int64(1<<20)
+	free, least := int64(st.Bavail)*int64(st.Bsize), int64(1<<20) //nolint:unconvert // of 32 bits on ARM
 	most := x.Config.Buffer.All.Size + x.Config.Buffer.All.Size/4 + 4<<20
 	if info, err := os.Stat(filepath.Join(dir, "readings.db")); err == nil {
 		most -= info.Size()

@@ -78,10 +78,14 @@ func TestMachine(t *testing.T) {
 		"well": {"6.1.0-arm", "MemTotal: 250000 kB\nMemAvailable:   120000 kB\n", "", "ok kernel Linux 6.1.0-arm; ok memory 117 of 244 MB available"},
 		"old":  {"4.14.9", "MemTotal: 250000 kB\nMemAvailable:   120000 kB\n", "", "warn kernel Linux 4.14.9 is old; ok memory 117 of 244 MB available"},
 		"full": {"5.10.1", "MemTotal: 120000 kB\nMemAvailable: 9000 kB\n", "", "ok kernel Linux 5.10.1; warn memory 8 of 117 MB available"},
-		"killed": {"5.10.1", "MemTotal: 250000 kB\nMemAvailable: 90000 kB\n", "3,1,2,-;Out of memory: Killed process 77 (gridgate) total-vm:1kB\n",
-			"ok kernel Linux 5.10.1; ok memory 87 of 244 MB available; fail memory Out of memory: Killed process 77 (gridgate) total-vm:1kB"},
-		"another killed": {"5.10.1", "MemTotal: 250000 kB\nMemAvailable: 90000 kB\n", "3,1,2,-;Out of memory: Killed process 77 (chrome) total-vm:1kB\n",
-			"ok kernel Linux 5.10.1; ok memory 87 of 244 MB available"},
+		"killed": {
+			"5.10.1", "MemTotal: 250000 kB\nMemAvailable: 90000 kB\n", "3,1,2,-;Out of memory: Killed process 77 (gridgate) total-vm:1kB\n",
+			"ok kernel Linux 5.10.1; ok memory 87 of 244 MB available; fail memory Out of memory: Killed process 77 (gridgate) total-vm:1kB",
+		},
+		"another killed": {
+			"5.10.1", "MemTotal: 250000 kB\nMemAvailable: 90000 kB\n", "3,1,2,-;Out of memory: Killed process 77 (chrome) total-vm:1kB\n",
+			"ok kernel Linux 5.10.1; ok memory 87 of 244 MB available",
+		},
 	} {
 		x := &exam{Options: Options{Root: root(t, map[string]string{"proc/sys/kernel/osrelease": c.release + "\n", "proc/meminfo": c.memory, "dev/kmsg": c.kmsg})}}
 		if got := say(x, func() { x.machine(t.Context()) }); got != c.want {

@@ -178,8 +178,11 @@ func TestRowsAreSaid(t *testing.T) {
 // spelled says whether a text is made of what is said and what stands for verbs in it.
 func spelled(said, match string) bool {
 	for _, known := range []struct{ match, by string }{
-		{"in use by gridgate", "in use by %s"}, {"in use by another program", "another program"},
-		{"(exception 2)", "(exception %d)"}, {"is suite=", "is suite=%d"}, {"no route: is the modem up", "no route"},
+		{"in use by gridgate", "in use by %s"},
+		{"in use by another program", "another program"},
+		{"(exception 2)", "(exception %d)"},
+		{"is suite=", "is suite=%d"},
+		{"no route: is the modem up", "no route"},
 		{"buffer: not open", "buffer"},
 	} {
 		if known.match == match {
