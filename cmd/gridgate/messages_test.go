@@ -221,7 +221,7 @@ func TestMessagesAreCaused(t *testing.T) {
 		return append([]string{"read", "-control", p.path("none"), "-counters", p.dir, where}, more...)
 	}
 	rtu := func(path string, unit int) string {
-		return fmt.Sprintf("modbus+rtu://%s?unit=%d&model=eastron-sdm120&timeout=100ms", path, unit)
+		return fmt.Sprintf("modbus+rtu://%s?unit=%d&model=eastron-sdm120&timeout=5s", path, unit)
 	}
 	meter := fmt.Sprintf("dlms+wrapper://127.0.0.1:%d", first)
 	for want, args := range map[string][]string{
