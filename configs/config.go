@@ -219,6 +219,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	r.meterClocks(d, has["meter_clocks"])
 	r.modelsDir(d, has)
 	r.meters(d)
+	r.modem(d, has["modem"])
 	if err := r.err(); err != nil {
 		return nil, err
 	}
