@@ -34,7 +34,7 @@ func (x *exam) ports(ctx context.Context) {
 		}
 	}
 	if p := x.Config.Modem.Port; p != "" {
-		x.port(p)
+		x.noModem = !x.port(p)
 	}
 	for _, name := range x.Config.Uplink.Interfaces {
 		if strings.Contains(name, ".") || strings.Contains(name, ":") {
