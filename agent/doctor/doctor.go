@@ -90,7 +90,7 @@ func (r *Result) Files(more map[string]string) []bundle.File {
 		fmt.Fprintln(&said, f)
 	}
 	files := []bundle.File{
-		{Name: "version.txt", Text: r.version + "\n"}, {Name: "doctor.txt", Text: said.String()}, bundle.Machine(),
+		{Name: "version.txt", Text: r.version + "\n"}, {Name: "doctor.txt", Text: said.String()}, bundle.Machine(), bundle.Kernel(),
 	}
 	if r.Config != nil { // one that is wrong may have secrets in it
 		files = append(files, bundle.File{Name: "config.yaml", Text: r.Text})
