@@ -67,10 +67,10 @@ func (a *Agent) startModem(ctx context.Context, cfg *configs.Config) {
 
 // fogAway says for how long the fog has not been reached; 0 is that it is.
 func (a *Agent) fogAway() time.Duration {
-	if away := a.reached.away(); away > reachPause+reachPause/2 {
-		return away
+	if u := a.sends.Load(); u != nil && u.Stats().Connected {
+		return 0
 	}
-	return 0
+	return a.reached.away()
 }
 
 // restate has the state topic told anew.

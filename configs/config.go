@@ -230,6 +230,7 @@ func ParseOn(name string, data []byte, store Store) (*Config, error) {
 	r.meters(d)
 	r.stored(d, store)
 	r.page(d, has["page"])
+	r.modem(d, has["modem"])
 	if err := r.err(); err != nil {
 		return nil, err
 	}

@@ -51,6 +51,8 @@ func TestCompare(t *testing.T) {
 		{"the broker's password", []string{"env:P,", "env:Q,"}, Diff{Uplink: true}},
 		{"the intake", []string{"site: s", "site: s\nintake: {window: 1m}"}, Diff{Intake: true}},
 		{"the time", []string{"site: s", "site: s\ntime: {servers: [a]}"}, Diff{Time: true}},
+		{"the modem", []string{"site: s", "site: s\nmodem: {port: /m}"}, Diff{Time: true, Modem: true}},
+		{"lamps", []string{"site: s", "site: s\nleds: [{path: /l}]"}, Diff{Leds: true}},
 		{"what is done about clocks", []string{"site: s", "site: s\nmeter_clocks: {policy: set}"}, Diff{LinesChanged: []string{"h1:4059", "h2:4059", "h3:4059"}}},
 		{"a default of the time written out", []string{"site: s", "site: s\ntime: {discipline: observe, min_poll: 64s}"}, Diff{}},
 		{"the buffer's size", []string{"site: s", "site: s\nbuffer: {max_size: 8MiB, max_age: 3d, lanes: {alarm: {max_age: 4d}}}"}, Diff{Restart: []string{"buffer.max_size", "buffer.max_age", "buffer.lanes"}}},

@@ -93,6 +93,16 @@ func modemFields() []field[*Modem] {
 	}
 }
 
+// modem checks what the keys of the modem cannot check alone.
+func (r *reader) modem(d *document, n *yaml.Node) {
+	for _, m := range d.Meters {
+		if m.Address.Line == d.Modem.Port && d.Modem.Port != "" {
+			r.fail("modem.port", n, d.Modem.Port, "is the line of meter %s too; want another port of the modem", m.ID)
+			return
+		}
+	}
+}
+
 func ledFields() []field[*Led] {
 	pattern := func(name string, i int) field[*Led] {
 		return field[*Led]{name: name, read: func(r *reader, at string, n *yaml.Node, l *Led) {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"gridgate/internal/secret"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +48,10 @@ func TestBundle(t *testing.T) {
 	long := strings.Repeat("x", maxFile+1)
 	err := Write(&b, time.Unix(1790000000, 0), []File{
 		{"a.txt", "password is korrekt-pferd, or " + hex.EncodeToString(planted) + ", or " + base64.StdEncoding.EncodeToString(planted)},
-		{"empty", ""}, {"block", strings.Repeat("b", 512)}, {"long", long}, Machine(),
+		{"empty", ""},
+		{"block", strings.Repeat("b", 512)},
+		{"long", long},
+		Machine(),
 	}, []secret.Value{secret.Of(string(planted) + "\n"), secret.Of("abc"), {}})
 	if err != nil {
 		t.Fatal(err)
@@ -84,5 +89,22 @@ func TestRingKeepsWholeLines(t *testing.T) {
 	}
 	if (*Ring)(nil).String() != "" {
 		t.Error("no ring has lines")
+	}
+}
+
+func TestKernelLogKeepsTheLast(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kmsg") // a read of a file is many records: one line, the first
+	if err := os.WriteFile(path, []byte("6,1,2,-;usb 1-1: disconnect\n SUBSYSTEM=usb\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := KernelLog(path, 3); len(got) != 1 || got[0] != "usb 1-1: disconnect" {
+		t.Errorf("%q", got)
+	}
+	if got := KernelLog(filepath.Join(t.TempDir(), "none"), 3); len(got) > 0 {
+		t.Errorf("%q", got)
+	}
+	if len(KernelLog("/dev/kmsg", 5)) > 5 || Kernel().Text == "" {
+		t.Error("more than the last five")
 	}
 }

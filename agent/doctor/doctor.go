@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -92,7 +93,7 @@ func (r *Result) Files(more map[string]string) []bundle.File {
 		fmt.Fprintln(&said, f)
 	}
 	files := []bundle.File{
-		{Name: "version.txt", Text: r.version + "\n"}, {Name: "doctor.txt", Text: said.String()}, bundle.Machine(),
+		{Name: "version.txt", Text: r.version + "\n"}, {Name: "doctor.txt", Text: said.String()}, bundle.Machine(), bundle.Kernel(),
 	}
 	if r.Config != nil { // one that is wrong may have secrets in it
 		files = append(files, bundle.File{Name: "config.yaml", Text: r.Text})
@@ -122,6 +123,9 @@ type exam struct {
 	Options
 	Result
 	tell func(Finding)
+	// partial says that Config is the file's alone: what was pushed cannot be read.
+	partial bool
+	noModem bool // its port is not to be had, which was said
 }
 
 // Run examines, and tells each finding as it comes.
@@ -160,6 +164,19 @@ func (x *exam) config(context.Context) {
 	switch {
 	case errors.As(err, &problems):
 		x.add(Fail, check, "correct the file where it says; gridgate check -config says whether all is right", problems.Error())
+		return
+	case errors.Is(err, fs.ErrPermission): // what was pushed is the agent's to read
+		l, fileErr := configs.Read(x.ConfigPath)
+		if fileErr == nil {
+			cfg, fileErr = configs.Parse(x.ConfigPath, l.Data)
+		}
+		x.add(Fail, check, "", err.Error())
+		if fileErr != nil {
+			return
+		}
+		text, x.partial = string(l.Data), true
+	case errors.Is(err, fs.ErrNotExist):
+		x.add(Fail, check, "name the file with -config FILE, or write one: gridgate config reference shows every key", err.Error())
 		return
 	case err != nil:
 		x.add(Fail, check, "", err.Error())
@@ -232,7 +249,7 @@ func (x *exam) agent(ctx context.Context) {
 	}
 	r := x.Result.Report
 	x.add(OK, check, "", fmt.Sprintf("gridgate %s, pid %d, up %s, %s", r.Version, r.PID, time.Since(r.Started).Round(time.Second), r.Health.State))
-	if x.Config != nil && r.Config.Hash != x.Config.Hash() && r.Orders.Trial == "" {
+	if x.Config != nil && r.Config.Hash != x.Config.Hash() && !x.partial && r.Orders.Trial == "" {
 		x.add(Warn, check, "systemctl reload gridgate (kill -HUP), and look into its log if it refuses", "the agent runs another configuration than the file's: a change was not applied")
 	}
 	if r.Version != x.Version {

@@ -164,8 +164,8 @@ func (x *exam) modem(ctx context.Context) {
 	}
 	var m *status.Modem
 	switch r := x.Result.Report; {
-	case r != nil && r.Modem == nil:
-		return // not applied, which was said
+	case r != nil && r.Modem == nil, r == nil && x.noModem:
+		return // which was said
 	case r != nil:
 		m = r.Modem
 	default:

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"gridgate/agent/bundle"
 	"gridgate/drivers/address"
 )
 
@@ -39,7 +40,7 @@ func (x *exam) disk(context.Context) {
 		x.add(Fail, check, "", dir+": "+err.Error())
 		return
 	}
-	free, least := int64(st.Bavail)*int64(st.Bsize), int64(1<<20)
+	free, least := int64(st.Bavail)*int64(st.Bsize), int64(1<<20) //nolint:unconvert // of 32 bits on ARM
 	most := x.Config.Buffer.All.Size + x.Config.Buffer.All.Size/4 + 4<<20
 	if info, err := os.Stat(filepath.Join(dir, "readings.db")); err == nil {
 		most -= info.Size()
@@ -218,25 +219,12 @@ func (x *exam) meminfo(name string) int64 {
 }
 
 // killed gives the last line of the kernel's log that says that gridgate was killed
-// for memory. Who is not root may not read it.
-func (x *exam) killed() (line string) {
-	f, err := os.OpenFile(x.Root+"/dev/kmsg", os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return ""
-	}
-	defer func() { _ = f.Close() }()
-	var record [8 << 10]byte
-	for range 1 << 14 { // a record a read
-		n, err := syscall.Read(int(f.Fd()), record[:])
-		if errors.Is(err, syscall.EPIPE) {
-			continue // records were overwritten
-		}
-		if err != nil || n <= 0 {
-			return line
-		}
-		if text := string(record[:n]); strings.Contains(text, "Killed process") && strings.Contains(text, "(gridgate)") {
-			_, line, _ = strings.Cut(strings.TrimSpace(text), ";")
+// for memory.
+func (x *exam) killed() (last string) {
+	for _, line := range bundle.KernelLog(x.Root+"/dev/kmsg", 1<<15) {
+		if strings.Contains(line, "Killed process") && strings.Contains(line, "(gridgate)") {
+			last = line
 		}
 	}
-	return line
+	return last
 }

@@ -34,7 +34,7 @@ func (x *exam) ports(ctx context.Context) {
 		}
 	}
 	if p := x.Config.Modem.Port; p != "" {
-		x.port(p)
+		x.noModem = !x.port(p)
 	}
 	for _, name := range x.Config.Uplink.Interfaces {
 		if strings.Contains(name, ".") || strings.Contains(name, ":") {
@@ -101,8 +101,12 @@ func (x *exam) holders(device string) (who []string) {
 	return who
 }
 
-// quiet is how long a line is listened to, twice.
-const quiet = 300 * time.Millisecond
+// quiet is how long a line is listened to, twice, and back how long what is sent may
+// take to come back.
+const (
+	quiet = 300 * time.Millisecond
+	back  = 1500 * time.Millisecond
+)
 
 // listen listens to a line on which nobody is asked, and whether what is sent comes
 // back. The agent lends the line for it.
@@ -125,14 +129,12 @@ func (x *exam) listen(ctx context.Context, l configs.Line) {
 	}
 	port := drivers.OpenLine(a, line.Options{})
 	defer func() { _ = port.Close() }()
-	var heard, came []byte
+	var first, second, came []byte
 	err := port.Do(ctx, settings(a), func(ctx context.Context, p line.Port) error {
 		if err := p.Discard(); err != nil {
 			return err
 		}
-		first, second := hear(p, quiet), hear(p, quiet)
-		if len(first) > 0 && len(second) > 0 { // not one late answer
-			heard = append(first, second...)
+		if first, second = hear(p, quiet, 1<<16), hear(p, quiet, 1<<16); len(first) > 0 && len(second) > 0 {
 			return nil
 		}
 		if err := p.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
@@ -141,28 +143,30 @@ func (x *exam) listen(ctx context.Context, l configs.Line) {
 		if _, err := p.Write(harmless(a)); err != nil {
 			return err
 		}
-		came = hear(p, quiet)
+		came = hear(p, back, len(harmless(a)))
 		return nil
 	})
+	heard := slices.Concat(first, second, came)
+	alone := len(first) == len(heard) || len(second) == len(heard) // a late answer to somebody
 	switch {
 	case err != nil:
 		x.add(Fail, "port", "", err.Error())
-	case len(heard) > 0:
-		x.add(Fail, "line", "another master on the line, a line without bias and termination, A and B swapped, or something that sends by itself: take the devices off one by one", fmt.Sprintf("%s: noise: %d octets came in %v though nobody was asked", l.Key, len(heard), 2*quiet))
-	case slices.Equal(came, harmless(a)):
+	case slices.Equal(heard, harmless(a)):
 		x.add(Warn, "line", "the adapter's switch or jumper for echo (RE to DE), or a current loop that is wired so; gridgate passes over it", l.Key+": echo: what is sent comes back")
+	case !alone:
+		x.add(Fail, "line", "another master on the line, a line without bias and termination, A and B swapped, or something that sends by itself: take the devices off one by one", fmt.Sprintf("%s: noise: %d octets came though nobody was asked", l.Key, len(heard)))
 	default:
 		x.add(OK, "line", "", l.Key+": quiet, no echo")
 	}
 }
 
-// hear gives what comes within a time.
-func hear(p line.Port, d time.Duration) (b []byte) {
+// hear gives what comes within a time, or until so much has come.
+func hear(p line.Port, d time.Duration, enough int) (b []byte) {
 	var chunk [256]byte
 	if p.SetDeadline(time.Now().Add(d)) != nil {
 		return nil
 	}
-	for len(b) < 1<<16 {
+	for len(b) < enough {
 		n, err := p.Read(chunk[:])
 		b = append(b, chunk[:n]...)
 		if err != nil {

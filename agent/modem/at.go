@@ -41,6 +41,8 @@ func (e *refusal) Error() string {
 // What bounds an answer.
 const (
 	answerTime = 3 * time.Second
+	wakeTime   = time.Second // for the first command, and twice as long for each repetition
+	drainTime  = 300 * time.Millisecond
 	// slowTime is for what asks the network or the SIM (TS 27.007 names no limit;
 	// makers say 5 to 10 s for a PIN).
 	slowTime   = 15 * time.Second

@@ -30,7 +30,7 @@ func (f *fake) Write(p []byte) (int, error) {
 
 func (f *fake) Read(p []byte) (int, error) {
 	if f.in.Len() == 0 {
-		time.Sleep(time.Until(f.deadline)) //nolint:forbidigo // time is turned
+		time.Sleep(time.Until(f.deadline))
 		return 0, os.ErrDeadlineExceeded
 	}
 	return f.in.Read(p[:min(len(p), 7)]) // in pieces

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Facts is what a modem says of itself, its SIM and its network. The zero value
@@ -40,8 +41,11 @@ func Look(ctx context.Context, p Port) (f Facts, err error) {
 // wake finds out whether somebody is there. A modem may need the first command
 // to find the rate, and one that says garbage may just be starting.
 func wake(ctx context.Context, p Port) (err error) {
-	for range 3 {
-		if _, err = speak(ctx, p, "ATE0", answerTime); err == nil {
+	for i := range 3 {
+		if _, err = speak(ctx, p, "ATE0", wakeTime<<i); err == nil {
+			if i > 0 { // answers to those before may still come
+				drain(p)
+			}
 			break
 		}
 		if !errors.Is(err, ErrSilent) && !errors.Is(err, ErrGarbled) && !isRefusal(err) {
@@ -54,6 +58,19 @@ func wake(ctx context.Context, p Port) (err error) {
 	}
 	_, err = ask(ctx, p, "AT+CMEE=1")
 	return err
+}
+
+// drain drops what comes until nothing has come for a while.
+func drain(p Port) {
+	var b [256]byte
+	for range answerMost / len(b) {
+		if p.SetDeadline(time.Now().Add(drainTime)) != nil {
+			return
+		}
+		if _, err := p.Read(b[:]); err != nil {
+			return
+		}
+	}
 }
 
 func isRefusal(err error) bool {

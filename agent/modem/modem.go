@@ -175,7 +175,8 @@ func (m *Modem) look(ctx context.Context) {
 
 // judge says in a word how the modem does, and what to do.
 func (m *Modem) judge(f Facts, err, unlocked error) {
-	state, text := OK, ""
+	var state State
+	var text string
 	switch {
 	case errors.Is(err, ErrSilent):
 		state, text = Silent, err.Error()+": is it switched on, and is this its port for AT commands?"
@@ -388,7 +389,8 @@ func (m *Modem) mind(ctx context.Context) {
 // reset resets the modem: by a command, and by its reset line every other time or
 // when it does not hear commands.
 func (m *Modem) reset(ctx context.Context, state State) {
-	by, err := "AT", error(nil)
+	by := "AT"
+	var err error
 	deaf := state == Silent || state == Garbled || state == NoPort
 	if m.cfg.Pulse != nil && (deaf || m.inRow%2 == 1) {
 		by, err = "line", m.cfg.Pulse(ctx)

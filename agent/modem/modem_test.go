@@ -98,7 +98,7 @@ func run(t *testing.T, c *card, cfg Config, a time.Duration) Status {
 	m := New(cfg)
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
-	time.Sleep(a) //nolint:forbidigo // time is turned
+	time.Sleep(a)
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("it ends with %v", err)

@@ -92,7 +92,7 @@ func (p *place) meter(id, serial, url string) {
 }
 
 func (p *place) unit(id, line string, unit int, serial string) {
-	p.meter(id, serial, fmt.Sprintf("modbus+rtu://%s?baud=9600&unit=%d&model=eastron-sdm120&timeout=200ms", line, unit))
+	p.meter(id, serial, fmt.Sprintf("modbus+rtu://%s?baud=9600&unit=%d&model=eastron-sdm120&timeout=5s", line, unit))
 }
 
 // write writes the configuration.

@@ -178,8 +178,11 @@ func TestRowsAreSaid(t *testing.T) {
 // spelled says whether a text is made of what is said and what stands for verbs in it.
 func spelled(said, match string) bool {
 	for _, known := range []struct{ match, by string }{
-		{"in use by gridgate", "in use by %s"}, {"in use by another program", "another program"},
-		{"(exception 2)", "(exception %d)"}, {"is suite=", "is suite=%d"}, {"no route: is the modem up", "no route"},
+		{"in use by gridgate", "in use by %s"},
+		{"in use by another program", "another program"},
+		{"(exception 2)", "(exception %d)"},
+		{"is suite=", "is suite=%d"},
+		{"no route: is the modem up", "no route"},
 		{"buffer: not open", "buffer"},
 	} {
 		if known.match == match {
@@ -218,7 +221,7 @@ func TestMessagesAreCaused(t *testing.T) {
 		return append([]string{"read", "-control", p.path("none"), "-counters", p.dir, where}, more...)
 	}
 	rtu := func(path string, unit int) string {
-		return fmt.Sprintf("modbus+rtu://%s?unit=%d&model=eastron-sdm120&timeout=100ms", path, unit)
+		return fmt.Sprintf("modbus+rtu://%s?unit=%d&model=eastron-sdm120&timeout=5s", path, unit)
 	}
 	meter := fmt.Sprintf("dlms+wrapper://127.0.0.1:%d", first)
 	for want, args := range map[string][]string{

@@ -80,8 +80,11 @@ func (o *modemOptions) check() error {
 		return cli.Usagef("modem: -boot %v: want 0s to 1m", o.boot)
 	}
 	for _, c := range [][2]string{
-		{"sim", o.state.sim}, {"registration", o.state.registration}, {"signal", fmt.Sprint(o.state.signal)},
-		{"pin", o.state.pin}, {"attempts", fmt.Sprint(o.state.attempts)},
+		{"sim", o.state.sim},
+		{"registration", o.state.registration},
+		{"signal", fmt.Sprint(o.state.signal)},
+		{"pin", o.state.pin},
+		{"attempts", fmt.Sprint(o.state.attempts)},
 	} {
 		if err := (&modemState{}).set(c[0], c[1]); err != nil {
 			return cli.Usagef("modem: -%v", err)
