@@ -227,6 +227,14 @@ func (c *calling) meetAll(ctx context.Context, client uint8) error {
 		}
 		c.asks(p.String())
 		good, err := c.identify(ctx, &f)
+		for range identifyAgain {
+			if good || err != nil || p.size == 1 && len(c.found) > 0 {
+				break
+			}
+			if err = c.settle(ctx); err == nil {
+				good, err = c.identify(ctx, &f)
+			}
+		}
 		if err != nil {
 			if rest := len(c.answered) - i; ctx.Err() != nil {
 				c.note(fmt.Sprintf("at %s %d DLMS addresses answered, and were not asked who they are", c.where(), rest))
@@ -287,6 +295,33 @@ func (c *calling) identify(ctx context.Context, f *Found) (good bool, err error)
 		cfg.HDLC = &cosem.HDLC{Physical: f.Physical, AddrLen: int(f.AddrLen), Info: 128, Window: 1}
 	}
 	return c.ask(ctx, cfg, f)
+}
+
+// identifyAgain is how often more a meter is asked that answered an SNRM: what
+// came late of another conversation garbles the first.
+const identifyAgain = 2
+
+// settle drops what is still under way.
+func (c *calling) settle(ctx context.Context) error {
+	const quiet, most = 300 * time.Millisecond, 3 * time.Second
+	err := c.cfg.Line.Do(ctx, c.settings, func(_ context.Context, port line.Port) error {
+		var buf [256]byte
+		for end := time.Now().Add(most); time.Now().Before(end); {
+			if err := port.SetDeadline(time.Now().Add(quiet)); err != nil {
+				return err
+			}
+			if _, err := port.Read(buf[:]); errors.Is(err, os.ErrDeadlineExceeded) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if c.brokeOff(err) {
+		return nil
+	}
+	return err
 }
 
 // deviceName is the logical device name, which every client may read.
