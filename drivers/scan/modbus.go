@@ -237,9 +237,7 @@ func (w *sweeping) meet(ctx context.Context, unit uint8) error {
 		w.collision(unit)
 		return nil
 	case good < answers:
-		if good+bad > 0 {
-			w.note(fmt.Sprintf("unit %d at %s answered, and then not well enough to be counted: %d of %d", unit, w.where(), good, questions))
-		}
+		w.note(fmt.Sprintf("unit %d at %s answered once, and then %d of %d times: it is not counted", unit, w.where(), good, questions))
 		return nil
 	}
 	if at := slices.IndexFunc(w.found, func(o Found) bool {

@@ -272,6 +272,31 @@ func TestACollisionIsTold(t *testing.T) {
 	}
 }
 
+// What answers once and then no more is no meter, but is told.
+func TestOneAnswerIsNoMeter(t *testing.T) {
+	t.Parallel()
+	once := func(_ context.Context, rw io.ReadWriter) {
+		buf, answered := make([]byte, 64), false
+		for {
+			n, err := rw.Read(buf)
+			if err != nil {
+				return
+			}
+			if n == 8 && buf[0] == 6 && !answered {
+				answered = true
+				_, _ = rw.Write(withCRC([]byte{6, 0x83, 2}))
+			}
+		}
+	}
+	s, _ := onWire(t, set(9600, 'N'), once, serial(numbers[uint8](1, 32), nil))
+	if len(s.Found()) != 0 {
+		t.Errorf("found %+v", s.Found())
+	}
+	if notes := strings.Join(s.Notes(), "\n"); !strings.Contains(notes, "unit 6 at 9600 8N1 answered once") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
 // An echo is told, and is nobody's answer.
 func TestEchoIsNoMeter(t *testing.T) {
 	t.Parallel()
@@ -347,6 +372,41 @@ func TestDLMSMetersAreFound(t *testing.T) {
 			t.Errorf("any form %v: found %q in %v, notes %q", anyForm, got, took, s.Notes())
 		}
 		t.Logf("any form %v: %v, notes %q", anyForm, took, s.Notes())
+	}
+}
+
+// slowly is an end whose meter takes its time.
+type slowly struct {
+	io.ReadWriter
+	d time.Duration
+}
+
+func (s slowly) Write(b []byte) (int, error) {
+	time.Sleep(s.d)
+	return s.ReadWriter.Write(b)
+}
+
+// DLMS meters that answer after their time are found as well.
+func TestSlowDLMSMetersAreFound(t *testing.T) {
+	t.Parallel()
+	serve := func(ctx context.Context, rw io.ReadWriter) {
+		hub := drivertest.NewHub(rw, 3)
+		var wg sync.WaitGroup
+		for i := range 3 {
+			m, st := station(fmt.Sprintf("SLOW%d", i), byte(3+i), false)
+			if i == 2 {
+				st.Server = []byte{0, 1 << 1, 0, 32<<1 | 1} // that is called last
+			}
+			wg.Go(func() { _ = m.ServeHDLC(slowly{hub.End(i), time.Duration(150+40*i) * time.Millisecond}, st) })
+		}
+		_ = hub.Run(ctx)
+		wg.Wait()
+	}
+	cfg := serial(nil, numbers[uint16](1, 32))
+	cfg.Protocols, cfg.Settings = []scan.Protocol{scan.HDLC}, cfg.Settings[:1]
+	s, _ := onWire(t, set(9600, 'N'), serve, cfg)
+	if len(s.Found()) != 3 {
+		t.Errorf("found %+v, notes %q", s.Found(), s.Notes())
 	}
 }
 
