@@ -1,6 +1,7 @@
 package scan_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -61,13 +62,14 @@ type unit struct {
 	serial uint32
 	model  *modbus.Model
 	slow   time.Duration // before it answers
+	volt   float32       // 0 is 231.5
 }
 
 func (u *unit) word(function byte, address uint16) (w uint16, ok bool) {
 	float := func(f float32, r uint16) uint16 { return uint16(math.Float32bits(f) >> (16 * (1 - (address - r)))) }
 	for _, r := range u.model.Registers {
 		if r.Function == function && address >= r.Address && address < r.Address+2 {
-			return float(map[string]float32{"1-0:32.7.0": 231.5, "1-0:14.7.0": 50.01, "1-0:1.8.0": 4711}[r.Channel.Short()], r.Address), true
+			return float(map[string]float32{"1-0:32.7.0": cmp.Or(u.volt, 231.5), "1-0:14.7.0": 50.01, "1-0:1.8.0": 4711}[r.Channel.Short()], r.Address), true
 		}
 	}
 	switch {
@@ -265,6 +267,19 @@ func TestACollisionIsTold(t *testing.T) {
 	units[2].model = model("acme-two", 0, "")
 	s, _ := onWire(t, set(9600, 'N'), func(_ context.Context, rw io.ReadWriter) { serveUnits(rw, units, false) }, serial(numbers[uint8](1, 32), nil))
 	if found := s.Found(); len(found) != 1 || found[0].Unit != 4 {
+		t.Errorf("found %+v", found)
+	}
+	if notes := strings.Join(s.Notes(), "\n"); !strings.Contains(notes, "collision: two meters answer as unit 5") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
+// Two meters of one kind refuse alike: it shows in what they measure.
+func TestACollisionOfTwins(t *testing.T) {
+	t.Parallel()
+	units := []*unit{{number: 5, serial: 0x5AA55AA5, model: models()[0]}, {number: 5, serial: 0x11223344, model: models()[0], volt: 219.25}, {number: 7, serial: 7, model: models()[0]}}
+	s, _ := onWire(t, set(9600, 'N'), func(_ context.Context, rw io.ReadWriter) { serveUnits(rw, units, false) }, serial(numbers[uint8](1, 32), nil))
+	if found := s.Found(); len(found) != 1 || found[0].Unit != 7 || found[0].Serial != "7" {
 		t.Errorf("found %+v", found)
 	}
 	if notes := strings.Join(s.Notes(), "\n"); !strings.Contains(notes, "collision: two meters answer as unit 5") {
