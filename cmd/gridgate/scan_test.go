@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,12 +97,18 @@ func TestScan(t *testing.T) {
 		for _, f := range found {
 			got = append(got, f.Serial)
 		}
+		slices.Sort(got)
 		if want := []string{"GRG000001", "GRG000002", "GRG000003"}; !slices.Equal(got, want) {
 			t.Errorf("found %+v", found)
 		}
 		cfg, err := configs.Load(file)
-		if err != nil || len(cfg.Meters) != 3 || cfg.Meters[2].Address.Physical != 19 || cfg.Meters[2].Address.AddrLen != 2 || cfg.Meters[2].Serial != "GRG000003" {
-			t.Errorf("%v: %+v", err, cfg)
+		if err != nil || len(cfg.Meters) != 3 {
+			t.Fatalf("%v: %+v", err, cfg)
+		}
+		for _, m := range cfg.Meters {
+			if want := fmt.Sprintf("GRG%06d", m.Address.Physical-16); m.Serial != want || m.Address.AddrLen < 2 {
+				t.Errorf("%s: serial %s, want %s", m.Address, m.Serial, want)
+			}
 		}
 	})
 

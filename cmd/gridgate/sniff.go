@@ -250,6 +250,9 @@ func (f sniffFlags) file(ctx context.Context, env cli.Env, p *framePrinter, name
 		err = streams.raw(ctx, buffered)
 	}
 	streams.flush()
+	if n := len(streams.rest); n > 0 {
+		fmt.Fprintf(env.Stderr, "gridgate: sniff: %s: %s of other protocols passed over\n", name, count(n, "connection"))
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -275,12 +278,14 @@ type streams struct {
 	only []sniff.Protocol
 	all  map[string]*sniff.Stream
 	keys []string
+	ours map[string]bool // connections of which something was decoded
+	rest map[string]bool // those of which nothing was
 }
 
 const maxStreams = 4096
 
 func newStreams(p *framePrinter, only []sniff.Protocol) *streams {
-	return &streams{out: p, only: only, all: map[string]*sniff.Stream{}}
+	return &streams{out: p, only: only, all: map[string]*sniff.Stream{}, ours: map[string]bool{}, rest: map[string]bool{}}
 }
 
 func (s *streams) packet(ctx context.Context, p sniff.Packet) error {
@@ -303,8 +308,18 @@ func (s *streams) packet(ctx context.Context, p sniff.Packet) error {
 	return s.out.flush()
 }
 
+// print prints frames; of a capture only those of connections that are ours: others
+// are of anything.
 func (s *streams) print(talk string, frames []sniff.Frame) {
 	for _, f := range frames {
+		switch {
+		case f.Protocol != sniff.Unknown:
+			s.ours[talk] = true
+			delete(s.rest, talk)
+		case talk != "" && !s.ours[talk]:
+			s.rest[talk] = true
+			continue
+		}
 		s.out.print(talk, f)
 	}
 }

@@ -82,6 +82,24 @@ func TestSniffRefusesWhatItCannotDo(t *testing.T) {
 	}
 }
 
+// In a capture what is of nobody's meters is passed over, and counted.
+func TestSniffPassesOverOtherConnections(t *testing.T) {
+	t.Parallel()
+	packet := func(port byte, data string) []byte {
+		ip := append([]byte{0x45, 0, 0, byte(28 + len(data)), 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x9C, port, 1, 0xF6, 0, byte(8 + len(data)), 0, 0}, data...)
+		head := []byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, byte(len(ip)), 0, 0, 0, byte(len(ip))}
+		return append(head, ip...)
+	}
+	file := []byte{0xA1, 0xB2, 0xC3, 0xD4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 101}
+	file = append(file, packet(1, "GET / HTTP/1.1\r\n\r\n and more of that")...)
+	file = append(file, packet(2, "\x00\x07\x00\x00\x00\x06\x01\x03\x00\x6B\x00\x03")...)
+	code, out, errOut := cmdline(t, "sniff", write(t, "x.pcap", string(file)))
+	if code != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, "10.0.0.1:39938→10.0.0.2:502 → modbus-tcp #7 unit 1: read holding registers 0x006B (107) × 3") ||
+		!strings.Contains(errOut, "1 connection of other protocols passed over") {
+		t.Errorf("%d %s%s", code, out, errOut)
+	}
+}
+
 // On a terminal it is in colour, unless that is not wanted.
 func TestSniffInColour(t *testing.T) {
 	t.Parallel()

@@ -382,15 +382,20 @@ func TestEnergyIsTheIntegralOfPower(t *testing.T) {
 func TestModbusUsage(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"-model x":            "want one of abb-b23, ",
-		"-faults late,x":      "want some of late,split,",
-		"-count 0":            "want 1 to 247",
-		"-link x":             "-link needs -pty",
-		"-listen x":           "want host:port",
-		"-rtu -pty":           "-rtu is for -listen",
-		"-every 0":            "want 1 or more",
-		"-serial 99999999999": "want at most",
-		"extra":               "unexpected argument",
+		"-model x":                    "want one of abb-b23, ",
+		"-faults late,x":              "want some of late,split,",
+		"-count 0":                    "want 1 to 247",
+		"-link x":                     "-link needs -pty",
+		"-listen x":                   "want host:port",
+		"-rtu -pty":                   "-rtu is for -listen",
+		"-every 0":                    "want 1 or more",
+		"-serial 99999999999":         "want at most",
+		"extra":                       "unexpected argument",
+		"-units 0":                    "want numbers from 1 to 247",
+		"-units 1,x":                  "want numbers from 1 to 247",
+		"-baud 9600":                  "-baud is for -pty",
+		"-pty -baud 9":                "want 300 to",
+		"-pty -baud 9600 -format 5N1": "want 8N1",
 	} {
 		var stderr bytes.Buffer
 		p := cli.Program{Name: "metersim", Verbs: []cli.Verb{modbusVerb()}}

@@ -90,9 +90,7 @@ func (h *Hub) talk(ctx context.Context) error {
 			return nil
 		case <-h.talking:
 		}
-		if wait(ctx, together) != nil {
-			return nil
-		}
+		_ = wait(ctx, together) // a bus that ends loses what is said last
 		h.mu.Lock()
 		said := h.said
 		h.said = make([][]byte, len(said))

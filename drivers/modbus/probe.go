@@ -39,14 +39,6 @@ type Heard struct {
 	Strange []byte
 }
 
-// Refusal gives the exception that the answer is; ok is false for none.
-func (h *Heard) Refusal() (code uint8, ok bool) {
-	if len(h.PDU) == 2 && h.PDU[0]&exceptionBit != 0 {
-		return h.PDU[1], true
-	}
-	return 0, false
-}
-
 // Timing is how long a Probe waits.
 type Timing struct {
 	First  time.Duration // for the first octet, once the request is out

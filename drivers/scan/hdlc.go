@@ -117,7 +117,18 @@ func (c *calling) call(ctx context.Context, places []place, client uint8) error 
 			return err
 		}
 	}
-	return nil
+	// The last may be late, too.
+	err := c.cfg.Line.Do(ctx, c.settings, func(_ context.Context, port line.Port) error {
+		heard, _, err := c.hear(port, hdlc.Frame{Source: hdlc.ClientAddress(client)}, 2*hdlcWait)
+		if err != nil {
+			return err
+		}
+		return c.greet(port, heard, client)
+	})
+	if c.brokeOff(err) {
+		return nil
+	}
+	return err
 }
 
 func (c *calling) knock(port line.Port, p place, client uint8) error {
@@ -134,19 +145,27 @@ func (c *calling) knock(port line.Port, p place, client uint8) error {
 		c.strange += strange
 		c.garbled = append(c.garbled, p)
 	}
-	for _, f := range heard {
+	return c.greet(port, heard, client)
+}
+
+// greet notes who answered, and says good-bye to them. Who answers late answers
+// into that.
+func (c *calling) greet(port line.Port, heard []hdlc.Frame, client uint8) error {
+	for len(heard) > 0 {
+		f := heard[0]
+		heard = heard[1:]
 		from := place{f.Source.Lower, f.Source.Size}
-		if f.Source.Upper != management && f.Source.Upper != 0 {
+		if f.Source.Upper != management && f.Source.Upper != 0 || slices.Contains(c.answered, from) {
 			continue
 		}
-		if !slices.Contains(c.answered, from) {
-			c.answered = append(c.answered, from)
-		}
+		c.answered = append(c.answered, from)
 		if f.Control == hdlc.UA {
 			disc := hdlc.Frame{Destination: f.Source, Source: hdlc.ClientAddress(client), Control: hdlc.DISC}
-			if _, _, err := c.exchange(port, disc, byeWait); err != nil {
+			more, _, err := c.exchange(port, disc, byeWait)
+			if err != nil {
 				return err
 			}
+			heard = append(heard, more...)
 		}
 	}
 	return nil
@@ -165,7 +184,12 @@ func (c *calling) exchange(port line.Port, f hdlc.Frame, wait time.Duration) (he
 	if _, err := port.Write(frame); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, 0, err
 	}
-	until := time.Now().Add(time.Duration(len(frame))*c.settings.CharTime() + wait)
+	return c.hear(port, f, time.Duration(len(frame))*c.settings.CharTime()+wait)
+}
+
+// hear gives the frames that come for the sender of f.
+func (c *calling) hear(port line.Port, f hdlc.Frame, wait time.Duration) (heard []hdlc.Frame, strange int, err error) {
+	until := time.Now().Add(wait)
 	end := until.Add(time.Second)
 	var in hdlc.Splitter
 	var buf [256]byte
@@ -227,6 +251,14 @@ func (c *calling) meetAll(ctx context.Context, client uint8) error {
 		}
 		c.asks(p.String())
 		good, err := c.identify(ctx, &f)
+		for range identifyAgain {
+			if good || err != nil || p.size == 1 && len(c.found) > 0 {
+				break
+			}
+			if err = c.settle(ctx); err == nil {
+				good, err = c.identify(ctx, &f)
+			}
+		}
 		if err != nil {
 			if rest := len(c.answered) - i; ctx.Err() != nil {
 				c.note(fmt.Sprintf("at %s %d DLMS addresses answered, and were not asked who they are", c.where(), rest))
@@ -287,6 +319,33 @@ func (c *calling) identify(ctx context.Context, f *Found) (good bool, err error)
 		cfg.HDLC = &cosem.HDLC{Physical: f.Physical, AddrLen: int(f.AddrLen), Info: 128, Window: 1}
 	}
 	return c.ask(ctx, cfg, f)
+}
+
+// identifyAgain is how often more a meter is asked that answered an SNRM: what
+// came late of another conversation garbles the first.
+const identifyAgain = 2
+
+// settle drops what is still under way.
+func (c *calling) settle(ctx context.Context) error {
+	const quiet, most = 300 * time.Millisecond, 3 * time.Second
+	err := c.cfg.Line.Do(ctx, c.settings, func(_ context.Context, port line.Port) error {
+		var buf [256]byte
+		for end := time.Now().Add(most); time.Now().Before(end); {
+			if err := port.SetDeadline(time.Now().Add(quiet)); err != nil {
+				return err
+			}
+			if _, err := port.Read(buf[:]); errors.Is(err, os.ErrDeadlineExceeded) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if c.brokeOff(err) {
+		return nil
+	}
+	return err
 }
 
 // deviceName is the logical device name, which every client may read.

@@ -237,9 +237,7 @@ func (w *sweeping) meet(ctx context.Context, unit uint8) error {
 		w.collision(unit)
 		return nil
 	case good < answers:
-		if good+bad > 0 {
-			w.note(fmt.Sprintf("unit %d at %s answered, and then not well enough to be counted: %d of %d", unit, w.where(), good, questions))
-		}
+		w.note(fmt.Sprintf("unit %d at %s answered once, and then %d of %d times: it is not counted", unit, w.where(), good, questions))
 		return nil
 	}
 	if at := slices.IndexFunc(w.found, func(o Found) bool {
@@ -249,8 +247,13 @@ func (w *sweeping) meet(ctx context.Context, unit uint8) error {
 		return nil
 	}
 	f := Found{Protocol: w.protocol, Settings: w.settings, Unit: unit}
-	if err := w.name(ctx, &f); err != nil {
+	alone, err := w.name(ctx, &f)
+	if err != nil {
 		return err
+	}
+	if !alone {
+		w.collision(unit)
+		return nil
 	}
 	if w.everywhere() && len(w.found) > 0 {
 		if first := w.found[len(w.found)-1]; first.Protocol == f.Protocol && first.Serial == f.Serial && first.Model == f.Model {
@@ -275,7 +278,7 @@ func (w *sweeping) doubt(ctx context.Context, unit uint8) error {
 }
 
 func (w *sweeping) collision(unit uint8) {
-	w.note(fmt.Sprintf("collision: two meters answer as unit %d at %s; give one of them another number", unit, w.where()))
+	w.note(fmt.Sprintf("collision: two meters answer as unit %d at %s; give one of them another number. Is there one only, the line garbles it: look at its ends and termination", unit, w.where()))
 }
 
 func (w *sweeping) where() string {

@@ -30,18 +30,29 @@ type naming struct {
 	unit uint8
 	had  map[words][]byte // nil: refused, or silent
 	dumb int              // time-outs in a row
+	twin bool             // two meters answer
 }
 
-// name finds the register map that fits a unit, and its serial number.
-func (w *sweeping) name(ctx context.Context, f *Found) error {
+// collided is after how many garbled answers to one question two meters answer: their
+// refusals are alike, what they measure is not.
+const collided = 3
+
+// name finds the register map that fits a unit, and its serial number. alone is
+// false where two meters have the unit.
+func (w *sweeping) name(ctx context.Context, f *Found) (alone bool, err error) {
 	n := &naming{sweeping: w, unit: f.Unit, had: map[words][]byte{}}
+	err = n.name(ctx, f)
+	return !n.twin, err
+}
+
+func (n *naming) name(ctx context.Context, f *Found) error {
 	k, err := n.known(ctx)
 	if err != nil {
 		return err
 	}
 	if k == nil {
 		k = &kind{}
-		for _, m := range w.cfg.Models {
+		for _, m := range n.cfg.Models {
 			fits, err := n.fits(ctx, m)
 			if err != nil {
 				return err
@@ -74,8 +85,8 @@ func (w *sweeping) name(ctx context.Context, f *Found) error {
 	if len(or) > 0 {
 		f.Note = "the registers of several models fit; look at the plate"
 	} else {
-		if !slices.ContainsFunc(w.kinds, func(k kind) bool { return k.best == best }) {
-			w.kinds = append(w.kinds, kind{best, k.fit, f.Says == ""})
+		if !slices.ContainsFunc(n.kinds, func(k kind) bool { return k.best == best }) {
+			n.kinds = append(n.kinds, kind{best, k.fit, f.Says == ""})
 		}
 	}
 	f.Serial, err = n.serial(ctx, best)
@@ -104,24 +115,28 @@ func (n *naming) read(ctx context.Context, at words) ([]byte, error) {
 	if b, ok := n.had[at]; ok {
 		return b, nil
 	}
-	const most = 2 // tries
-	for range most {
+	const most = 2 // tries, where nothing is garbled
+	n.had[at] = nil
+	bad := 0
+	for try := 0; try < most+bad && bad < collided && !n.twin; try++ {
 		h, err := n.probe.Ask(ctx, n.unit, modbus.ReadPDU(at.function, at.address, at.count), modbus.Timing{First: n.patience()})
-		if err != nil && !n.brokeOff(err) {
+		switch {
+		case err != nil && !n.brokeOff(err):
 			return nil, err
-		}
-		if h.PDU == nil {
+		case h.Again || len(h.Strange) > 0:
+			bad++
+			continue
+		case h.PDU == nil:
 			n.dumb++
 			continue
 		}
 		n.dumb = 0
-		n.had[at] = nil
 		if len(h.PDU) == 2+2*int(at.count) && h.PDU[0] == at.function {
 			n.had[at] = h.PDU[2:]
 		}
 		return n.had[at], nil
 	}
-	n.had[at] = nil
+	n.twin = n.twin || bad >= collided
 	return nil, nil
 }
 

@@ -1,6 +1,7 @@
 package scan_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -13,9 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"gridgate/dlms/axdr"
-	"gridgate/dlms/dlmstest"
-	"gridgate/dlms/obis"
 	"gridgate/drivers/drivertest"
 	"gridgate/drivers/line"
 	"gridgate/drivers/modbus"
@@ -61,13 +59,14 @@ type unit struct {
 	serial uint32
 	model  *modbus.Model
 	slow   time.Duration // before it answers
+	volt   float32       // 0 is 231.5
 }
 
 func (u *unit) word(function byte, address uint16) (w uint16, ok bool) {
 	float := func(f float32, r uint16) uint16 { return uint16(math.Float32bits(f) >> (16 * (1 - (address - r)))) }
 	for _, r := range u.model.Registers {
 		if r.Function == function && address >= r.Address && address < r.Address+2 {
-			return float(map[string]float32{"1-0:32.7.0": 231.5, "1-0:14.7.0": 50.01, "1-0:1.8.0": 4711}[r.Channel.Short()], r.Address), true
+			return float(map[string]float32{"1-0:32.7.0": cmp.Or(u.volt, 231.5), "1-0:14.7.0": 50.01, "1-0:1.8.0": 4711}[r.Channel.Short()], r.Address), true
 		}
 	}
 	switch {
@@ -272,6 +271,44 @@ func TestACollisionIsTold(t *testing.T) {
 	}
 }
 
+// Two meters of one kind refuse alike: it shows in what they measure.
+func TestACollisionOfTwins(t *testing.T) {
+	t.Parallel()
+	units := []*unit{{number: 5, serial: 0x5AA55AA5, model: models()[0]}, {number: 5, serial: 0x11223344, model: models()[0], volt: 219.25}, {number: 7, serial: 7, model: models()[0]}}
+	s, _ := onWire(t, set(9600, 'N'), func(_ context.Context, rw io.ReadWriter) { serveUnits(rw, units, false) }, serial(numbers[uint8](1, 32), nil))
+	if found := s.Found(); len(found) != 1 || found[0].Unit != 7 || found[0].Serial != "7" {
+		t.Errorf("found %+v", found)
+	}
+	if notes := strings.Join(s.Notes(), "\n"); !strings.Contains(notes, "collision: two meters answer as unit 5") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
+// What answers once and then no more is no meter, but is told.
+func TestOneAnswerIsNoMeter(t *testing.T) {
+	t.Parallel()
+	once := func(_ context.Context, rw io.ReadWriter) {
+		buf, answered := make([]byte, 64), false
+		for {
+			n, err := rw.Read(buf)
+			if err != nil {
+				return
+			}
+			if n == 8 && buf[0] == 6 && !answered {
+				answered = true
+				_, _ = rw.Write(withCRC([]byte{6, 0x83, 2}))
+			}
+		}
+	}
+	s, _ := onWire(t, set(9600, 'N'), once, serial(numbers[uint8](1, 32), nil))
+	if len(s.Found()) != 0 {
+		t.Errorf("found %+v", s.Found())
+	}
+	if notes := strings.Join(s.Notes(), "\n"); !strings.Contains(notes, "unit 6 at 9600 8N1 answered once") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
 // An echo is told, and is nobody's answer.
 func TestEchoIsNoMeter(t *testing.T) {
 	t.Parallel()
@@ -307,88 +344,6 @@ func TestNoiseIsNoMeter(t *testing.T) {
 	s, _ := onWire(t, set(9600, 'N'), noise, serial(numbers[uint8](1, 32), numbers[uint16](1, 32)))
 	if len(s.Found()) != 0 || !strings.Contains(strings.Join(s.Notes(), "\n"), "noise: ") {
 		t.Errorf("found %+v, notes %q", s.Found(), s.Notes())
-	}
-}
-
-// station is a DLMS meter on a bus.
-func station(name string, physical byte, any bool) (*dlmstest.Meter, dlmstest.Station) {
-	data := func(code obis.Code, s string) dlmstest.Object {
-		return dlmstest.Data(code, dlmstest.Fixed(axdr.OctetString(s)))
-	}
-	m := dlmstest.NewMeter(dlmstest.Options{
-		Name:    "ACM" + name,
-		Objects: []dlmstest.Object{data(obis.Code{0, 0, 96, 1, 0, 255}, name)},
-	})
-	return m, dlmstest.Station{Server: []byte{1 << 1, physical<<1 | 1}, AnyForm: any, MaxInfo: 128, Window: 1}
-}
-
-// Six DLMS meters on one line tell their serial numbers within a minute, those
-// that answer to several forms of their address once.
-func TestDLMSMetersAreFound(t *testing.T) {
-	t.Parallel()
-	for _, anyForm := range []bool{false, true} {
-		serve := func(ctx context.Context, rw io.ReadWriter) {
-			hub := drivertest.NewHub(rw, 6)
-			var wg sync.WaitGroup
-			for i := range 6 {
-				m, st := station(fmt.Sprintf("D%06d", i), byte(3+5*i), anyForm)
-				wg.Go(func() { _ = m.ServeHDLC(hub.End(i), st) })
-			}
-			_ = hub.Run(ctx)
-			wg.Wait()
-		}
-		s, took := onWire(t, set(9600, 'N'), serve, serial(numbers[uint8](1, 32), numbers[uint16](1, 32)))
-		var got []string
-		for _, f := range s.Found() {
-			got = append(got, fmt.Sprintf("%d %s %s", f.Physical, f.Serial, f.Protocol))
-		}
-		want := []string{"3 D000000 dlms+hdlc", "8 D000001 dlms+hdlc", "13 D000002 dlms+hdlc", "18 D000003 dlms+hdlc", "23 D000004 dlms+hdlc", "28 D000005 dlms+hdlc"}
-		if !slices.Equal(got, want) || took > time.Minute {
-			t.Errorf("any form %v: found %q in %v, notes %q", anyForm, got, took, s.Notes())
-		}
-		t.Logf("any form %v: %v, notes %q", anyForm, took, s.Notes())
-	}
-}
-
-// A meter that has no physical address answers to any: it is one all the same. One
-// with an address of four octets is found behind those that have it in any form.
-func TestFormsOfAddresses(t *testing.T) {
-	t.Parallel()
-	alone := func(_ context.Context, rw io.ReadWriter) {
-		m, st := station("ALONE1", 0, true)
-		st.Server = []byte{1<<1 | 1}
-		_ = m.ServeHDLC(rw, st)
-	}
-	mixed := func(ctx context.Context, rw io.ReadWriter) {
-		hub := drivertest.NewHub(rw, 5)
-		var wg sync.WaitGroup
-		for i := range 5 {
-			m, st := station(fmt.Sprintf("MIX%d", i), byte(3+i), i < 4)
-			if i == 4 {
-				st.Server = []byte{0, 1 << 1, 0, 30<<1 | 1}
-			}
-			wg.Go(func() { _ = m.ServeHDLC(hub.End(i), st) })
-		}
-		_ = hub.Run(ctx)
-		wg.Wait()
-	}
-	for _, c := range []struct {
-		serve func(context.Context, io.ReadWriter)
-		want  []string
-	}{
-		{alone, []string{"ALONE1 0 1"}},
-		{mixed, []string{"MIX0 3 2", "MIX1 4 2", "MIX2 5 2", "MIX3 6 2", "MIX4 30 4"}},
-	} {
-		cfg := serial(nil, numbers[uint16](1, 32))
-		cfg.Protocols, cfg.Settings = []scan.Protocol{scan.HDLC}, cfg.Settings[:1]
-		s, took := onWire(t, set(9600, 'N'), c.serve, cfg)
-		var got []string
-		for _, f := range s.Found() {
-			got = append(got, fmt.Sprintf("%s %d %d", f.Serial, f.Physical, f.AddrLen))
-		}
-		if !slices.Equal(got, c.want) || took > time.Minute {
-			t.Errorf("found %q, want %q, in %v; notes %q", got, c.want, took, s.Notes())
-		}
 	}
 }
 

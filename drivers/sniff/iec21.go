@@ -44,11 +44,14 @@ func iecMessage(b []byte, sure bool) (int, verdict) {
 	return 0, none
 }
 
-// iecLine finds a sign-on or an identification.
+// iecLine finds a sign-on, or an identification: three letters, and no slash
+// behind them.
 func iecLine(b []byte) (int, verdict) {
 	const most = 64
 	for i, c := range b {
 		switch c &= 0x7F; {
+		case i > 0 && i < 4 && b[1]&0x7F != '?' && (c|0x20 < 'a' || c|0x20 > 'z'), i > 0 && c == '/':
+			return 0, none
 		case c == '\n' && i >= 4 && b[i-1]&0x7F == '\r':
 			return i + 1, whole
 		case i > most, c < ' ' && c != '\r':

@@ -42,18 +42,18 @@ func text(v axdr.Value, depth int) string {
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	}
-	switch t := v.Tag; {
-	case t == axdr.TagNull:
+	switch uint8(v.Tag) { // the others are numbers
+	case uint8(axdr.TagNull):
 		return "null"
-	case t == axdr.TagOctetString || t == axdr.TagVisibleString || t == axdr.TagUTF8String:
+	case uint8(axdr.TagOctetString), uint8(axdr.TagVisibleString), uint8(axdr.TagUTF8String):
 		return textString(v.Str)
-	case t == axdr.TagBitString:
+	case uint8(axdr.TagBitString):
 		return fmt.Sprintf("bits %X", v.Str)
-	case t == axdr.TagBoolean:
+	case uint8(axdr.TagBoolean):
 		return strconv.FormatBool(v.Num != 0)
-	case t == axdr.TagFloat32:
+	case uint8(axdr.TagFloat32):
 		return fmt.Sprint(math.Float32frombits(uint32(v.Num)))
-	case t == axdr.TagFloat64:
+	case uint8(axdr.TagFloat64):
 		return fmt.Sprint(math.Float64frombits(v.Num))
 	}
 	if n, ok := v.Int64(); ok {
