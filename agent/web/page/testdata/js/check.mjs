@@ -236,8 +236,8 @@ const cases = {
 		console.log('say: give the gateway');
 		await live(page);
 		await until(page, () => document.querySelector('.stale').hidden);
-		const up = await text(page, '#store .facts');
-		await until(page, was => document.querySelector('#store .facts').textContent !== was, up);
+		const up = await text(page, '#store dl');
+		await until(page, was => document.querySelector('#store dl').textContent !== was, up);
 		await page.done();
 	}
 };
