@@ -73,12 +73,15 @@ const columns = (names, cls) => h('thead', h('tr', names.map((k, i) => h('th', {
 function empty(e) { while (e.firstChild) e.removeChild(e.firstChild); }
 
 // swap puts new content into a place if it differs from what is there, so that
-// what did not change keeps its focus and is not read out again.
+// what did not change keeps its focus and is not read out again; a heading or a
+// link that has the focus hands it on.
 function swap(place, fresh) {
-	const old = place.firstChild;
+	const old = place.firstChild, held = document.activeElement;
 	if (old && old.outerHTML === fresh.outerHTML) return;
+	const again = place.contains(held) && held.tagName;
 	empty(place);
 	place.appendChild(fresh);
+	if (again && fresh.querySelector(again)) fresh.querySelector(again).focus();
 }
 function say(e, text) { if (e.textContent !== text) e.textContent = text; }
 
