@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write page.html.gz and policy.txt") //nolint:gochecknoglobals // a flag of the test
+var update = flag.Bool("update", false, "write page.html.gz and policy.txt")
 
 // limit is what the page may weigh before it is compressed, in octets.
 const limit = 60 << 10
