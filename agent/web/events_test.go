@@ -186,11 +186,12 @@ func TestStreams(t *testing.T) {
 // A stream goes on for longer than a request may take to read.
 func TestLongStream(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(s *Server) { s.http.ReadTimeout, s.http.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond })
+	const limit = 2 * time.Second
+	s := serve(t, func(s *Server) { s.http.ReadTimeout, s.http.WriteTimeout = limit, limit })
 	e := s.open(t, viewerToken, "/api/1/events?after="+s.begin(t, viewerToken))
-	for i := range 10 {
-		<-time.After(20 * time.Millisecond)
-		s.world.change(func(w *Snapshot) { w.Overview.Uplink.Rows = uint64(100 + i) })
+	for began, i := time.Now(), uint64(100); time.Since(began) < limit+limit/2; i++ {
+		<-time.After(limit / 20)
+		s.world.change(func(w *Snapshot) { w.Overview.Uplink.Rows = i })
 		if v := e.next(); v.name != "overview" {
 			t.Errorf("%+v", v)
 		}
@@ -200,7 +201,7 @@ func TestLongStream(t *testing.T) {
 // A client that takes nothing is left.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(s *Server) { s.patience = 20 * time.Millisecond })
+	s := serve(t, func(s *Server) { s.patience = 200 * time.Millisecond })
 	e := s.open(t, viewerToken, "/api/1/events?after="+s.begin(t, viewerToken))
 	_ = e
 	text := strings.Repeat("x", 1<<20)

@@ -73,12 +73,15 @@ const columns = (names, cls) => h('thead', h('tr', names.map((k, i) => h('th', {
 function empty(e) { while (e.firstChild) e.removeChild(e.firstChild); }
 
 // swap puts new content into a place if it differs from what is there, so that
-// what did not change keeps its focus and is not read out again.
+// what did not change keeps its focus and is not read out again; a heading or a
+// link that has the focus hands it on.
 function swap(place, fresh) {
-	const old = place.firstChild;
+	const old = place.firstChild, held = document.activeElement;
 	if (old && old.outerHTML === fresh.outerHTML) return;
+	const again = place.contains(held) && held.tagName;
 	empty(place);
 	place.appendChild(fresh);
+	if (again && fresh.querySelector(again)) fresh.querySelector(again).focus();
 }
 function say(e, text) { if (e.textContent !== text) e.textContent = text; }
 
@@ -112,32 +115,33 @@ function group(digits) {
 	return (m[1] ? '−' : '') + m[2].replace(/\B(?=(\d{3})+$)/g, ',') + m[3];
 }
 
-// shift moves the decimal point of a number that is written out, by no more than
-// moving it: no digit comes or goes but zeros.
-function shift(digits, places) {
+// kilo is a thousandth of a number that is written out, by no more than moving its
+// point: no digit comes or goes but zeros.
+function kilo(digits) {
 	const m = /^(-?)(\d+)(?:\.(\d+))?$/.exec(digits);
 	if (!m) return null;
-	const all = '0'.repeat(places) + m[2], at = all.length - places;
+	const all = '000' + m[2], at = all.length - 3;
 	const whole = all.slice(0, at).replace(/^0+(?=\d)/, '') || '0';
 	return m[1] + whole + '.' + all.slice(at) + (m[3] || '');
 }
+
+const POWER = /^(Wh|varh|VAh|W|var|VA)$/;
 
 // quantity gives a value with its unit. Large energies and powers are in
 // thousands, as meters show them, with every digit that the meter gave.
 function quantity(value, unit) {
 	if (value === null || value === undefined) return '–';
 	const s = String(value);
-	const k = /^(Wh|varh|VAh|W|var|VA)$/.test(unit) && Math.abs(Number(s)) >= 10000 ? shift(s, 3) : null;
+	const k = POWER.test(unit) && Math.abs(Number(s)) >= 10000 ? kilo(s) : null;
 	return (k === null ? group(s) : group(k)) + (unit ? ' ' + (k === null ? '' : 'k') + unit : '');
 }
 // about rounds what was computed here, for a scale or a mean.
 function about(x, unit) {
-	if (Math.abs(x) >= 10000 && /^(Wh|varh|VAh|W|var|VA)$/.test(unit)) return about(x / 1000, 'k' + unit);
+	if (Math.abs(x) >= 10000 && POWER.test(unit)) return about(x / 1000, 'k' + unit);
 	const digits = x === 0 ? 0 : Math.max(0, Math.min(3, 3 - Math.floor(Math.log(Math.abs(x)) / Math.LN10)));
 	return group(String(Number(x.toFixed(digits)))) + (unit ? ' ' + unit : '');
 }
 function bytes(n) {
-	if (n === undefined) return '–';
 	const units = ['B', 'kB', 'MB', 'GB', 'TB'];
 	let i = 0;
 	while (n >= 999.5 && i < units.length - 1) { n /= 1000; i++; }

@@ -79,14 +79,13 @@ class Chart {
 		if (!values.length) { lo = 0; hi = 1; }
 		if (d.zero) { lo = Math.min(0, lo); hi = Math.max(0, hi); }
 		const scale = ticks(lo, hi, tall > 220 ? 5 : 4), bottom = tall - 22;
-		const labels = scale.map(v => about(v, ''));
-		const kilo = /^(Wh|varh|VAh|W|var|VA)$/.test(d.unit) && Math.max(Math.abs(scale[0]), Math.abs(scale[scale.length - 1])) >= 10000;
-		const texts = kilo ? scale.map(v => about(v / 1000, '')) : labels;
+			const k = POWER.test(d.unit) && Math.max(-scale[0], scale[scale.length - 1]) >= 10000 ? 1000 : 1;
+		const texts = scale.map(v => about(v / k, ''));
 		const left = 14 + 7 * texts.reduce((n, s) => Math.max(n, s.length), 2), top = 18;
 		const y = v => bottom - (v - scale[0]) / (scale[scale.length - 1] - scale[0]) * (bottom - top);
 		const x = at => left + (at - d.from) / (d.to - d.from) * (w - left - 6);
 		this.x = x; this.y = y; this.bottom = bottom; this.above = top;
-		add(svg, h('text.axis', { x: left, y: 9, 'text-anchor': 'start' }, (kilo ? 'k' : '') + d.unit));
+		add(svg, h('text.axis', { x: left, y: 9, 'text-anchor': 'start' }, (k > 1 ? 'k' : '') + d.unit));
 		scale.forEach((v, i) => add(svg, [h('line.grid', { x1: left, x2: w - 6, y1: Math.round(y(v)), y2: Math.round(y(v)) }),
 			h('text.axis', { x: left - 7, y: y(v) + 4, 'text-anchor': 'end' }, texts[i])]));
 		const hours = w > 620 ? 2 : w > 420 ? 3 : 6;
@@ -108,7 +107,7 @@ class Chart {
 	}
 
 	drawSteps(d, x, y) {
-		const base = y(Math.max(0, 0));
+		const base = y(0);
 		let path = '';
 		d.points.forEach(p => {
 			if (p.value === null) return;

@@ -7,6 +7,7 @@ const level = l => LEVEL[l] || LEVEL.warn;
 const stateGlyph = s => glyph((LOOK[s] || LOOK.waiting)[0], (LOOK[s] || LOOK.waiting)[1]);
 const stateName = s => known('state.' + s, s);
 const fact = (name, value) => value === null || value === undefined || value === '' ? null : [h('dt', name), h('dd', value)];
+const size = (name, n) => n === undefined ? null : fact(name, num(bytes(n)));
 const facts = function () { return h('dl.facts', Array.prototype.slice.call(arguments)); };
 const whole = n => num(group(n));
 
@@ -29,13 +30,14 @@ function metersTile(o) {
 	return tile('meters', t('tile.meters'), of(o, /^(meters|lines)-/), [num(group(m.ok)), ' ', h('small', num('/ ' + group(m.total)), ' ', stateName('ok'))], [bar, facts(rest)]);
 }
 
+const uplinkState = u => t(u.connected ? 'uplink.on' : u.broker ? 'uplink.off' : 'uplink.none');
 function uplinkTile(o) {
 	const u = o.uplink, host = (u.broker || '').replace(/^\w+:\/\//, '');
 	return tile('uplink', t('tile.uplink'), u.broker ? of(o, /^(uplink|budget)-/) : 'info',
-		t(u.connected ? 'uplink.on' : u.broker ? 'uplink.off' : 'uplink.none'),
-		facts(fact(t('uplink.rows'), whole(u.rows)), fact(t('uplink.bytes'), num(bytes(u.bytes))),
-			fact(t('uplink.again'), whole(u.reconnects)), u.budget_day !== undefined ? fact(t('uplink.day'), num(bytes(u.budget_day))) : null,
-			u.budget_month !== undefined ? fact(t('uplink.month'), num(bytes(u.budget_month))) : null), host ? h('bdi', { dir: 'ltr', title: u.broker }, host) : null);
+		uplinkState(u),
+		facts(fact(t('uplink.rows'), whole(u.rows)), size(t('uplink.bytes'), u.bytes),
+			fact(t('uplink.again'), whole(u.reconnects)), size(t('uplink.day'), u.budget_day),
+			size(t('uplink.month'), u.budget_month)), host ? h('bdi', { dir: 'ltr', title: u.broker }, host) : null);
 }
 
 function backlogTile(o) {
@@ -66,15 +68,15 @@ function storeTile(o) {
 	const i = o.intake;
 	return tile('store', t('tile.store'), of(o, /^(store|disk)-/), [num(bytes(o.disk.buffer)), ' ', h('small', t('store.buffer'))],
 		facts(fact(t('store.last'), age(i.last)), fact(t('store.waiting'), whole(i.waiting)),
-			i.dropped ? fact(t('store.dropped'), whole(i.dropped)) : null, fact(t('store.written'), o.disk.written === undefined ? null : num(bytes(o.disk.written))),
-			fact(t('store.memory'), o.memory.anonymous === undefined ? null : num(bytes(o.memory.anonymous)))), o.disk.free === undefined ? null : [t('store.free'), ' ', num(bytes(o.disk.free))]);
+			i.dropped ? fact(t('store.dropped'), whole(i.dropped)) : null, size(t('store.written'), o.disk.written),
+			size(t('store.memory'), o.memory.anonymous)), o.disk.free === undefined ? null : [t('store.free'), ' ', num(bytes(o.disk.free))]);
 }
 
 function verdict(o) {
 	const l = level(o.health);
 	return h('div.verdict', glyph(l[0], l[1]), h('div', h('h1', { tabindex: -1 }, t('health.' + o.health)),
 		h('p', t('health.sum', { ok: group(o.meters.ok), total: group(o.meters.total) }), ' · ',
-			t('tile.uplink') + ': ' + t(o.uplink.connected ? 'uplink.on' : o.uplink.broker ? 'uplink.off' : 'uplink.none'), ' · ', t('health.up', { age: span(o.uptime) }))));
+			t('tile.uplink') + ': ' + uplinkState(o.uplink), ' · ', t('health.up', { age: span(o.uptime) }))));
 }
 
 // conditions says what is wrong: the gateway's words are English.

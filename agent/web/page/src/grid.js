@@ -17,7 +17,7 @@ class Grid {
 		this.body = h('tbody', { role: 'rowgroup' }, this.above, this.below);
 		this.heads = cols.map(c => h('th.' + c.cls, { role: 'columnheader', scope: 'col' },
 			h('button.sort', { type: 'button', onclick: () => this.sort(c, this.by === c ? !this.down : !!c.down) }, c.name, glyph('down'))));
-		this.table = h('table.meters', { role: 'table', 'aria-label': opts.label },
+		this.table = h('table.sheet', { role: 'table', 'aria-label': opts.label },
 			h('thead', { role: 'rowgroup' }, h('tr', { role: 'row', 'aria-rowindex': 1 }, this.heads)), this.body);
 		this.blank = h('p.none', { hidden: true }, t('none'));
 		this.el = h('div', this.table, this.blank);

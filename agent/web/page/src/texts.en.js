@@ -9,7 +9,7 @@ const EN = {
 	'loading': 'Asking the gateway …',
 
 	'gate.title': 'Which token?',
-	'gate.why': 'The gateway shows itself to those with a token. “gridgate token new” makes one.',
+	'gate.why': '“gridgate token new” on the gateway makes one.',
 	'gate.label': 'Token',
 	'gate.go': 'Show the gateway',
 	'gate.wrong': 'The gateway does not take this token.',
@@ -19,7 +19,7 @@ const EN = {
 	'conn.connecting': 'Connecting',
 	'conn.live': 'Live',
 	'conn.stale': 'Not up to date',
-	'conn.banner': 'The connection to the gateway is gone. What you see is of {time}; trying again.',
+	'conn.banner': 'The connection to the gateway is gone. This is of {time}; trying again.',
 
 	'health.ok': 'All is well',
 	'health.warn': 'Needs a look',
@@ -197,7 +197,7 @@ const EN = {
 	'curve.table': 'The curve as a table',
 	'curve.thinned': 'thinned to {n} points',
 	'curve.cursor': 'Reading at the cursor',
-	'curve.hint': 'Point at the curve, or use the arrow keys, to read it.',
+	'curve.hint': 'Point at it, or use the arrow keys.',
 	'curve.zone': 'Times of the site:',
 	'more': 'More figures',
 	'less': 'Fewer figures',

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parse } from 'acorn';
 import { minify } from 'terser';
+import { pool } from './pool.mjs';
 
 const read = name => readFileSync(new URL('../../src/' + name, import.meta.url), 'utf8');
 const hash = text => "'sha256-" + createHash('sha256').update(text).digest('base64') + "'";
@@ -15,13 +16,21 @@ function texts() {
 	const table = (name, what) => new Function(read(name) + 'return ' + what)();
 	const en = table('texts.en.js', 'EN'), ar = table('texts.ar.js', 'AR'), conditions = table('texts.ar.js', 'CONDITIONS');
 	let code = scripts, n = 0;
-	const rows = Object.keys(en).map(key => {
-		const named = code.split(`'${key}'`).length - 1;
-		const to = key.includes('.') && named ? short(n++) : key;
-		if (to !== key) code = code.split(`'${key}'`).join(`'${to}'`);
-		return [to, [en[key], ar[key]]];
+	const starts = {}; // of keys that are put together
+	const replace = (from, to) => { code = code.split(from).join(to); };
+	const rows = new Map(), same = {};
+	Object.keys(en).forEach(key => {
+		const [start, end] = key.split('.'), said = en[key] + '\n' + ar[key];
+		let to = key;
+		if (end && code.includes(`'${key}'`)) replace(`'${key}'`, `'${to = same[said] || (same[said] = short(n++))}'`);
+		else if (end) {
+			if (!starts[start]) replace(`'${start}.' + `, `'${starts[start] = short(n++) + '_'}' + `);
+			to = starts[start] + end;
+		}
+		if (rows.has(to) && same[said] !== to) throw new Error(`${key}: another text has its short key`);
+		rows.set(to, [en[key], ar[key]]);
 	});
-	return { code: 'const TEXTS = ' + JSON.stringify(Object.fromEntries(rows)) + ', CONDITIONS = ' + JSON.stringify(conditions) + ';\n' + code, keys: rows.map(r => r[0]) };
+	return 'const TEXTS = ' + JSON.stringify(Object.fromEntries(rows)) + ', CONDITIONS = ' + JSON.stringify(conditions) + ';\n' + code;
 }
 
 // Members of our own objects get short names: what is said of `this`, and is
@@ -36,17 +45,33 @@ function own(code) {
 	return names;
 }
 
-const { code: joined, keys } = texts();
-if (new Set(keys).size !== keys.length) throw new Error('two texts have one key');
+// Classes that stand only in h('tag.class') and in the style get short names too,
+// but for those that the tests look for.
+function classes(code, style) {
+	const tests = ['check.mjs', 'pictures.mjs'].map(name => readFileSync(new URL(name, import.meta.url), 'utf8')).join('');
+	const all = [...new Set([...style.matchAll(/\.([a-z][a-z-]*)/g)].map(m => m[1]))];
+	const word = c => new RegExp(`(?<![\\w-])${c}(?![\\w-])`, 'g');
+	const quoted = [...code.matchAll(/(h\()?'([^'\n]*)'/g)];
+	let n = 0;
+	all.filter(c => c.length > 2 && !tests.includes('.' + c) && quoted.every(([, tag, text]) => !word(c).test(text) || (tag && /^[a-z0-9]+(\.[\w-]+)+$/.test(text) && text.split('.')[0] !== c))).forEach(c => {
+		const to = short(n++) + 'z';
+		code = code.replace(/h\('[a-z0-9]+(\.[\w-]+)+'/g, text => text.split('.').map((part, i) => i ? part.replace(word(c), to) : part).join('.'));
+		style = style.replace(new RegExp(`\\.${c}(?![\\w-])`, 'g'), '.' + to);
+	});
+	return [code, style];
+}
+
+const [joined, styled] = classes(texts(), read('page.css').replace(/\/\*[^]*?\*\//g, ''));
 const source = `(function () {\n'use strict';\n${joined}})();\n`;
 parse(source, { ecmaVersion: 2015 }); // an old phone must understand it
-const { code } = await minify(source, {
+const { code: minified } = await minify(source, {
 	ecma: 2015, compress: { passes: 4, toplevel: true, unsafe: true, unsafe_arrows: true, keep_fargs: false, hoist_props: true },
 	mangle: { properties: { regex: new RegExp(`^(${own(joined).join('|')})$`) } }, format: { inline_script: true }
 });
+const code = pool(minified);
 parse(code, { ecmaVersion: 2015 });
 
-let style = read('page.css').replace(/\/\*[^]*?\*\//g, '').replace(/\s+/g, ' ').replace(/ ?([{};,>]) ?/g, '$1').replace(/: /g, ':').replace(/;}/g, '}').replace(/\b0\./g, '.').trim();
+let style = styled.replace(/\s+/g, ' ').replace(/ ?([{};,>]) ?/g, '$1').replace(/: /g, ':').replace(/;}/g, '}').replace(/\b0\./g, '.').trim();
 [...new Set(style.match(/--[a-z-]+/g))].sort((a, b) => b.length - a.length).forEach((name, n) => { style = style.split(name).join('--' + short(n)); });
 const html = read('page.html').replace(/>\n\s*/g, '>').replace('/*STYLE*/', () => style).replace('/*SCRIPT*/', () => code);
 process.stdout.write(`default-src 'none'; script-src ${hash(code)}; style-src ${hash(style)}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\n`);

@@ -125,6 +125,11 @@ const cases = {
 		const id = await page.evaluate(() => document.activeElement.textContent);
 		await page.keyboard.press('Enter');
 		await until(page, want => document.activeElement.tagName === 'H1' && document.activeElement.textContent === want, id);
+		for (let n = 0; n < 2; n++) { // what is around it is made anew, and it keeps the focus
+			const was = await page.$eval('main .verdict time', e => e.getAttribute('datetime'));
+			await until(page, w => document.querySelector('main .verdict time').getAttribute('datetime') !== w, was);
+		}
+		assert.equal(await page.evaluate(() => document.activeElement.tagName), 'H1');
 		await page.done();
 	},
 
@@ -236,8 +241,8 @@ const cases = {
 		console.log('say: give the gateway');
 		await live(page);
 		await until(page, () => document.querySelector('.stale').hidden);
-		const up = await text(page, '#store .facts');
-		await until(page, was => document.querySelector('#store .facts').textContent !== was, up);
+		const up = await text(page, '#store dl');
+		await until(page, was => document.querySelector('#store dl').textContent !== was, up);
 		await page.done();
 	}
 };

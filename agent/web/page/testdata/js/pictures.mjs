@@ -26,7 +26,7 @@ const curve = (page, like) => async () => {
 // All meters were visited, and the load profiles are there.
 const first = await open(base, { token: technician });
 await live(first);
-await until(first, () => !document.querySelector('.chip[data-state=waiting]') && /^\d/.test(document.querySelector('#uplink .facts dd').textContent) && document.querySelector('#uplink .facts dd').textContent.length > 4);
+await until(first, () => !document.querySelector('.chip[data-state=waiting]') && /^\d/.test(document.querySelector('#uplink dd').textContent) && document.querySelector('#uplink dd').textContent.length > 4);
 await first.done();
 
 await picture('page-overview', { width: 1280, height: 800 });
