@@ -17,6 +17,9 @@ cmd/gridfog/pgtest:  internal/proctest
 cmd/metersim:        configs dlms/... drivers/drivertest drivers/line drivers/modbus internal/cli internal/meter
 
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
+scripts/packages:
+scripts/image:
+scripts/image/init:
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/secret internal/sys internal/sortby
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter internal/sys/zone internal/sortby
@@ -134,7 +137,10 @@ func owners() map[string][]string {
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
 		"github.com/jackc/pgx/v5":             {"cmd/gridfog/fleet", "cmd/gridfog/ingest", "cmd/gridfog/pgtest", "scripts/cluster"},
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
-		"golang.org/x/sys":                    {"cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
+		"github.com/goreleaser/nfpm/v2":       {"scripts/packages"},
+		"github.com/insomniacslk/dhcp":        {"scripts/image/init"},
+		"github.com/vishvananda/netlink":      {"scripts/image/init"},
+		"golang.org/x/sys":                    {"scripts/image/init", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/hanwen/go-fuse/v2":        {},
