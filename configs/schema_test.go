@@ -101,12 +101,15 @@ func TestSchemaHasEveryKey(t *testing.T) {
 	if err := json.Unmarshal(data, &s.root); err != nil {
 		t.Fatal(err)
 	}
-	before := fmt.Sprint(s.root)
 	for _, path := range paths("", documentFields()) {
-		s.at(path)
-	}
-	if fmt.Sprint(s.root) != before { // at makes what is missing
-		t.Error("a key is missing")
+		above, _, below := cutLast(path)
+		if below && len(s.at(above)) == 0 {
+			continue // a reader that tells only that there is something
+		}
+		before := fmt.Sprint(s.root)
+		if s.at(path); fmt.Sprint(s.root) != before { // at makes what is missing
+			t.Errorf("%s is missing", path)
+		}
 	}
 	for path, want := range map[string]any{
 		"time_zone": "UTC", "intake.window": "4m", "poll.parallel": 16.0, "uplink.delta": false, "trust.prove": "15m", "buffer.lanes.instant.max_age": "31d",
@@ -116,4 +119,12 @@ func TestSchemaHasEveryKey(t *testing.T) {
 			t.Errorf("%s: the default is %v, want %v", path, got, want)
 		}
 	}
+}
+
+// cutLast separates the last key of a path.
+func cutLast(path string) (above, key string, ok bool) {
+	if i := strings.LastIndexByte(path, '.'); i >= 0 {
+		return strings.TrimSuffix(path[:i], ".*"), path[i+1:], true
+	}
+	return "", path, false
 }
