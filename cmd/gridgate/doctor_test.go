@@ -55,8 +55,8 @@ func TestDoctor(t *testing.T) {
 		},
 		"another program has the port": {func(p *place) {
 			p.unit("m", p.modbusLine(1), 1, "")
-			proctest.Start(p.t, nil, "sh", "-c", "exec 3<>"+p.path("rs485")+"; echo has it; exec sleep 600").Await("has it")
-		}, doctor.Fail, "port", "is open in sleep (pid", "stop sleep"},
+			proctest.Start(p.t, nil, "sh", "-c", "exec 3<>"+p.path("rs485")+"; echo has it; read -r _ <&3").Await("has it")
+		}, doctor.Fail, "port", "is open in sh (pid", "stop sh"},
 		"noise": {func(p *place) { p.unit("m", talker(p.t, true), 1, "") }, doctor.Fail, "line", "noise:", "bias"},
 		"echo":  {func(p *place) { p.unit("m", talker(p.t, false), 1, "") }, doctor.Warn, "line", "echo:", "jumper"},
 		"a meter that is not there": {func(p *place) {
