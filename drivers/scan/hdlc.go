@@ -252,7 +252,7 @@ func (c *calling) meetAll(ctx context.Context, client uint8) error {
 		c.asks(p.String())
 		good, err := c.identify(ctx, &f)
 		for range identifyAgain {
-			if good || err != nil || p.size == 1 && len(c.found) > 0 {
+			if good || err != nil || p.size == 1 && len(c.answered) > 1 {
 				break
 			}
 			if err = c.settle(ctx); err == nil {
@@ -318,7 +318,11 @@ func (c *calling) identify(ctx context.Context, f *Found) (good bool, err error)
 	if f.Protocol == HDLC {
 		cfg.HDLC = &cosem.HDLC{Physical: f.Physical, AddrLen: int(f.AddrLen), Info: 128, Window: 1}
 	}
-	return c.ask(ctx, cfg, f)
+	limit := visitLimit + 10*c.cfg.Wait
+	if f.AddrLen == 1 && len(c.answered) > 1 {
+		limit = doubtLimit
+	}
+	return c.ask(ctx, cfg, f, limit)
 }
 
 // identifyAgain is how often more a meter is asked that answered an SNRM: what
@@ -353,11 +357,7 @@ const deviceName = meter.Channel("0-0:42.0.0*255/1:2")
 
 // ask visits a DLMS meter. It is good when the meter was there, whether it let us
 // in or not.
-func (s *Scan) ask(ctx context.Context, cfg cosem.Config, f *Found) (good bool, err error) {
-	limit := visitLimit + 10*s.cfg.Wait
-	if f.AddrLen == 1 && len(s.found) > 0 {
-		limit = doubtLimit
-	}
+func (s *Scan) ask(ctx context.Context, cfg cosem.Config, f *Found, limit time.Duration) (good bool, err error) {
 	var m meter.Visitor = cosem.New(cfg, s.cfg.Line)
 	ask, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -402,7 +402,7 @@ func (s *Scan) wrapperStep() step {
 		for _, client := range []uint16{publicClient, 1} {
 			f := Found{Protocol: Wrapper, Server: management, Client: client}
 			cfg := cosem.Config{ID: "scan", Client: client, Server: management, Timeout: max(visitWait, s.cfg.Wait), Now: s.cfg.Now, Release: true}
-			good, err := s.ask(ctx, cfg, &f)
+			good, err := s.ask(ctx, cfg, &f, visitLimit+10*s.cfg.Wait)
 			if err != nil {
 				return err
 			}
@@ -410,7 +410,7 @@ func (s *Scan) wrapperStep() step {
 				continue
 			}
 			again := f
-			if good, err = s.ask(ctx, cfg, &again); err != nil {
+			if good, err = s.ask(ctx, cfg, &again, visitLimit+10*s.cfg.Wait); err != nil {
 				return err
 			}
 			if good && again.Serial == f.Serial {
