@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"gridgate/internal/proctest"
 )
@@ -39,8 +40,8 @@ func begin(t *testing.T) *gateway {
 	}
 	g.base = fmt.Sprintf("http://127.0.0.1:%d/", first+lines)
 	var c strings.Builder
-	fmt.Fprintf(&c, "version: 1\nsite: zone3\ngateway: gw-test\ntime_zone: Asia/Baghdad\nbuffer: {path: %q}\ncontrol: {socket: %q}\nintake: {window: 2s}\n",
-		filepath.Join(g.dir, "buffer"), filepath.Join(g.dir, "control.sock"))
+	fmt.Fprintf(&c, "version: 1\nsite: zone3\ngateway: gw-test\ntime_zone: %s\nbuffer: {path: %q}\ncontrol: {socket: %q}\nintake: {window: 2s}\n",
+		noon(), filepath.Join(g.dir, "buffer"), filepath.Join(g.dir, "control.sock"))
 	fmt.Fprintf(&c, "uplink: {broker: \"tcp://127.0.0.1:%d\", start_jitter: 0s}\npage:\n  listen: 127.0.0.1:%d\n  tokens:\n", first+lines+1, first+lines)
 	g.technician = g.token(t, &c, "technician", "")
 	g.consumer = g.token(t, &c, "consumer", "m-0001")
@@ -59,6 +60,15 @@ func begin(t *testing.T) *gateway {
 	}
 	g.start(t)
 	return g
+}
+
+// noon is a time zone in which it is about noon, so that no day ends in a test.
+func noon() string {
+	east := 12 - time.Now().UTC().Hour()
+	if east == 0 {
+		return "Etc/UTC"
+	}
+	return fmt.Sprintf("Etc/GMT%+d", -east)
 }
 
 // token makes a token as a technician would, and puts what belongs there into

@@ -121,7 +121,7 @@ class Curve {
 		if (rises) {
 			const given = points.filter(p => p.value !== null);
 			if (given.length > 1) used = given[given.length - 1].value - given[0].value;
-			if (this.mean) { data.kind = 'step'; data.zero = true; data.unit = /h$/.test(c.unit) ? c.unit.slice(0, -1) : c.unit + '/h'; data.points = means(given, data.unit); }
+			if (this.mean && given.length > 1) { data.kind = 'step'; data.zero = true; data.unit = /h$/.test(c.unit) ? c.unit.slice(0, -1) : c.unit + '/h'; data.points = means(given, data.unit); }
 		} else if (c.kind === 'interval' && groupD(c) !== 7) {
 			data.kind = 'step'; data.zero = true;
 			data.points = points.filter(p => p.at > from);
