@@ -38,7 +38,7 @@ func TestSystemdUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here := strings.ReplaceAll(string(unit), "/usr/local/bin/gridgate", program)
+	here := strings.ReplaceAll(string(unit), "/usr/bin/gridgate", program)
 	if out, err := analyze(here, "verify", "--man=no"); err != nil || strings.Contains(out, "gridgate.service") {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -121,6 +121,7 @@ func (j job) debian(a arch) *nfpm.Info {
 		j.file(j.binary(a), "/usr/bin/gridgate", 0o755),
 		j.kept(j.source("configs/package/gridgate.yaml"), "/etc/gridgate/gridgate.yaml"),
 		j.file(j.source("configs/systemd/gridgate.service"), "/lib/systemd/system/gridgate.service", 0o644),
+		j.file(j.source("configs/systemd/gridgate.sysusers.conf"), "/usr/lib/sysusers.d/gridgate.conf", 0o644),
 		j.file(j.made("gridgate.bash"), "/usr/share/bash-completion/completions/gridgate", 0o644),
 		j.file(j.made("gridgate.1.gz"), "/usr/share/man/man1/gridgate.1.gz", 0o644),
 		j.file(j.source("LICENSE"), "/usr/share/doc/gridgate/copyright", 0o644),

@@ -41,8 +41,7 @@ fi
 mkdir -p /var/lib/gridgate
 chown gridgate /var/lib/gridgate
 chmod 750 /var/lib/gridgate
-chgrp gridgate /etc/gridgate /etc/gridgate/gridgate.yaml
-chmod 750 /etc/gridgate
+chgrp gridgate /etc/gridgate/gridgate.yaml
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 	systemctl enable gridgate.service
