@@ -45,8 +45,9 @@ type Timing struct {
 	Linger time.Duration // after an answer, for another one
 }
 
-// frameGap is how long a frame may pause: adapters hand on what came every 16 ms.
-const frameGap = 40 * time.Millisecond
+// frameGap is how long a frame may pause: adapters hand on what came every 16 ms,
+// and a busy machine later.
+const frameGap = 150 * time.Millisecond
 
 // maxHeard bounds what is taken after one request, in octets.
 const maxHeard = 2048

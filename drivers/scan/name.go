@@ -37,6 +37,9 @@ type naming struct {
 // refusals are alike, what they measure is not.
 const collided = 3
 
+// maxShort is how many registers a short answer has.
+const maxShort = 4
+
 // name finds the register map that fits a unit, and its serial number. alone is
 // false where two meters have the unit.
 func (w *sweeping) name(ctx context.Context, f *Found) (alone bool, err error) {
@@ -136,7 +139,8 @@ func (n *naming) read(ctx context.Context, at words) ([]byte, error) {
 		}
 		return n.had[at], nil
 	}
-	n.twin = n.twin || bad >= collided
+	// A long answer may be garbled by the line, too.
+	n.twin = n.twin || bad >= collided && at.count <= maxShort
 	return nil, nil
 }
 
