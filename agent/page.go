@@ -194,7 +194,7 @@ func (a *Agent) curve(ctx context.Context, id, text, day string) (web.Curve, err
 // draw makes the points of rows. Where a row was revised the later one is shown,
 // and where a register was read beside a profile of intervals, the intervals.
 func draw(c *web.Curve, rows []meter.Row) {
-	if i := slices.IndexFunc(rows, func(r meter.Row) bool { return r.Period > 0 }); i >= 0 {
+	if i := slices.IndexFunc(rows, coversPeriod); i >= 0 {
 		c.Kind, c.Period = "interval", rows[i].Period
 		rows = slices.DeleteFunc(rows, func(r meter.Row) bool { return r.Period == 0 })
 	}
@@ -226,6 +226,14 @@ func draw(c *web.Curve, rows []meter.Row) {
 	}
 	c.Points = c.Points[:min(len(c.Points), maxPoints)]
 	c.Cumulative = c.Kind == "register" && isEnergy(c.Unit)
+}
+
+// coversPeriod says whether a row is of an interval. Profiles name their period for
+// all that they capture; energy since ever (group D = 8) and instantaneous values
+// (7) are of the moment all the same (IEC 62056-6-1, clause 5.5).
+func coversPeriod(r meter.Row) bool {
+	code, _, _, ok := r.Channel.Attribute()
+	return r.Period > 0 && !(ok && code[0] == 1 && (code[3] == 7 || code[3] == 8))
 }
 
 // isEnergy says whether a register of this unit only rises.

@@ -347,6 +347,14 @@ func TestDraw(t *testing.T) {
 	if got := strings.Join(points(c), ", "); got != "00:15 2" || c.Kind != "interval" || c.Period != 900 || c.Cumulative {
 		t.Errorf("%s %+v", got, c)
 	}
+	// A profile names its period for the registers that it captures too.
+	register := at(15, 2, 900)
+	register.Channel = "1-0:1.8.0*255/3:2"
+	c = web.Curve{Kind: "register"}
+	draw(&c, []meter.Row{register})
+	if c.Kind != "register" || !c.Cumulative || len(c.Points) != 1 {
+		t.Errorf("a register out of a profile: %+v", c)
+	}
 	for _, n := range []int{0, 1, 399, 400, 401, 1440, 86400} {
 		var rows []meter.Row
 		for i := range n {

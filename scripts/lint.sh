@@ -19,15 +19,20 @@ quiet() { # quiet COMMAND…: fails when the command prints something
 	return 1
 }
 
-mapfile -t scripts < <(find scripts configs/fog .ci -type f \( -name '*.sh' -o -path '.ci/run' \) | sort)
+mapfile -t scripts < <(find scripts configs/fog .ci -type f \( -name '*.sh' -o -path '.ci/run' -o -path scripts/flash -o -path 'scripts/packages/files/*' -not -name gridgate.init \) | sort)
 check "shell scripts" shellcheck "${scripts[@]}"
 check "go.mod" quiet go mod tidy -diff
-check "go.mod of scripts/cluster" quiet go -C scripts/cluster mod tidy -diff
+modules=(scripts/cluster scripts/packages scripts/image)
+for module in "${modules[@]}"; do
+	check "go.mod of $module" quiet go -C "$module" mod tidy -diff
+done
 check "gofmt" quiet gofmt -l agent buffer cmd configs dlms drivers internal scripts
 check "go vet" go vet ./...
 check "golangci-lint" scripts/tool.sh golangci-lint run ./...
-cluster() { (cd scripts/cluster && go vet ./... && ../tool.sh golangci-lint run -c ../../.golangci.yml ./...); }
-check "golangci-lint of scripts/cluster" cluster
+module() { (cd "$1" && go vet ./... && ../tool.sh golangci-lint run -c ../../.golangci.yml ./...); }
+for module in "${modules[@]}"; do
+	check "golangci-lint of $module" module "$module"
+done
 check "deadcode" quiet scripts/tool.sh deadcode -test ./...
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -19,6 +19,11 @@ go test -timeout 15m ./...
 step "fleets on mosquitto, RabbitMQ and a NATS cluster"
 (cd scripts/cluster && go vet ./... && go test -timeout 15m ./...)
 
+# Of their own too, and for the same reason.
+step "packages, installed in a root of Debian's; images, booted in QEMU"
+(cd scripts/packages && go vet ./... && go test -timeout 15m ./...)
+(cd scripts/image && go vet ./... && go test -timeout 15m ./...)
+
 step "tests with the race detector, where goroutines meet"
 # Left out is what measures memory, and one process with one goroutine that fills a disk.
 go test -race -timeout 15m -skip '^(TestMemory|TestDiskFullLoop)$' ./agent/... ./buffer/... ./drivers/... ./internal/mqtt/... ./internal/linktest/...
