@@ -36,7 +36,7 @@ func arm64() machine {
 }
 
 // once makes a thing once for all tests that want it.
-var images sync.Map //nolint:gochecknoglobals // an image takes a while
+var images sync.Map // an image takes a while
 
 // image gives the image of a machine's board, made of what the tree holds now.
 func image(t *testing.T, m machine) string {
@@ -183,7 +183,7 @@ func TestTheSameImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(filepath.Dir(second))
+	defer func() { _ = os.RemoveAll(filepath.Dir(second)) }()
 	for _, ending := range []string{"", ".zst", ".bmap"} {
 		a, err := exec.Command("sha256sum", first+ending).Output() //nolint:gosec // ours
 		if err != nil {

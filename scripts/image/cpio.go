@@ -20,7 +20,7 @@ const (
 	modeRun    = 0o100755
 )
 
-func (a *archive) entry(name string, mode int, major, minor int, data []byte) {
+func (a *archive) entry(name string, mode, major, minor int, data []byte) {
 	a.inode++
 	links := 1
 	fmt.Fprintf(a, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",

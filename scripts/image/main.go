@@ -26,7 +26,7 @@ func main() {
 	flag.Parse()
 	if *list {
 		for _, x := range boards() {
-			fmt.Printf("%-16s %-6s %s\n", x.name, x.bin, x.text)
+			fmt.Fprintf(os.Stdout, "%-16s %-6s %s\n", x.name, x.bin, x.text)
 		}
 		return
 	}
@@ -56,7 +56,7 @@ func (b *build) run() error {
 	if b.work, err = os.MkdirTemp("", "gridgate-image-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.work)
+	defer func() { _ = os.RemoveAll(b.work) }() // of the temporary folder anyway
 	if err := b.assemble(); err != nil {
 		return err
 	}

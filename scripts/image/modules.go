@@ -49,7 +49,7 @@ func info(path, key string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	s := f.Section(".modinfo")
 	if s == nil {
 		return nil, fmt.Errorf("%s: is no kernel module", path)

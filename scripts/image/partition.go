@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -64,11 +65,7 @@ func sparse(path string, size int) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(int64(size) * mib); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	return errors.Join(f.Truncate(int64(size)*mib), f.Close())
 }
 
 // copyAt copies a file and gives it the time that all files of images have.
@@ -77,16 +74,13 @@ func copyAt(from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer src.Close()
+	defer func() { _ = src.Close() }() // it was only read
 	dst, err := os.Create(to)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(dst, src); err != nil {
-		dst.Close()
-		return err
-	}
-	if err := dst.Close(); err != nil {
+	_, err = io.Copy(dst, src)
+	if err := errors.Join(err, dst.Close()); err != nil {
 		return err
 	}
 	sec, err := strconv.ParseInt(epoch, 10, 64)

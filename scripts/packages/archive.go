@@ -44,7 +44,7 @@ func (j job) add(t *tar.Writer, src, name string, mode int64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	stat, err := f.Stat()
 	if err != nil {
 		return err

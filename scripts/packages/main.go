@@ -8,6 +8,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -162,18 +163,11 @@ func (j job) write(name string, fill func(*os.File) error) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // where it was not renamed
-	if err := fill(f); err != nil {
-		f.Close()
+	defer func() { _ = os.Remove(f.Name()) }() // gone where it was renamed
+	err = fill(f)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := f.Chmod(0o644); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	fmt.Println(filepath.Join(j.out, name))
+	fmt.Fprintln(os.Stdout, filepath.Join(j.out, name))
 	return os.Rename(f.Name(), filepath.Join(j.out, name))
 }

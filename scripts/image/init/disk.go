@@ -76,7 +76,7 @@ func labelOf(path string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	var head [2048]byte
 	if _, err := io.ReadFull(f, head[:]); err != nil {
 		return ""

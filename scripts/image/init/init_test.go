@@ -114,8 +114,10 @@ func TestStuck(t *testing.T) {
 		now, ready, heard int
 		want              bool
 	}{
-		{now: 119}, {now: 121, want: true},
-		{now: 121, ready: 5, heard: 100}, {now: 161, ready: 5, heard: 100, want: true},
+		{now: 119},
+		{now: 121, want: true},
+		{now: 121, ready: 5, heard: 100},
+		{now: 161, ready: 5, heard: 100, want: true},
 	} {
 		var ready, heard time.Time
 		if c.ready > 0 {

@@ -89,7 +89,7 @@ func insert(file string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
@@ -102,15 +102,12 @@ func (m *modules) cold(dir string) {
 	for before := -1; before != m.count(); {
 		before = m.count()
 		_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-			if err != nil || d.Name() != "modalias" { // a device that has gone meanwhile
-				return nil
+			if err == nil && d.Name() == "modalias" {
+				if b, err := os.ReadFile(p); err == nil {
+					m.find(string(bytes.TrimSpace(b)))
+				}
 			}
-			b, err := os.ReadFile(p)
-			if err != nil {
-				return nil
-			}
-			m.find(string(bytes.TrimSpace(b)))
-			return nil
+			return nil // a device that has gone meanwhile is no error
 		})
 	}
 }
@@ -134,7 +131,7 @@ func (m *modules) follow(ctx context.Context) {
 		log.Printf("hardware that is plugged in later is not seen: %v", err)
 		return
 	}
-	defer unix.Close(s)
+	defer func() { _ = unix.Close(s) }()
 	if err := unix.Bind(s, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
 		log.Printf("hardware that is plugged in later is not seen: %v", err)
 		return

@@ -80,7 +80,7 @@ func hold(ctx context.Context, name string, got func()) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	l, err := c.Request(ctx)
 	if err != nil {
 		return err
@@ -110,12 +110,10 @@ func configure(link netlink.Link, ack *dhcpv4.DHCPv4) error {
 	if err := netlink.AddrReplace(link, addr); err != nil {
 		return err
 	}
-	for _, router := range ack.Router() {
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: router}
-		if err := netlink.RouteReplace(route); err != nil {
+	if routers := ack.Router(); len(routers) > 0 {
+		if err := netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: routers[0]}); err != nil {
 			return err
 		}
-		break
 	}
 	var b strings.Builder
 	for _, s := range ack.DNS() {

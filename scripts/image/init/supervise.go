@@ -49,7 +49,7 @@ func (s *supervisor) run(ctx context.Context, stop <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	said := make(chan string, 16)
 	go listen(conn, said)
 	wait := time.Second
@@ -135,8 +135,7 @@ func (s *supervisor) watch(ctx context.Context, p *os.Process, stop <-chan os.Si
 			}
 		case <-tick.C:
 			if stuck(time.Now(), began, ready, heard) {
-				_ = p.Kill()
-				<-ended
+				kill(p, ended)
 				return errStuck
 			}
 			s.dog.feed()
@@ -144,7 +143,9 @@ func (s *supervisor) watch(ctx context.Context, p *os.Process, stop <-chan os.Si
 				s.confirm()
 			}
 		case <-stop:
-			_ = p.Signal(syscall.SIGTERM)
+			if err := p.Signal(syscall.SIGTERM); err != nil {
+				log.Printf("gridgate: %v", err)
+			}
 			s.lastWait(ctx, p, ended)
 			return nil
 		}
@@ -162,11 +163,19 @@ func (s *supervisor) lastWait(ctx context.Context, p *os.Process, ended <-chan e
 	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	select {
-	case <-ended:
+	case err := <-ended:
+		log.Printf("gridgate stopped: %v", err)
 	case <-limit.Done():
-		_ = p.Kill()
-		<-ended
+		kill(p, ended)
 	}
+}
+
+// kill ends gridgate as a power cut would.
+func kill(p *os.Process, ended <-chan error) {
+	if err := p.Kill(); err != nil {
+		log.Printf("gridgate: %v", err)
+	}
+	_ = <-ended
 }
 
 // confirm gives a slot that has proven itself its tries back.
