@@ -8,13 +8,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"gridgate/internal/secret"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"gridgate/internal/secret"
 )
 
 // unpack reads an archive as anybody would.

@@ -22,11 +22,11 @@ func secretTypes() []string {
 // letters; and what their names end in.
 func secretNames() (names, endings []string) {
 	return []string{
-			"password", "passwd", "pass", "passphrase", "secret", "secrets", "ek", "ak", "kek", "mk", "psk", "sk", "token", "identity",
-			"privatekey", "signingkey", "masterkey", "pin",
-		}, []string{
-			"password", "passphrase", "secret", "token", "privatekey",
-		}
+		"password", "passwd", "pass", "passphrase", "secret", "secrets", "ek", "ak", "kek", "mk", "psk", "sk", "token", "identity",
+		"privatekey", "signingkey", "masterkey", "pin",
+	}, []string{
+		"password", "passphrase", "secret", "token", "privatekey",
+	}
 }
 
 // noSecrets are fields that are called so and hold none: "package.type.field".

@@ -175,7 +175,7 @@ func kill(p *os.Process, ended <-chan error) {
 	if err := p.Kill(); err != nil {
 		log.Printf("gridgate: %v", err)
 	}
-	_ = <-ended
+	log.Printf("gridgate was killed: %v", <-ended)
 }
 
 // confirm gives a slot that has proven itself its tries back.
