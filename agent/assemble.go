@@ -67,6 +67,7 @@ type Agent struct {
 	commands  *commands
 	keys      command.KeyStore // where the keys of meters are; nil: nowhere
 	tunnels   tunnels
+	changing  changing
 	outputs   *outputs
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}

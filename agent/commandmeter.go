@@ -16,9 +16,10 @@ import (
 func (a *Agent) meterServices() command.MeterServices {
 	return command.MeterServices{
 		Keys: a.keys, KeyNames: a.keyNames, Find: a.meterWith,
-		Images: filepath.Join(a.orders.dir, "images"),
-		Listen: a.tunnels.listen,
-		Send:   func(id string, part int, data []byte) { a.commands.send(id, part, data, func() {}) },
+		Changing: a.changingKeys,
+		Images:   filepath.Join(a.orders.dir, "images"),
+		Listen:   a.tunnels.listen,
+		Send:     func(id string, part int, data []byte) { a.commands.send(id, part, data, func() {}) },
 	}
 }
 
@@ -111,10 +112,12 @@ func (a *Agent) nextKeys(m configs.Meter) (map[meter.KeyKind]meter.Secret, func(
 	if err != nil {
 		a.log.Error("the keys that a meter may have cannot be read", "meter", string(m.ID), "error", err)
 	}
-	if keys == nil {
-		return nil, nil
-	}
 	return keys, func(next bool) {
+		mu := a.changing.of(m.ID)
+		if !mu.TryLock() {
+			return // a command is at it, and settles it
+		}
+		defer mu.Unlock()
 		if err := command.SettleKeys(a.keys, names, next); err != nil {
 			a.log.Error("the keys that a meter has cannot be kept", "meter", string(m.ID), "new", next, "error", err)
 			return

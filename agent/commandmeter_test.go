@@ -82,7 +82,7 @@ func TestCommandsAtMeters(t *testing.T) {
 		{order.Control, "action: limit\nmeters: [good]\nwith: {threshold: 16 A, duration: 1h}\n", command.Refused, `"A"`},
 		{order.Command, "action: demand-reset\nmeters: [good]\n", command.Done, "billing rows"},
 		{order.Command, "action: special-days\nmeters: [good]\nwith: {days: [{index: 9, date: 12-24, day: 2}]}\n", command.Done, "special days 3"},
-		{order.Control, "action: change-keys\nmeters: [good]\nwith: {sealed: x}\n", command.Refused, "store"},
+		{order.Control, "action: change-keys\nmeters: [good]\nwith: {sealed: x}\n", command.Refused, "age"},
 	} {
 		id := fmt.Sprintf("c%d", n)
 		r := o.fog.final(id, o.command(c.role, id, c.payload))

@@ -320,6 +320,8 @@ func (o *orders) here() order.Here {
 		Site: string(cfg.Site), Gateway: string(cfg.Gateway), Agent: o.a.opts.Version, Now: time.Now(), Trusted: o.trusted(),
 		Seen: func(k order.Kind, t order.Target) (uint64, [32]byte, bool) {
 			if k == order.KindTrust { // whatever its target: there is one set of keys
+				o.mu.Lock() // commands are judged by a task of their own
+				defer o.mu.Unlock()
 				return o.trust.Version, o.trustHash, true
 			}
 			d, ok := o.a.state.Document(string(k), t.String())

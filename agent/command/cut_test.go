@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -215,5 +216,65 @@ func TestTornLog(t *testing.T) {
 			t.Errorf("%d octets: what was added behind the tear does not read: %v", n, err)
 		}
 		j.close()
+	}
+}
+
+// TestCutAndStateLost loses the state amid a switching, and not the log: what the
+// log says was begun is not done again.
+func TestCutAndStateLost(t *testing.T) {
+	t.Parallel()
+	var data []byte
+	r, all := cutAtEach(t, false, func(u *utility) []byte {
+		data = u.command(order.Control, "c", "action: flip\nmeters: [m1, m2]\n")
+		return data
+	})
+	unknown := 0
+	for _, s := range all {
+		if strings.HasSuffix(s.step, "dropped") || strings.HasSuffix(s.step, "delivered") {
+			continue // nothing tells any more: that is why such a state locks control
+		}
+		s.memory = newMemory()
+		acts, res := s.again(t, r.u, nil)
+		slices.Sort(acts)
+		if len(slices.Compact(slices.Clone(acts))) != len(acts) {
+			t.Errorf("%s: twice: %q", s.step, acts)
+		}
+		if res.State == Unknown {
+			unknown++
+		}
+	}
+	if unknown == 0 {
+		t.Error("no cut between beginning and end")
+	}
+}
+
+// TestLogOnAFullDisk: a part of a line that a full disk has taken does not spoil
+// those behind it.
+func TestLogOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	s := store{t.TempDir()}
+	j, err := s.journal("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.add(mark{Meter: "a", Begun: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.file.Seek(0, io.SeekEnd); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.file.WriteString(`{"meter":"b","be`); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.add(mark{Meter: "c", Begun: true}); err != nil {
+		t.Fatal(err)
+	}
+	j.close()
+	if j, err = s.journal("c"); err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	if !j.of("a").begun || j.of("b").begun || !j.of("c").begun {
+		t.Errorf("%+v", j.turns)
 	}
 }

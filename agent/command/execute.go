@@ -82,7 +82,7 @@ func (w *work) turn(ctx context.Context, m Meter) told {
 	switch {
 	case before.outcome != nil:
 		return *before.outcome
-	case w.cut && w.p.action.AfterCut == Never:
+	case (w.cut || before.begun) && w.p.action.AfterCut == Never: // the log outlives a state that is lost
 		t := w.lost(ctx, m, before.begun)
 		if ctx.Err() == nil {
 			_ = w.journal.add(mark{Meter: m.ID, Outcome: &t})

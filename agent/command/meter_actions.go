@@ -32,6 +32,10 @@ type MeterServices struct {
 	// KeyNames gives the names of the secrets that the address of a meter refers
 	// to, and of its master key; an error where they are not in the store.
 	KeyNames func(id meter.ID) (KeyNames, error)
+	// Changing says that the keys of a meter are being changed until end is called:
+	// meanwhile nobody else settles which it has. An error says why they cannot be.
+	// nil: nobody else does.
+	Changing func(id meter.ID) (end func(), err error)
 	// Find gives the meter that is configured with a serial number.
 	Find func(serial string) (meter.ID, bool)
 	// Images is the directory that images for meters are kept in; "": nowhere.

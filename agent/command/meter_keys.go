@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,6 +138,7 @@ func newChangeKeys(decode func(any) error) (Executor, error) {
 
 // keyNote is what is noted of a change of keys.
 type keyNote struct {
+	Stages bool `json:"stages,omitempty"` // they are being kept there; the meter was given nothing
 	Staged bool `json:"staged"`           // the new keys are kept beside the old ones
 	Has    bool `json:"has"`              // the meter has shown that it has them
 	Master bool `json:"master,omitempty"` // the master key is among them
@@ -154,6 +156,13 @@ func (k changeKeys) Do(ctx context.Context, j *Job) Outcome {
 	if err != nil {
 		return Refuse("%w", err)
 	}
+	if s.Changing != nil {
+		end, err := s.Changing(j.Meter)
+		if err != nil {
+			return Refuse("%w", err)
+		}
+		defer end()
+	}
 	var note keyNote
 	switch had, err := noted(j, &note); {
 	case err != nil:
@@ -162,10 +171,22 @@ func (k changeKeys) Do(ctx context.Context, j *Job) Outcome {
 		return settled(s.Keys, names)
 	case had && note.Staged:
 		return k.find(ctx, j, names)
+	case had && note.Stages:
+		if err := SettleKeys(s.Keys, names, false); err != nil {
+			return Outcome{State: Failed, Text: "nothing was sent: what a cut left of the new keys cannot be forgotten: " + err.Error()}
+		}
 	}
 	keys, master, out := k.wanted(j, names)
+	if out == nil && !note.Stages {
+		if out = k.before(ctx, j, names); out == nil { // the master key may be another one now
+			keys, master, out = k.wanted(j, names)
+		}
+	}
 	if out != nil {
 		return *out
+	}
+	if err := j.Note(keyNote{Stages: true}); err != nil {
+		return Fail(err)
 	}
 	if err := stage(s.Keys, names, keys); err != nil {
 		return Outcome{State: Failed, Text: "nothing was sent: the new keys cannot be kept: " + err.Error()}
@@ -175,6 +196,34 @@ func (k changeKeys) Do(ctx context.Context, j *Job) Outcome {
 	}
 	o, err := perform(ctx, j, meter.ChangeKeys{Keys: keys, Master: master})
 	return k.ended(ctx, j, names, o, err)
+}
+
+// before finds out which keys the meter has where a change before left that open:
+// its keys may be those beside the ones in use, and no others may take their place.
+func (k changeKeys) before(ctx context.Context, j *Job, names KeyNames) *Outcome {
+	store := j.Gateway.Meters.Keys
+	keys, err := stagedKeys(store, names)
+	if err == nil && keys == nil {
+		return nil
+	}
+	var o meter.Outcome
+	if err == nil {
+		o, err = perform(ctx, j, meter.TryKeys{Keys: keys})
+	}
+	if err == nil && o.Keys == meter.KeysUnknown {
+		err = o.Err
+	}
+	if err == nil && o.Keys != meter.KeysUnknown {
+		err = SettleKeys(store, names, o.Keys == meter.NewKeys)
+	}
+	if err == nil && o.Keys != meter.KeysUnknown {
+		return nil
+	}
+	text := "nothing was sent: it is not known which keys the meter has since a change before; both are kept"
+	if err != nil {
+		text += ": " + err.Error()
+	}
+	return &Outcome{State: Failed, Text: text}
 }
 
 // wanted gives the keys for the meter, and what they are wrapped by.
@@ -219,6 +268,8 @@ func (k changeKeys) find(ctx context.Context, j *Job, names KeyNames) Outcome {
 	switch {
 	case err != nil:
 		return Lost(fmt.Errorf("the new keys cannot be read: %w", err))
+	case keys == nil && k.inUse(j, names): // a visit has found it out
+		return DoneWith("the meter has its new keys, and so has the store", nil)
 	case keys == nil:
 		return Outcome{State: Failed, Text: "the gateway was cut off amid it; the meter has its old keys"}
 	}
@@ -227,6 +278,17 @@ func (k changeKeys) find(ctx context.Context, j *Job, names KeyNames) Outcome {
 		o.Result, o.Err = meter.Failed, errors.New("the gateway was cut off amid it; the meter has its old keys: order it anew")
 	}
 	return k.ended(ctx, j, names, o, err)
+}
+
+// inUse says whether the keys that were ordered are those in use.
+func (k changeKeys) inUse(j *Job, names KeyNames) bool {
+	keys, _, no := k.wanted(j, names)
+	for kind, key := range keys {
+		if text, err := j.Gateway.Meters.Keys.Get(names[kind]); err != nil || !bytes.Equal(text, hexOf(key)) {
+			return false
+		}
+	}
+	return no == nil
 }
 
 // ended has the keys be kept that the meter has.

@@ -86,7 +86,11 @@ func SettleKeys(store KeyStore, names KeyNames, has bool) error {
 
 // stage keeps keys beside those in use.
 func stage(store KeyStore, names KeyNames, keys map[meter.KeyKind]meter.Secret) error {
-	for kind, key := range keys {
+	for _, kind := range keyKinds() {
+		key, ok := keys[kind]
+		if !ok {
+			continue
+		}
 		if err := store.Set(names[kind]+next, hexOf(key)); err != nil {
 			return fmt.Errorf("%v: %w", kind, err)
 		}

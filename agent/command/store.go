@@ -114,6 +114,7 @@ type turn struct {
 type journal struct {
 	mu    sync.Mutex
 	file  *os.File
+	end   int64 // of what is whole
 	turns map[meter.ID]turn
 }
 
@@ -131,10 +132,8 @@ func (s store) journal(id string) (*journal, error) {
 	if j.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
-	err = j.file.Truncate(int64(whole))
-	if err == nil {
-		_, err = j.file.Seek(int64(whole), 0)
-	}
+	j.end = int64(whole)
+	err = j.file.Truncate(j.end)
 	if err == nil && isNew {
 		err = sys.SyncDir(s.dir)
 	}
@@ -183,12 +182,14 @@ func (j *journal) add(m mark) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err = j.file.Write(append(line, '\n')); err == nil {
+	line = append(line, '\n')
+	if _, err = j.file.WriteAt(line, j.end); err == nil {
 		err = j.file.Sync()
 	}
-	if err != nil {
-		return fmt.Errorf("the log of the command: %w", err)
+	if err != nil { // a full disk takes a part of a line: the next is written over it
+		return fmt.Errorf("the log of the command: %w", errors.Join(err, j.file.Truncate(j.end)))
 	}
+	j.end += int64(len(line))
 	j.take(m)
 	return nil
 }

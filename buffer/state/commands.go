@@ -85,6 +85,9 @@ func (s *State) BeginCommand(id string, expires, now time.Time) error {
 	if s.forgetCommands(now) >= maxCommands {
 		return fmt.Errorf("state %s: command %s: %w", s.dir, id, ErrTooMany)
 	}
+	if expires.Nanosecond() > 0 { // not forgotten while it is valid
+		expires = expires.Truncate(time.Second).Add(time.Second)
+	}
 	s.put(kindCommand, id, appendCommand(Command{Stage: Begun, Expires: expires}))
 	return s.commit()
 }

@@ -204,3 +204,20 @@ func memoryDir(t *testing.T) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
+
+// TestCommandsOfAFraction: a command is remembered until the fraction of a second
+// that it is valid for has passed.
+func TestCommandsOfAFraction(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir())
+	ends := time.Unix(1_800_000_000, 900_000_000)
+	if err := errors.Join(s.BeginCommand("a", ends, ends.Add(-time.Hour)), s.EndCommand("a", Done, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.BeginCommand("b", ends.Add(time.Hour), ends.Add(-time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, known := s.Command("a"); !known {
+		t.Error("forgotten while it is valid")
+	}
+}

@@ -19,6 +19,12 @@ type keyTrial struct {
 	outcome *meter.Outcome
 }
 
+// shows says whether an association tells the keys from others: it uses no master
+// key, and that for broadcasts is not needed either.
+func (k *keyTrial) shows(old security.Keys) bool {
+	return !k.next.Encryption.Equal(old.Encryption) || !k.next.Authentication.Equal(old.Authentication)
+}
+
 // keys gives those of the association with others in their place.
 func (m *Meter) keys(others map[meter.KeyKind]meter.Secret) (security.Keys, error) {
 	keys := m.cfg.Security.Keys
@@ -123,6 +129,14 @@ func (m *Meter) acted(ctx context.Context, done *progress, got meter.Got, err er
 func (m *Meter) tryKeys(ctx context.Context, a *acting, got *meter.Got, cause error) error {
 	o, old := a.keys.outcome, m.cfg.Security.Keys
 	acknowledged := o.Result == meter.Done
+	if !a.keys.shows(old) {
+		if acknowledged {
+			o.Keys, o.After = meter.NewKeys, []meter.Fact{{Name: "keys", Value: "new, by the meter's word"}}
+			return nil
+		}
+		o.Result, o.Err = meter.Unknown, errors.Join(cause, errors.New("an association does not show which of these keys the meter has"))
+		return o.Err
+	}
 	var why error
 	for _, try := range []struct {
 		keys  security.Keys
@@ -159,6 +173,8 @@ func (m *Meter) tryKeys(ctx context.Context, a *acting, got *meter.Got, cause er
 	case meter.KeysUnknown:
 	}
 	_ = m.useKeys(ctx, old) // what they were asked for is over
+	next := a.keys.next
+	m.cfg.NextKeys = &next // the next visit finds out
 	o.Result, o.Err = meter.Unknown, errors.Join(cause, why)
 	return o.Err
 }
@@ -173,6 +189,10 @@ func (m *Meter) findKeys(ctx context.Context) error {
 	var got meter.Got
 	o := meter.Outcome{Act: meter.TryKeys{}}
 	a := acting{ask: meter.Ask{Serial: m.cfg.Serial}, keys: &keyTrial{next: *next, outcome: &o}}
+	if !a.keys.shows(m.cfg.Security.Keys) {
+		m.cfg.NextKeys = nil // it is read with either
+		return nil
+	}
 	err := m.tryKeys(ctx, &a, &got, nil)
 	if o.Keys == meter.KeysUnknown {
 		return err
@@ -219,6 +239,7 @@ func (m *Meter) visitKeys(ctx context.Context, ask meter.Ask, act meter.TryKeys)
 	err = m.tryKeys(ctx, &a, &got, nil)
 	if o.Keys != meter.KeysUnknown {
 		o.Result, o.Err = meter.Done, nil
+		m.cfg.NextKeys = nil // who asked keeps those that it has
 	}
 	got.Done = a.outcomes
 	return got, err

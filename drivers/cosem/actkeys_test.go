@@ -208,3 +208,57 @@ func TestKeysRefused(t *testing.T) {
 		t.Errorf("a meter without keys: %+v, %v", o, err)
 	}
 }
+
+// TestUnknownKeysAreFound has a meter silent from its new keys on; at the next
+// visit it is found out which it has.
+func TestUnknownKeysAreFound(t *testing.T) {
+	t.Parallel()
+	mattered := 0
+	for turn := 1; turn <= 12; turn++ {
+		r, cfg := keyed(t)
+		var found []bool
+		cfg.KeysFound = func(next bool) { found = append(found, next) }
+		m := r.driver(t, cfg)
+		n := 0
+		r.spoil(func(_, frame []byte) []byte {
+			if n++; n >= turn {
+				go r.hangUp()
+				return nil
+			}
+			return frame
+		})
+		got, err := m.Visit(t.Context(), meter.Ask{Acts: []meter.Act{changeOf(t)}})
+		r.spoil(nil)
+		unknown := len(got.Done) == 1 && got.Done[0].Result == meter.Unknown && got.Done[0].Keys == meter.KeysUnknown
+		hasNew := readsWith(t, r, cfg, changed(t))
+		if got, err := m.Visit(t.Context(), registers(t, "1-0:1.8.0")); err != nil || len(got.Rows) != 1 {
+			t.Errorf("turn %d: it is not read any more: %v", turn, err)
+		}
+		if unknown && hasNew {
+			mattered++
+		}
+		if unknown && (len(found) != 1 || found[0] != hasNew) {
+			t.Errorf("turn %d: found %v, want %v; %v", turn, found, hasNew, err)
+		}
+	}
+	if mattered == 0 {
+		t.Error("no turn at which the meter has its new keys and nobody knows")
+	}
+}
+
+// TestKeysThatDoNotShow has keys that no association uses: that the meter is read
+// says nothing of them.
+func TestKeysThatDoNotShow(t *testing.T) {
+	t.Parallel()
+	r, cfg := keyed(t)
+	only := map[meter.KeyKind]meter.Secret{meter.MasterKey: masterOctets(1)}
+	got, err := r.driver(t, cfg).Visit(t.Context(), meter.Ask{Acts: []meter.Act{meter.TryKeys{Keys: only}}})
+	if len(got.Done) != 1 || got.Done[0].Keys != meter.KeysUnknown || got.Done[0].Result != meter.Unknown || err == nil {
+		t.Errorf("%+v, %v", got.Done, err)
+	}
+	same := cfg.Security.Keys
+	cfg.NextKeys, cfg.KeysFound = &same, func(next bool) { t.Errorf("found %v", next) }
+	if got, err := r.driver(t, cfg).Visit(t.Context(), registers(t, "1-0:1.8.0")); err != nil || len(got.Rows) != 1 {
+		t.Errorf("%v, %v", got.Rows, err)
+	}
+}
