@@ -51,7 +51,7 @@ func judgeHealth(r *status.Report, away time.Duration) status.Health {
 	case r.Uplink.Withheld:
 		degraded = append(degraded, "the budget of the uplink is spent")
 	}
-	if r.Modem != nil && r.Modem.State != string(modem.OK) && r.Modem.State != string(modem.Waiting) {
+	if modemFails(r.Modem) {
 		degraded = append(degraded, "modem: "+r.Modem.State+orError(r.Modem.Error))
 	}
 	if r.Clock.Bound == nil {
@@ -65,6 +65,11 @@ func judgeHealth(r *status.Report, away time.Duration) status.Health {
 		h.State = status.Degraded
 	}
 	return h
+}
+
+// modemFails says whether there is a modem and it is in no network.
+func modemFails(m *status.Modem) bool {
+	return m != nil && m.State != string(modem.OK) && m.State != string(modem.Waiting)
 }
 
 func orError(text string) string {

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"gridgate/agent/modem"
 	"gridgate/agent/poll"
 	"gridgate/agent/status"
 	"gridgate/agent/timesync"
@@ -36,6 +37,8 @@ func (a *Agent) Metrics(b []byte) []byte {
 	a.lineMetrics(e, &r, cfg)
 	a.laneMetrics(e, &r)
 	a.uplinkMetrics(e, &r)
+	modemMetrics(e, r.Modem)
+	a.stageMetrics(e)
 	e.family("gridgate_clock_state", gauge, "The state of the gateway's clock: 1 for the one that it is in.")
 	for _, s := range []timesync.State{timesync.Synchronised, timesync.Holdover, timesync.Unsynchronised} {
 		e.sample(flag(r.Clock.State == s.String()), "state", s.String())
@@ -262,6 +265,34 @@ func (a *Agent) uplinkMetrics(e *exposition, r *status.Report) {
 		{"gridgate_uplink_budget_spent", gauge, "1 while the budget is spent, so that interval and instant wait.", flag(s.Withheld)},
 		{"gridgate_uplink_unconfirmed_lanes", gauge, "Lanes that the broker takes and the fog does not confirm.", float64(len(s.Unconfirmed))},
 	})
+}
+
+// modemMetrics tells of the mobile modem, where there is one.
+func modemMetrics(e *exposition, m *status.Modem) {
+	if m == nil {
+		return
+	}
+	e.family("gridgate_modem_state", gauge, "The state of the mobile modem: 1 for the one that it is in.")
+	for _, s := range modem.States() {
+		e.sample(flag(m.State == string(s)), "state", string(s))
+	}
+	signal := unknown()
+	if m.Signal != nil {
+		signal = float64(*m.Signal)
+	}
+	e.all([]metric{
+		{"gridgate_modem_signal_dbm", gauge, "The signal that the modem has, in dBm; absent where nobody knows.", signal},
+		{"gridgate_modem_resets_total", counter, "Times that the modem was reset.", float64(m.Resets)},
+	})
+}
+
+// stageMetrics tells when each stage told last that it gets on; of the lines the one
+// that is silent for longest.
+func (a *Agent) stageMetrics(e *exposition) {
+	e.family("gridgate_stage_silence_seconds", gauge, "For how long a stage has not told that it gets on; 300 s, and 600 s of the uplink, make the watchdog start the agent anew.")
+	for _, s := range a.silences() {
+		e.sample(s.silence.Seconds(), "stage", s.stage)
+	}
 }
 
 // pageMetrics tells of the page itself.

@@ -191,6 +191,9 @@ func (a *Agent) reportModem() *status.Modem {
 		Weak: s.Signal.DBm != 0 && s.Signal.Weak(), Kind: s.Signal.Kind, At: moment(s.At),
 		Resets: s.Resets, LastReset: moment(s.LastReset), LastBy: s.LastBy, NextReset: moment(s.NextReset),
 	}
+	if a.fogAway() == 0 {
+		r.NextReset = nil // it would be if the fog stayed away
+	}
 	if s.Signal.DBm != 0 {
 		r.Signal = &s.Signal.DBm
 	}

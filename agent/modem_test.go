@@ -125,6 +125,16 @@ func TestTheFogIsToldOfTheModem(t *testing.T) {
 		t.Fatal(err)
 	}
 	proctest.Until(t, "the fog knows that it roams", func() bool { return told() == "ok roaming "+rest })
+	if m := s.agent.snapshot().Overview.Modem; m == nil || m.State != "ok" || m.Registration != "roaming" || m.Signal == nil || *m.Signal != -81 {
+		t.Errorf("the page is told %+v", m)
+	}
+	metrics := string(s.agent.Metrics(nil))
+	promtool(t, metrics, "check", "metrics")
+	for _, want := range []string{`gridgate_modem_state{state="ok"} 1`, `gridgate_modem_state{state="no SIM"} 0`, "gridgate_modem_signal_dbm -81", "gridgate_modem_resets_total 0"} {
+		if !strings.Contains(metrics, "\n"+want+"\n") {
+			t.Errorf("no sample %s in\n%s", want, metrics)
+		}
+	}
 	got, err := s.agent.networkTime(cfg).NetworkTime(t.Context())
 	if off := time.Since(got); err != nil || off.Abs() > time.Minute {
 		t.Errorf("%v, %v", got, err)

@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -17,8 +20,7 @@ import (
 )
 
 // What a gateway shows, and keeps, is searched for every secret that it was given.
-// To have a further output searched, add a line to collectors: a page, metrics, a
-// bundle.
+// To have a further output searched, add a line to collectors.
 
 // collector gathers one kind of output; where says where a piece was found.
 type collector struct {
@@ -42,6 +44,8 @@ func collectors() []collector {
 		tool("config", "effective"), tool("config", "reference"), tool("config", "diff", "gridgate.yaml"),
 		tool("buffer", "stat"), tool("buffer", "stat", "-json"), tool("buffer", "dump"), tool("buffer", "dump", "-json"),
 		{"gridgate buffer export", (*guarded).export},
+		{"page, its API and metrics", (*guarded).page},
+		tool("status", "-metrics"), tool("doctor"), tool("doctor", "-json"), {"gridgate doctor -bundle", (*guarded).bundle},
 		tool("audit", "show"), tool("audit", "show", "-json"), tool("audit", "verify"),
 		tool("secret", "list"), tool("secret", "list", "-json"), tool("secret", "recipient"), tool("secret", "recipient", "-json"),
 		tool("read"), tool("read", "-json"), // the meters of the configuration, wrong passwords and all
@@ -227,6 +231,63 @@ func (s *guarded) files() map[string][]byte {
 	})
 	if err != nil {
 		s.t.Error(err)
+	}
+	return all
+}
+
+// page asks the page and its API for everything, with every token and without.
+func (s *guarded) page() map[string][]byte {
+	all := map[string][]byte{}
+	paths := []string{"/", "/api/1/start", "/api/1/overview", "/api/1/lines", "/api/1/meters", "/api/1/alarms", "/api/1/me", "/metrics", "/nonsense"}
+	for _, id := range []string{"ok", "gmac", "wrong", "env", "keys", "garbage", "nokey"} {
+		paths = append(paths, "/api/1/meters/"+id)
+	}
+	site := &site{t: s.t}
+	for i, token := range append([]string{""}, s.tokens...) {
+		for _, path := range paths {
+			if code, header, body := site.ask(s.port, token, path); code != 0 {
+				all[fmt.Sprintf("answer %d to %s", i, path)] = fmt.Appendf(nil, "%d %v\n%s", code, header, body)
+			}
+		}
+	}
+	return all
+}
+
+// bundle has one written, and unpacks it.
+func (s *guarded) bundle() map[string][]byte {
+	s.t.Helper()
+	s.exports++
+	file := filepath.Join(s.t.TempDir(), fmt.Sprintf("%d.tar.gz", s.exports))
+	all := s.tool("", "doctor", "-bundle", file)
+	f, err := os.Open(file)
+	if err != nil {
+		s.t.Errorf("%v: %s", err, all)
+		return all
+	}
+	defer func() { _ = f.Close() }()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		s.t.Error(err)
+		return all
+	}
+	files := tar.NewReader(z)
+	for {
+		h, err := files.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			s.t.Error(err)
+			break
+		}
+		data, err := io.ReadAll(files)
+		if err != nil {
+			s.t.Error(err)
+		}
+		all["bundle: "+h.Name] = data
+	}
+	if len(all) < 4 {
+		s.t.Errorf("the bundle has little in it: %d pieces", len(all))
 	}
 	return all
 }

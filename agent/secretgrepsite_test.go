@@ -43,6 +43,8 @@ type guarded struct {
 	utility utility
 	printed bytes.Buffer // by tools
 	exports int
+	port    int      // of the page
+	tokens  []string // of the page
 
 	mu   sync.Mutex
 	said map[string][]byte // by the gateway to the broker
@@ -74,6 +76,15 @@ func (s *guarded) write(name, text string) string {
 		s.t.Fatal(err)
 	}
 	return path
+}
+
+func (s *guarded) append(name, text string) {
+	s.t.Helper()
+	before, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write(name, string(before)+text)
 }
 
 // tool runs gridgate with a configuration and gives what it printed.
@@ -153,6 +164,13 @@ meters:
 		dlms("keys", at[4], "client=1&auth=gmac&security=authenc&title=4752470000000009&ek="+file("ek-wrong")+"&ak="+file("ak-wrong"))+
 		dlms("garbage", garbage[0], "client=17&auth=lls&password="+file("pw-garbage"))+
 		dlms("nokey", "127.0.0.1:1", "client=1&auth=gmac&title=4752470000000009&ek="+file("key-bad")+"&ak="+file("key-bad")))
+	s.port = proctest.FreePorts(t, 1)
+	page := fmt.Sprintf("page:\n  listen: 127.0.0.1:%d\n  meter_metrics: true\n  tokens:\n", s.port)
+	for i, role := range []string{"viewer", "technician", "consumer, meter: ok"} {
+		s.tokens = append(s.tokens, s.plant("a token of the page", "gg-"+hex.EncodeToString(random(20))))
+		page += fmt.Sprintf("    - {name: t%d, role: %s, sha256: %x}\n", i, role, sha256.Sum256([]byte(s.tokens[i])))
+	}
+	s.append("gridgate.yaml", page)
 	for name, text := range map[string]string{
 		"broker": s.plant("wrong password of the broker", word("brokerwrong")), "client-key": clientKey, "gmac-ek": ek, "gmac-ak": ak,
 	} {

@@ -92,6 +92,12 @@ func (a *Agent) overview(r *status.Report, cfg *configs.Config, now time.Time) w
 	if r.Clock.LastSync != nil {
 		o.Clock.LastSync = web.Time(*r.Clock.LastSync)
 	}
+	if m := r.Modem; m != nil {
+		o.Modem = &web.Modem{
+			State: m.State, Error: m.Error, Registration: m.Registration, Operator: m.Operator, Technology: m.Technology,
+			Signal: m.Signal, Weak: m.Weak, Resets: m.Resets,
+		}
+	}
 	for _, l := range r.Lanes {
 		o.Backlog = append(o.Backlog, web.Backlog{Lane: l.Lane, Rows: l.Last - min(l.Acked, l.Last), Lost: l.Lost})
 	}
@@ -318,6 +324,9 @@ func (a *Agent) conditions(r *status.Report, s *web.Snapshot, cfg *configs.Confi
 	}
 	add(gone > 0, "lines-missing", web.Fail, gone, "%d lines cannot be used: look at their ports and bridges", gone)
 	a.uplinkConditions(r, add)
+	if modemFails(r.Modem) {
+		add(true, "modem", web.Warn, 0, "modem: %s%s", r.Modem.State, orError(r.Modem.Error))
+	}
 	switch r.Clock.State {
 	case timesync.Unsynchronised.String():
 		add(true, "clock-unsynchronised", web.Warn, 0, "nobody vouches for the clock: readings are flagged")

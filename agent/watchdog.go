@@ -37,10 +37,17 @@ func (p *pulse) beat() {
 	p.at.Store(&now)
 }
 
+// silence is for how long a stage told nothing.
+func (p *pulse) silence() time.Duration {
+	if at := p.at.Load(); at != nil {
+		return time.Since(*at)
+	}
+	return 0
+}
+
 // late says whether a stage was silent for longer than limit.
 func (p *pulse) late(limit time.Duration) bool {
-	at := p.at.Load()
-	return at != nil && time.Since(*at) > limit
+	return p.silence() > limit
 }
 
 // beats are the pulses of the stages that there is one of.
@@ -63,6 +70,27 @@ func (a *Agent) stalled() (stages []string) {
 		stages = append(stages, "uplink")
 	}
 	return stages
+}
+
+// stageSilence is for how long a stage told nothing.
+type stageSilence struct {
+	stage   string
+	silence time.Duration
+}
+
+// silences gives that of the stages that run; of the lines the longest.
+func (a *Agent) silences() []stageSilence {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	lines := stageSilence{stage: "lines"}
+	for _, l := range a.lines {
+		lines.silence = max(lines.silence, l.pulse.silence())
+	}
+	all := []stageSilence{lines, {"intake", a.beats.intake.silence()}}
+	if a.uplink != nil && a.uplink.uplink != nil {
+		all = append(all, stageSilence{"uplink", a.beats.uplink.silence()})
+	}
+	return all
 }
 
 // feedWatchdog tells systemd that the agent is ready, how it does, and that it gets

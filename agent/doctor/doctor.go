@@ -183,7 +183,7 @@ func (x *exam) config(context.Context) {
 		return
 	}
 	x.Config, x.Text = cfg, text
-	x.add(OK, check, "", fmt.Sprintf("%s: %d meters on %d lines, time zone %s", x.ConfigPath, len(cfg.Meters), len(cfg.Lines()), cfg.TimeZone))
+	x.add(OK, check, "", fmt.Sprintf("%s: meters %d, lines %d, time zone %s", x.ConfigPath, len(cfg.Meters), len(cfg.Lines()), cfg.TimeZone))
 	for _, a := range cfg.Advice() {
 		x.add(Warn, check, "add servers to time.servers", a)
 	}

@@ -80,6 +80,11 @@ const (
 	Restarting State = "restarting"
 )
 
+// States gives all states.
+func States() []State {
+	return []State{Waiting, OK, Silent, Garbled, NoPort, NoSIM, BadSIM, WantsPIN, WantsPUK, Forbidden, Unattached, Restarting}
+}
+
 // Status is how a modem does. The zero value is nothing known.
 type Status struct {
 	Facts

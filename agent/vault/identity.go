@@ -148,6 +148,15 @@ func (v *Vault) lost() bool {
 	return err == nil
 }
 
+// Fresh says that no key was ever made here, nor a secret kept.
+func (v *Vault) Fresh() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, err := os.Stat(filepath.Join(v.dir, identityFile))
+	names, nerr := v.names()
+	return errors.Is(err, fs.ErrNotExist) && !v.hadIdentity() && !v.hasCredential() && nerr == nil && len(names) == 0
+}
+
 // Protection says how the private key is kept. The error says why it cannot be had.
 func (v *Vault) Protection() (Protection, error) {
 	v.mu.Lock()

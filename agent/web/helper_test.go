@@ -40,6 +40,7 @@ func newWorld() *world {
 			Version:    "v1", Site: "here", Gateway: "gw1", TimeZone: "Asia/Baghdad", UTCOffset: 10800, Now: testTime, Started: testTime, Uptime: 7,
 			Clock:   GatewayClock{"holdover", "x", "agent", "ntp-1.example", ptr(0.5), 0.25, testTime},
 			Uplink:  Uplink{"ssl://fog.example:8883", true, "x", 1, 2, 3, 4, 5, true, []string{"billing"}},
+			Modem:   &Modem{"ok", "x", "registered", "Zone 3 Mobile", "LTE", ptr(-81), true, 1},
 			Intake:  Intake{1, 2, 3, 4, 5, 6, testTime, "x"},
 			Backlog: []Backlog{{"alarm", 1, 2}},
 			Config:  RunsWith{"0123456789abcdef", 3, []string{"here/gw1 version 7"}, "x", "x"},

@@ -39,6 +39,7 @@ type Overview struct {
 	Uptime     int64        `json:"uptime"`
 	Clock      GatewayClock `json:"clock"`
 	Uplink     Uplink       `json:"uplink"`
+	Modem      *Modem       `json:"modem,omitempty"`
 	Intake     Intake       `json:"intake"`
 	Backlog    []Backlog    `json:"backlog"`
 	Config     RunsWith     `json:"config"`
@@ -88,6 +89,18 @@ type Uplink struct {
 	BudgetMonth int64    `json:"budget_month,omitempty"`
 	BudgetSpent bool     `json:"budget_spent,omitempty"`
 	Unconfirmed []string `json:"unconfirmed,omitempty"`
+}
+
+// Modem is how the mobile modem does that the agent minds.
+type Modem struct {
+	State        string `json:"state"`
+	Error        string `json:"error,omitempty"`
+	Registration string `json:"registration"`
+	Operator     string `json:"operator,omitempty"`
+	Technology   string `json:"technology,omitempty"`
+	Signal       *int   `json:"signal_dbm,omitempty"`
+	Weak         bool   `json:"signal_weak,omitempty"`
+	Resets       uint64 `json:"resets"`
 }
 
 // Intake counts rows since the start.

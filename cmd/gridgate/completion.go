@@ -28,8 +28,8 @@ func completionVerb() cli.Verb {
 	return cli.Verb{
 		Name: "completion", Summary: "print what has bash complete verbs, flags and names", Args: "bash|meters",
 		Example: []string{
-			"source <(gridgate completion bash)",
 			"gridgate completion bash > /usr/share/bash-completion/completions/gridgate",
+			"source <(gridgate completion bash)",
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			words := fs.String("words", "", "meters: the command `LINE` so far, whose -config names the configuration")

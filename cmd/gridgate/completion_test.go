@@ -54,7 +54,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"gridgate", "sniff", "--protocol", "m"}, "modbus modbus-tcp"},
 		{[]string{"gridgate", "buffer", "query", "-lane", "i"}, "interval instant"},
 		{[]string{"gridgate", "buffer", "c"}, "check compact"},
-		{[]string{"gridgate", "config", ""}, "reference effective diff apply"},
+		{[]string{"gridgate", "config", ""}, "reference schema effective diff apply"},
 		{[]string{"gridgate", "read", "-config", config, "-meter", ""}, "m1"},
 		{[]string{"gridgate", "read", "-config", config[:len(config)-2]}, config},
 		{[]string{"gridgate", "scan", "-config-o"}, "-config-out"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 
@@ -31,6 +32,15 @@ func loadOn(path string, store configs.Store) (*configs.Config, error) {
 		return nil, err
 	}
 	return configs.ParseOn(path, l.Data, store)
+}
+
+// socketOf adds the flag -config to a verb that has -control and wants no more of a
+// configuration than its socket.
+func socketOf(fs *flag.FlagSet, control *string) {
+	fs.Func("config", "borrow from the agent with this configuration `FILE`", func(path string) (err error) {
+		*control, err = controlSocket("", path)
+		return err
+	})
 }
 
 // controlSocket gives the socket that a flag or a configuration names; without

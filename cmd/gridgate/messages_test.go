@@ -136,7 +136,7 @@ func TestQuestionsHaveAnswers(t *testing.T) {
 	t.Parallel()
 	found := 0
 	for s, place := range literals(t, "drivers", "dlms", "internal/mqtt", "agent", "buffer") {
-		if !isQuestion.MatchString(s) || strings.Contains(place, "agent/doctor/") {
+		if !isQuestion.MatchString(s) || strings.Contains(place, "agent/doctor/") || strings.Contains(place, "agent/web/") { // the API asks who writes programs
 			continue
 		}
 		found++

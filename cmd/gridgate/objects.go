@@ -48,6 +48,7 @@ type meterFlags struct {
 
 func (f *meterFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&f.control, "control", defaultControl, "the control `SOCKET` of a running agent that the line is borrowed from")
+	socketOf(fs, &f.control)
 	fs.StringVar(&f.counters, "counters", "", "the `DIR` with the invocation counters of meters with keys\n(default: the agent's, or ~/.local/state/gridgate)")
 	fs.BoolVar(&f.force, "force", false, forceHelp)
 }

@@ -42,7 +42,7 @@ func scanVerb() cli.Verb {
 		},
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			var f scanFlags
-			fs.StringVar(&f.control, "control", defaultControl, "the control `SOCKET` of a running agent that the line is borrowed from")
+			fs.StringVar(&f.control, "control", "", "the control `SOCKET` of a running agent that the line is borrowed from\n(default: that of -config, or "+defaultControl+")")
 			fs.BoolVar(&f.json, "json", false, "print one JSON object a meter or node")
 			fs.BoolVar(&f.all, "all", false, "try everything: 247 units, 12 settings, all protocols; go on when meters are found")
 			fs.StringVar(&f.units, "units", "", "the Modbus `UNITS` to try, as in 1-32,100 (default 1-32; with -all 1-247)")
@@ -51,7 +51,7 @@ func scanVerb() cli.Verb {
 			fs.DurationVar(&f.wait, "wait", 0, "wait so long for each answer: for slow meters, lines and servers (default 0.1 s on a serial line, 0.4 s over TCP)")
 			fs.StringVar(&f.out, "config-out", "", "write a configuration with what was found to this `FILE`; it is not overwritten without -force")
 			fs.BoolVar(&f.force, "force", false, "with -config-out: overwrite")
-			fs.StringVar(&f.config, "config", "", "with -config-out: the configuration `FILE` of this gateway, whose site, names and meters are respected")
+			fs.StringVar(&f.config, "config", "", "the configuration `FILE` of this gateway; -config-out takes over its site and names, and leaves out its meters")
 			fs.DurationVar(&f.beyond, "for", 0, "power line: listen for so long for nodes that join; without it until those are told that are there")
 			return func(ctx context.Context, env cli.Env, args []string) error {
 				if len(args) != 1 {
@@ -67,6 +67,14 @@ func scanLine(ctx context.Context, env cli.Env, f scanFlags, url string) error {
 	at, err := address.ParseBare(url)
 	if err != nil {
 		return wrongAddress("scan", err)
+	}
+	if f.control == "" {
+		f.control = defaultControl
+		if f.config != "" {
+			if f.control, err = controlSocket("", f.config); err != nil {
+				return fmt.Errorf("scan: %w", err)
+			}
+		}
 	}
 	if at.Scheme.IsPLC() {
 		return scanNodes(ctx, env, f, at.Line)

@@ -40,6 +40,7 @@ func sniffVerb() cli.Verb {
 		Setup: func(fs *flag.FlagSet) func(context.Context, cli.Env, []string) error {
 			var f sniffFlags
 			fs.StringVar(&f.control, "control", defaultControl, "the control `SOCKET` of a running agent that has the line")
+			socketOf(fs, &f.control)
 			fs.StringVar(&f.protocol, "protocol", "", "look for these `PROTOCOLS` only: some of modbus,modbus-tcp,hdlc,wrapper,iec21 (default: whatever it is)")
 			fs.StringVar(&f.format, "file", "", "what FILE is: pcap, hex or raw (default: as it looks)")
 			fs.BoolVar(&f.hex, "x", false, "show the octets too; passwords that are sent in the clear are among them")

@@ -32,12 +32,12 @@ function metersTile(o) {
 
 const uplinkState = u => t(u.connected ? 'uplink.on' : u.broker ? 'uplink.off' : 'uplink.none');
 function uplinkTile(o) {
-	const u = o.uplink, host = (u.broker || '').replace(/^\w+:\/\//, '');
+	const u = o.uplink, m = o.modem, host = (u.broker || '').replace(/^\w+:\/\//, '');
 	return tile('uplink', t('tile.uplink'), u.broker ? of(o, /^(uplink|budget)-/) : 'info',
 		uplinkState(u),
 		facts(fact(t('uplink.rows'), whole(u.rows)), size(t('uplink.bytes'), u.bytes),
 			fact(t('uplink.again'), whole(u.reconnects)), size(t('uplink.day'), u.budget_day),
-			size(t('uplink.month'), u.budget_month)), host ? h('bdi', { dir: 'ltr', title: u.broker }, host) : null);
+			size(t('uplink.month'), u.budget_month), m && fact(t('uplink.modem'), english([m.state, m.operator, m.signal_dbm && m.signal_dbm + ' dBm'].filter(Boolean).join(' · ')))), host ? h('bdi', { dir: 'ltr', title: u.broker }, host) : null);
 }
 
 function backlogTile(o) {

@@ -50,6 +50,7 @@ const AR = {
 	'uplink.again': 'إعادات الاتصال',
 	'uplink.day': 'حصة اليوم',
 	'uplink.month': 'حصة الشهر',
+	'uplink.modem': 'المودم',
 
 	'rows': 'صف',
 	'lane.alarm': 'إنذار',

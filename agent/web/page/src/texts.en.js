@@ -50,6 +50,7 @@ const EN = {
 	'uplink.again': 'Reconnects',
 	'uplink.day': 'Budget, today',
 	'uplink.month': 'Budget, month',
+	'uplink.modem': 'Modem',
 
 	'rows': 'rows',
 	'lane.alarm': 'Alarm',
