@@ -7,7 +7,7 @@ package archtest
 //
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
-cmd/gridgate:        agent agent/audit agent/bundle agent/command agent/doctor agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc drivers/scan drivers/sniff internal/cli internal/meter internal/secret internal/sys internal/sys/zone
+cmd/gridgate:        agent agent/audit agent/bundle agent/command agent/doctor agent/order agent/status agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc drivers/scan drivers/sniff internal/cli internal/meter internal/qrcode internal/secret internal/sys internal/sys/zone
 cmd/gridfog:         agent/batch agent/command agent/order agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
 cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
@@ -77,6 +77,7 @@ internal/backoff:
 internal/sortby:
 internal/sys:
 internal/sys/zone:
+internal/qrcode:
 internal/secret:
 internal/cli:
 internal/mqtt:       internal/backoff internal/meter internal/secret
@@ -132,6 +133,7 @@ func owners() map[string][]string {
 		"go.yaml.in/yaml/v4":                  {"configs", "agent/order"},
 		"aead.dev/minisign":                   {"agent/order", "cmd/gridfog"},
 		"filippo.io/age":                      {"agent/vault"},
+		"rsc.io/qr":                           {"internal/qrcode"},
 		"github.com/beevik/ntp":               {"agent/timesync"},
 		"github.com/beevik/nts":               {"agent/timesync"},
 		"github.com/mochi-mqtt/server/v2":     {"cmd/gridfog"},
