@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"net"
 	"os"
@@ -29,10 +30,10 @@ type supervisor struct {
 
 const (
 	feedEvery = 5 * time.Second
-	// silent is how long gridgate may say nothing until it counts as stuck; before
-	// it has said that it is ready: how long a start may take.
-	silent   = 60 * time.Second
-	starting = 120 * time.Second
+	// silent is how long gridgate may say nothing until it counts as stuck, and
+	// starting how long a start may take: as in gridgate.service.
+	silent   = 5 * time.Minute
+	starting = 15 * time.Minute
 	// provenAfter is how long it has to run well until its slot gets its tries back.
 	provenAfter = 60 * time.Second
 	// When it ends so often in so short a time, the machine starts again: the slot
@@ -101,7 +102,7 @@ func (s *supervisor) once(ctx context.Context, stop <-chan os.Signal, said <-cha
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Dir = "/data/gridgate"
 	cmd.Env = []string{
-		"PATH=/sbin", "HOME=/data/gridgate", "NOTIFY_SOCKET=/run/notify", "WATCHDOG_USEC=60000000",
+		"PATH=/sbin", "HOME=/data/gridgate", "NOTIFY_SOCKET=/run/notify", fmt.Sprintf("WATCHDOG_USEC=%d", silent.Microseconds()),
 		"GRIDGATE_SLOT=" + s.slot, "GOTRACEBACK=single",
 	}
 	if s.where.memory {
