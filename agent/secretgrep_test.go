@@ -273,7 +273,7 @@ func (s *guarded) bundle() map[string][]byte {
 	files := tar.NewReader(z)
 	for {
 		h, err := files.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -21,12 +21,11 @@ func secretTypes() []string {
 // secretNames are what fields are called that hold one, whatever the case of their
 // letters; and what their names end in.
 func secretNames() (names, endings []string) {
-	return []string{
+	names = []string{
 		"password", "passwd", "pass", "passphrase", "secret", "secrets", "ek", "ak", "kek", "mk", "psk", "sk", "token", "identity",
 		"privatekey", "signingkey", "masterkey", "pin",
-	}, []string{
-		"password", "passphrase", "secret", "token", "privatekey",
 	}
+	return names, []string{"password", "passphrase", "secret", "token", "privatekey"}
 }
 
 // noSecrets are fields that are called so and hold none: "package.type.field".

@@ -114,10 +114,10 @@ func TestStuck(t *testing.T) {
 		now, ready, heard int
 		want              bool
 	}{
-		{now: 119},
-		{now: 121, want: true},
-		{now: 121, ready: 5, heard: 100},
-		{now: 161, ready: 5, heard: 100, want: true},
+		{now: 899},
+		{now: 901, want: true},
+		{now: 400, ready: 5, heard: 101},
+		{now: 402, ready: 5, heard: 101, want: true},
 	} {
 		var ready, heard time.Time
 		if c.ready > 0 {
