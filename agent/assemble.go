@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,7 @@ type Agent struct {
 	keys      command.KeyStore // where the keys of meters are; nil: nowhere
 	tunnels   tunnels
 	changing  changing
+	used      bool // there was a state before this start, or should have been
 	outputs   *outputs
 	clock     atomic.Pointer[runningClock]
 	committed chan struct{}
@@ -178,7 +180,13 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 // it cannot be written, the gateway reads on: what it must not forget is told as
 // lost, and what takes a counter is not read.
 func (a *Agent) openState(dir string) (err error) {
-	a.state, err = state.Open(dir)
+	// Rows tell that there was a state, and so does an audit log: a gateway whose
+	// meters have not been read yet takes commands too.
+	if a.used = a.store.wasUsed() || hasFiles(filepath.Join(dir, "audit")); a.used {
+		a.state, err = state.OpenUsed(dir)
+	} else {
+		a.state, err = state.Open(dir)
+	}
 	if errors.Is(err, state.ErrLost) {
 		a.log.Error("the state is lost and begins anew", "error", err)
 		a.note("state: " + err.Error())

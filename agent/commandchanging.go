@@ -49,6 +49,15 @@ func (a *Agent) mayChangeKeys(id meter.ID) error {
 	if !ok {
 		return nil
 	}
+	names, err := keyNamesOf(m)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if a.vault.OnTrial(name) {
+			return fmt.Errorf("the secret %s is on trial with a configuration: order it anew when that has ended", name)
+		}
+	}
 	return keysAreOwn(cfg.Meters, m)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -130,9 +131,15 @@ func (a *Agent) reopenState(ctx context.Context) {
 	}
 }
 
+// hasFiles says whether there is something in a directory.
+func hasFiles(dir string) bool {
+	all, err := os.ReadDir(dir)
+	return err == nil && len(all) > 0
+}
+
 // checkFresh marks a state that began anew as lost where there are readings.
 func (a *Agent) checkFresh() error {
-	if lost := a.state.Held() == nil && a.state.Fresh() && a.store.wasUsed(); !lost {
+	if lost := a.state.Held() == nil && a.state.Fresh() && (a.used || a.store.wasUsed()); !lost {
 		return nil
 	}
 	// Both copies were taken away, by somebody or by a file system's repair.

@@ -278,3 +278,54 @@ func TestLogOnAFullDisk(t *testing.T) {
 		t.Errorf("%+v", j.turns)
 	}
 }
+
+// TestRefusedAtItsTurn has the meter of a command go before its turn, and come
+// back: neither a cut nor who publishes it again has it carried out then.
+func TestRefusedAtItsTurn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	data := r.u.command(order.Control, "c", "action: flip\nmeters: [m1]\n")
+	r.trusted = false
+	r.begin()
+	if _, err := r.take(data); err != nil {
+		t.Fatal(err)
+	}
+	r.end()
+	meters := r.meters
+	var mu sync.Mutex
+	var all []snapshot
+	r.meters, r.trusted, r.at = meters[2:], true, func(step string) {
+		mu.Lock()
+		defer mu.Unlock()
+		s := snapshot{step: fmt.Sprintf("%d %s", len(all), step), dir: t.TempDir(), memory: r.memory.clone()}
+		r.copyTo(s.dir)
+		all = append(all, s)
+	}
+	r.begin()
+	if res := r.final("c"); res.State != Refused {
+		t.Fatalf("%+v", res)
+	}
+	until(t, "nothing is left", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(all) > 0 && strings.HasSuffix(all[len(all)-1].step, "delivered")
+	})
+	r.end()
+	if len(all) < 4 {
+		t.Errorf("%d steps only", len(all))
+	}
+	for _, s := range all { // all meters are there again
+		for _, send := range [][]byte{nil, data} {
+			if send == nil && strings.HasSuffix(s.step, "delivered") {
+				continue // it was told
+			}
+			at := s
+			at.dir, at.memory = t.TempDir(), s.memory.clone()
+			from := &rig{t: t, dir: s.dir}
+			from.copyTo(at.dir)
+			if acts, res := at.again(t, r.u, send); len(acts) != 0 || res.State != Refused {
+				t.Errorf("%s: %q, %+v", s.step, acts, res)
+			}
+		}
+	}
+}

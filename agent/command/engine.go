@@ -162,10 +162,10 @@ func (e *Engine) Take(in Incoming) (Result, error) {
 	}
 	if err == nil {
 		if err = e.mayNow(p, j.Trust); err != nil {
-			e.burn(j)
+			e.burn(j, err)
 		}
 	} else if errors.Is(err, ErrMeter) {
-		e.burn(j)
+		e.burn(j, err)
 	}
 	if err != nil {
 		return Result{}, e.reject(in, j, err)
@@ -175,13 +175,13 @@ func (e *Engine) Take(in Incoming) (Result, error) {
 
 // burn has an id never carried out: what refused it may be otherwise by the time
 // that somebody publishes it once more.
-func (e *Engine) burn(j Judged) {
+func (e *Engine) burn(j Judged, why error) {
 	d := j.Document
 	if j.Verdict != order.Take {
 		return
 	}
 	if err := e.cfg.Memory.Begin(d.ID, d.NotAfter, time.Now()); err == nil {
-		_ = e.cfg.Memory.End(d.ID, Past{State: Refused, Hash: hash(d), Text: "refused before"})
+		_ = e.cfg.Memory.End(d.ID, Past{State: Refused, Hash: hash(d), Text: cut(why.Error(), 200)})
 	}
 }
 

@@ -144,12 +144,29 @@ func (e *Engine) takeUpResult(id string) {
 	e.mail.deliver(id, text, data, func() { e.store.drop(id, resultFile, dataFile) })
 }
 
+// tellAgain tells what is remembered of a command that has ended and has no result
+// any more: that has arrived, or a cut came before it was kept.
+func (e *Engine) tellAgain(id string, past Past) {
+	r := Result{ID: id, Hash: past.Hash, State: past.State, Time: now(), Text: past.Text}
+	text, _, err := r.pack(nil)
+	if err != nil {
+		return
+	}
+	e.store.drop(id, logFile)
+	e.remember(r)
+	e.mail.deliver(id, text, nil, func() { e.store.drop(id, docFile) })
+}
+
 // takeUpDocument takes up a command that has no result.
 func (e *Engine) takeUpDocument(id string) {
 	past, begun := e.cfg.Memory.Known(id)
 	data, err := e.store.get(id, docFile)
-	if begun && past.State.Final() || err != nil {
-		e.store.drop(id, docFile, logFile) // its result has arrived
+	if begun && past.State.Final() {
+		e.tellAgain(id, past)
+		return
+	}
+	if err != nil {
+		e.store.drop(id, docFile, logFile)
 		return
 	}
 	d, err := order.Read(data) // it was verified before; it is once more before it is begun
@@ -206,7 +223,7 @@ func (e *Engine) begin(en *entry) (p *plan, again bool, err error) {
 	}
 	j, err := e.cfg.Judge(data)
 	if err != nil {
-		return nil, false, err
+		return nil, false, e.refuse(j, err)
 	}
 	if j.Verdict == order.Wait {
 		if last, _ := e.Look(en.id); last.State != Waiting {
@@ -218,7 +235,7 @@ func (e *Engine) begin(en *entry) (p *plan, again bool, err error) {
 		err = p.mayBe(j.Trust)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, false, e.refuse(j, err)
 	}
 	e.mu.Lock()
 	en.action, en.targets = p.action, p.targets
@@ -231,12 +248,25 @@ func (e *Engine) begin(en *entry) (p *plan, again bool, err error) {
 	if why == nil && p.written() {
 		why = e.cfg.Note("command.begun", p.by, p.describe())
 	}
+	if why != nil {
+		return nil, false, e.refuse(j, why)
+	}
 	if err := e.cfg.Memory.Begin(d.ID, d.NotAfter, time.Now()); err != nil {
 		return nil, false, err
 	}
 	en.begun = true
 	e.cfg.At("begun")
-	return p, false, why
+	return p, false, nil
+}
+
+// refuse has a command that is refused at its turn never carried out, neither
+// after a cut nor when somebody publishes it once more.
+func (e *Engine) refuse(j Judged, why error) error {
+	if j.Document != nil {
+		e.burn(j, why)
+		e.cfg.At("refused")
+	}
+	return why
 }
 
 // beganBefore reads a command that a start before has begun; nil where it cannot be

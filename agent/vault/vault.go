@@ -276,6 +276,15 @@ func (v *Vault) Try(sealed map[string][]byte) {
 	v.trial = sealed
 }
 
+// OnTrial says whether a secret counts for the time of a trial only: what is stored
+// meanwhile does not, and is replaced when the trial goes well.
+func (v *Vault) OnTrial(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, is := v.trial[name]
+	return is
+}
+
 // Stage writes sealed secrets beside their places, durably; take moves them there.
 // Until then nothing has changed: a power cut loses what was staged. After take
 // they count in this process even where it gives an error.

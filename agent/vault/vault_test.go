@@ -439,3 +439,15 @@ func TestSigningKey(t *testing.T) {
 		t.Errorf("without a key: %v", err)
 	}
 }
+
+func TestIsOnTrial(t *testing.T) {
+	t.Parallel()
+	v := Open(t.TempDir(), nil)
+	v.Try(map[string][]byte{"a": nil})
+	if !v.OnTrial("a") || v.OnTrial("b") {
+		t.Error("a is on trial, and b is not")
+	}
+	if v.Try(nil); v.OnTrial("a") {
+		t.Error("its trial is over")
+	}
+}

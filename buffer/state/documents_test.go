@@ -221,3 +221,33 @@ func TestCommandsOfAFraction(t *testing.T) {
 		t.Error("forgotten while it is valid")
 	}
 }
+
+// TestOpenUsed: a state that should be there and is not is lost from its first
+// write on, and one that is there is not.
+func TestOpenUsed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for range 2 {
+		s, err := OpenUsed(dir)
+		if err != nil || !s.Lost() {
+			t.Fatalf("%v", err)
+		}
+		again(t, dir, func(s *State) {
+			if !s.Lost() {
+				t.Error("after a cut it is not lost")
+			}
+		})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir = t.TempDir()
+	if err := mustOpen(t, dir).Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenUsed(dir)
+	if err != nil || s.Lost() {
+		t.Errorf("one that is there: %v", err)
+	}
+	_ = s.Close()
+}

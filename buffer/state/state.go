@@ -104,8 +104,14 @@ type record struct {
 
 // Open opens the state in dir and makes it when neither copy is there. A copy
 // that does not read is replaced by the other.
-func Open(dir string) (*State, error) {
-	s, err := open(dir)
+func Open(dir string) (*State, error) { return openIn(dir, false) }
+
+// OpenUsed is Open where there should be a state: one that begins anew is Lost
+// from its first write on.
+func OpenUsed(dir string) (*State, error) { return openIn(dir, true) }
+
+func openIn(dir string, used bool) (*State, error) {
+	s, err := open(dir, used)
 	if err != nil {
 		return nil, fmt.Errorf("state %s: %w", dir, err)
 	}
@@ -122,7 +128,7 @@ func Renew(dir string, now time.Time) (*State, error) {
 			return nil, fmt.Errorf("state %s: %w", dir, err)
 		}
 	}
-	s, err := Open(dir)
+	s, err := OpenUsed(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +138,7 @@ func Renew(dir string, now time.Time) (*State, error) {
 	return s, nil
 }
 
-func open(dir string) (_ *State, err error) {
+func open(dir string, used bool) (_ *State, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -157,7 +163,9 @@ func open(dir string) (_ *State, err error) {
 	}
 	switch other := 1 - best; {
 	case !found[best].whole && !found[0].there && !found[1].there:
-		s.fresh = true
+		if s.fresh = true; used {
+			s.put(kindLost, "", []byte{1})
+		}
 		if err := s.write(); err != nil {
 			return nil, err
 		}

@@ -262,3 +262,38 @@ func TestKeysThatDoNotShow(t *testing.T) {
 		t.Errorf("%v, %v", got.Rows, err)
 	}
 }
+
+// TestChangeMasterKey gives a meter another master key alone: its word counts, and
+// where that is lost nobody says that it has it.
+func TestChangeMasterKey(t *testing.T) {
+	t.Parallel()
+	act := meter.ChangeKeys{Keys: map[meter.KeyKind]meter.Secret{meter.MasterKey: masterOctets(1)}, Master: masterKey(t).AppendSecret(nil)}
+	done, unknown := 0, 0
+	for turn := range 12 { // at 0 no answer is lost
+		r, cfg := keyed(t)
+		n := 0
+		r.spoil(func(_, frame []byte) []byte {
+			if n++; n == turn {
+				go r.hangUp()
+				return nil
+			}
+			return frame
+		})
+		got, err := r.driver(t, cfg).Visit(t.Context(), meter.Ask{Acts: []meter.Act{act}})
+		r.spoil(nil)
+		if len(got.Done) != 1 {
+			continue
+		}
+		switch o := got.Done[0]; {
+		case o.Result == meter.Done && o.Keys == meter.NewKeys:
+			done++
+		case o.Result == meter.Unknown && o.Keys == meter.KeysUnknown && err != nil:
+			unknown++
+		case o.Result != meter.NotTried:
+			t.Errorf("turn %d: %+v, %v", turn, o, err)
+		}
+	}
+	if done == 0 || unknown == 0 {
+		t.Errorf("%d done, %d unknown; want some of both", done, unknown)
+	}
+}
