@@ -29,6 +29,7 @@ packages=(
 	fdisk             # makes images
 	faketime          # makes time servers that are wrong
 	fuse3             # power cuts in tests: needed where they do not run as root
+	librsvg2-bin      # draws the label that a test reads
 	libmodbus-dev     # an independent Modbus server, compiled by a test
 	mandoc            # checks the manual page
 	mbpoll            # an independent Modbus client
@@ -55,6 +56,7 @@ packages=(
 	socat             # pairs of pseudo-terminals
 	u-boot-qemu       # the boot loader of the machines that QEMU is
 	u-boot-tools      # makes the boot loader's script
+	zbar-tools        # reads QR codes
 	zstd              # makes images
 	systemd           # its systemd-analyze checks the unit
 )
