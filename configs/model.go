@@ -1,9 +1,7 @@
 package configs
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +14,6 @@ import (
 	"gridgate/drivers/modbus"
 )
 
-//go:embed models/*.yaml
-var models embed.FS
-
 // ModelNames lists the register maps that are built in, sorted.
 func ModelNames() []string { return builtInModels(false) }
 
@@ -26,10 +21,9 @@ func ModelNames() []string { return builtInModels(false) }
 func DLMSModelNames() []string { return builtInModels(true) }
 
 func builtInModels(dlms bool) (names []string) {
-	files, _ := fs.Glob(models, "models/*.yaml") // the pattern is good
-	for _, f := range files {
-		if data, err := models.ReadFile(f); err == nil && isDLMSModel(data) == dlms {
-			names = append(names, strings.TrimSuffix(strings.TrimPrefix(f, "models/"), ".yaml"))
+	for _, m := range modelTexts() {
+		if isDLMSModel(m.text) == dlms {
+			names = append(names, m.name)
 		}
 	}
 	slices.Sort(names) // "a-b.yaml" sorts before "a.yaml"
@@ -37,8 +31,8 @@ func builtInModels(dlms bool) (names []string) {
 }
 
 // isDLMSModel tells the files of the two kinds of models apart.
-func isDLMSModel(data []byte) bool {
-	return bytes.HasPrefix(data, []byte("protocol:")) || bytes.Contains(data, []byte("\nprotocol:"))
+func isDLMSModel(text string) bool {
+	return strings.HasPrefix(text, "protocol:") || strings.Contains(text, "\nprotocol:")
 }
 
 // Model gives the built-in register map of that name. It is a new one each
@@ -66,9 +60,7 @@ func modelFile(dir, name string, builtIn []string) (file string, data []byte, er
 		}
 	}
 	if slices.Contains(builtIn, name) {
-		file = "models/" + name + ".yaml"
-		data, err = models.ReadFile(file)
-		return file, data, err
+		return "models/" + name + ".yaml", packedModel(name), nil
 	}
 	names := slices.Clone(builtIn)
 	if dir != "" {

@@ -3,7 +3,6 @@ package configs
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +21,7 @@ import (
 func TestModels(t *testing.T) {
 	t.Parallel()
 	names := ModelNames()
-	files, err := fs.ReadDir(models, "models")
+	files, err := os.ReadDir("models")
 	if others := DLMSModelNames(); err != nil || len(files) != len(names)+len(others) {
 		t.Fatalf("%d files, %d and %d models, %v", len(files), len(names), len(others), err)
 	}
@@ -41,6 +40,24 @@ func TestModels(t *testing.T) {
 	}
 	if _, err := Model("../reference"); err == nil {
 		t.Error("a model outside its folder was read")
+	}
+}
+
+// What is built in is what stands in the folder.
+func TestModelsArePacked(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("models/*.yaml")
+	if err != nil || len(files) != len(modelTexts()) {
+		t.Fatalf("%d files, %d packed, %v", len(files), len(modelTexts()), err)
+	}
+	for i, m := range modelTexts() {
+		want, err := os.ReadFile(files[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files[i] != "models/"+m.name+".yaml" || m.text != string(want) {
+			t.Errorf("models.bin has another %s than the folder: run go generate ./configs", m.name)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ func ParseModel(file string, data []byte) (*modbus.Model, error) {
 	if top == nil {
 		return nil, r.err()
 	}
-	if isDLMSModel(data) {
+	if isDLMSModel(string(data)) {
 		r.fail("protocol", top, "", "is for models of DLMS meters; a register map of a Modbus meter has none")
 		return nil, r.err()
 	}

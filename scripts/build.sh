@@ -22,12 +22,10 @@ esac
 # A release archive has no history but the file VERSION.
 version=$(git describe --tags --always --dirty --abbrev=12 2>/dev/null || cat VERSION 2>/dev/null || echo unreleased)
 
-# For size (docs/decisions/0013-size.md): everything without inlining but the
-# packages that spend a gateway's time; no HTTP/2, which nothing here speaks.
-small=(-tags nethttpomithttp2 -gcflags=all=-l)
-for hot in internal/column internal/wire internal/meter dlms/axdr buffer agent/batch; do
-	small+=("-gcflags=gridgate/$hot=")
-done
+# For size (docs/decisions/0013-size.md): nothing is inlined, defers are records
+# and not code at each exit, every make is on the heap that might be, long names of
+# instances are hashed; no HTTP/2, which nothing here speaks.
+small=(-tags nethttpomithttp2 "-gcflags=all=-l -d=noopendefer=1,variablemakethreshold=0,maxshapelen=30")
 
 mkdir -p "$out"
 for program in gridgate gridfog metersim; do

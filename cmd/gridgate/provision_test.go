@@ -267,8 +267,12 @@ func TestProvisionTwice(t *testing.T) {
 	}
 	before := b.files()
 	for _, again := range [][]string{
-		{"from", "stick"}, {"identity", "-site", "north", "-gateway", "gw-1", "-csr", "again.csr"}, {"identity", "-csr", "again.csr"},
-		{"certificate", "stick/gateway.pem", "-ca", "stick/ca.pem"}, {"certificate", "stick/gateway.pem"}, {"setup"},
+		{"from", "stick"},
+		{"identity", "-site", "north", "-gateway", "gw-1", "-csr", "again.csr"},
+		{"identity", "-csr", "again.csr"},
+		{"certificate", "stick/gateway.pem", "-ca", "stick/ca.pem"},
+		{"certificate", "stick/gateway.pem"},
+		{"setup"},
 	} {
 		if out := b.done(again...); !strings.Contains(out, "nothing was changed") {
 			t.Errorf("%q says %s", again, out)

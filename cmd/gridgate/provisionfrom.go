@@ -172,7 +172,8 @@ func (p *provision) bundleSecrets(b *provisionBundle) error {
 		return fmt.Errorf("%w: it is addressed to %s, and in it stands %s", order.ErrTarget, b.order.Target, got)
 	}
 	for _, f := range []struct{ key, has, want string }{
-		{"buffer.path", cfg.Buffer.Path, p.buffer}, {"trust.file", cfg.Trust.File, p.trustFile()},
+		{"buffer.path", cfg.Buffer.Path, p.buffer},
+		{"trust.file", cfg.Trust.File, p.trustFile()},
 		{"uplink.ca", cmp.Or(cfg.Uplink.CA, p.caFile()), p.caFile()},
 		{"uplink.certificate", cmp.Or(cfg.Uplink.Certificate, p.certificateFile()), p.certificateFile()},
 	} {
