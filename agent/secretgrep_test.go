@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -45,7 +46,8 @@ func collectors() []collector {
 		tool("buffer", "stat"), tool("buffer", "stat", "-json"), tool("buffer", "dump"), tool("buffer", "dump", "-json"),
 		{"gridgate buffer export", (*guarded).export},
 		{"page, its API and metrics", (*guarded).page},
-		tool("status", "-metrics"), tool("doctor"), tool("doctor", "-json"), {"gridgate doctor -bundle", (*guarded).bundle},
+		tool("status", "-metrics"), tool("doctor"), tool("doctor", "-json"),
+		{"gridgate doctor -bundle", (*guarded).bundle},
 		tool("audit", "show"), tool("audit", "show", "-json"), tool("audit", "verify"),
 		tool("secret", "list"), tool("secret", "list", "-json"), tool("secret", "recipient"), tool("secret", "recipient", "-json"),
 		tool("read"), tool("read", "-json"), // the meters of the configuration, wrong passwords and all
@@ -273,7 +275,7 @@ func (s *guarded) bundle() map[string][]byte {
 	files := tar.NewReader(z)
 	for {
 		h, err := files.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

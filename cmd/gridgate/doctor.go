@@ -50,7 +50,8 @@ func examine(ctx context.Context, env cli.Env, path, socket, to string, asJSON b
 	if to == "-" {
 		out = env.Stderr
 	}
-	o := doctor.Options{Version: version, ConfigPath: path, Socket: socket, Getenv: env.Getenv, Effective: agent.EffectiveFile,
+	o := doctor.Options{
+		Version: version, ConfigPath: path, Socket: socket, Getenv: env.Getenv, Effective: agent.EffectiveFile,
 		Sources: func(cfg *configs.Config) address.Sources { return sources(env, cfg.Buffer.Path) }, Secrets: agent.SecretFindings(env.Getenv),
 	}
 	r := doctor.Run(ctx, o, func(f doctor.Finding) {
