@@ -42,6 +42,17 @@ func sealTo(t *testing.T, recipient, text string) []byte {
 	return b
 }
 
+// TestFresh: where nothing was ever kept nothing is missing.
+func TestFresh(t *testing.T) {
+	t.Parallel()
+	if v := Open(filepath.Join(t.TempDir(), "secrets"), nil); !v.Fresh() {
+		t.Error("a folder that is not there")
+	}
+	if v, _ := made(t); v.Fresh() {
+		t.Error("a key was made")
+	}
+}
+
 // wants fails where a secret is not that text; empty: where there is one.
 func wants(t *testing.T, v *Vault, name, text string) {
 	t.Helper()
@@ -195,6 +206,9 @@ func TestDamagedKey(t *testing.T) {
 		got, err := v.Ensure()
 		if name == "gone" && (err != nil || got != was) || name != "gone" && err == nil { // the service may have it
 			t.Errorf("%s: the key is %q, %v", name, got, err)
+		}
+		if v.Fresh() {
+			t.Errorf("%s: as if there never was a key", name)
 		}
 		if p, err := v.Protection(); p != Unprotected || err == nil {
 			t.Errorf("%s: protected by %s, %v", name, p, err)
