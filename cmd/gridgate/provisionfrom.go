@@ -157,7 +157,10 @@ func (p *provision) bundleJudge(b *provisionBundle, id *identity, force bool) (e
 // bundleSecrets says whether the secrets can be opened here and the configuration is
 // whole and right with them.
 func (p *provision) bundleSecrets(b *provisionBundle) error {
-	if err := p.vault.Check(b.order.Secrets); err != nil {
+	switch err := p.vault.Check(b.order.Secrets); {
+	case errors.Is(err, vault.ErrNoIdentity) && !exists(filepath.Join(p.vault.Dir(), "recipient")):
+		return fmt.Errorf("its secrets are sealed for another key: this gateway has made none yet; first: %s", doIdentity)
+	case err != nil:
 		return err
 	}
 	store := func(string) ([]string, error) {
@@ -172,7 +175,8 @@ func (p *provision) bundleSecrets(b *provisionBundle) error {
 		return fmt.Errorf("%w: it is addressed to %s, and in it stands %s", order.ErrTarget, b.order.Target, got)
 	}
 	for _, f := range []struct{ key, has, want string }{
-		{"buffer.path", cfg.Buffer.Path, p.buffer}, {"trust.file", cfg.Trust.File, p.trustFile()},
+		{"buffer.path", cfg.Buffer.Path, p.buffer},
+		{"trust.file", cfg.Trust.File, p.trustFile()},
 		{"uplink.ca", cmp.Or(cfg.Uplink.CA, p.caFile()), p.caFile()},
 		{"uplink.certificate", cmp.Or(cfg.Uplink.Certificate, p.certificateFile()), p.certificateFile()},
 	} {
