@@ -2,16 +2,18 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"gridgate/agent/status"
@@ -265,6 +267,7 @@ func TestProvisionTwice(t *testing.T) {
 	if ok, _ := b.checklist(); !ok["meters"] || !ok["configuration"] || !ok["certificate"] || !ok["trust"] || !ok["identity"] {
 		t.Errorf("the checklist says %v", ok)
 	}
+	b.complete()
 	before := b.files()
 	for _, again := range [][]string{
 		{"from", "stick"},
@@ -297,6 +300,37 @@ func TestProvisionTwice(t *testing.T) {
 	b.configuration("north/gw-1", "127.0.0.1:3", 3, "")
 	if code, _, errOut := b.run("", "from", "stick"); code != 1 || !strings.Contains(errOut, "older than what is here: version 3 after 4") {
 		t.Errorf("an older one: %d, %s", code, errOut)
+	}
+}
+
+// complete has an agent say that it knows the time: nothing is missing then, and
+// without it the time is.
+func (b *box) complete() {
+	b.t.Helper()
+	bound := 0.02
+	agent, err := status.Listen(status.Config{Path: b.path("c"), Log: slog.New(slog.DiscardHandler), Report: func() status.Report {
+		return status.Report{Clock: status.GatewayClock{State: "synchronised", Bound: &bound}}
+	}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.t.Context())
+	var task sync.WaitGroup
+	task.Go(func() { _ = agent.Run(ctx) })
+	code, out, errOut := b.run("")
+	cancel()
+	task.Wait()
+	if code != 0 || errOut != "" || strings.Contains(out, "MISSING") || !strings.Contains(out, "synchronised, at most 0.02 s off") {
+		b.t.Errorf("with all that it needs: %d, %s%s", code, out, errOut)
+	}
+	if err := os.Rename(b.path("etc/trust"), b.path("aside")); err != nil {
+		b.t.Fatal(err)
+	}
+	if code, out, _ := b.run(""); code != 1 || !strings.Contains(out, "etc/trust is not there") {
+		b.t.Errorf("without trust: %d, %s", code, out)
+	}
+	if err := os.Rename(b.path("aside"), b.path("etc/trust")); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
@@ -380,117 +414,15 @@ func TestProvisionRefuses(t *testing.T) {
 	for name, text := range whole {
 		b.write("stick/"+name, text)
 	}
+	box := newBox(t, b.bin) // a gateway without a key takes nothing that was sealed for one
+	if code, _, errOut := box.run("", "from", b.path("stick")); code != 1 || !strings.Contains(errOut, "made no key yet") && !strings.Contains(errOut, "has made none yet") {
+		t.Errorf("without a key: %d, %s", code, errOut)
+	}
 	b.done("from", "stick")
 	// Other keys than those that are trusted here do not count.
 	b.utility()
 	b.write("stick/trust", b.read("trust"))
 	if code, _, errOut := b.run("", "from", "stick"); code != 1 || !strings.Contains(errOut, "trusts other keys already") {
 		t.Errorf("other keys: %d, %s", code, errOut)
-	}
-}
-
-// TestProvisionLabel has a foreign decoder read the label of the built program.
-func TestProvisionLabel(t *testing.T) {
-	t.Parallel()
-	b := newBox(t, proctest.Build(t, "gridgate"))
-	if code, _, errOut := b.run("", "label"); code != 1 || !strings.Contains(errOut, "this gateway has no identity yet") {
-		t.Errorf("without an identity: %d, %s", code, errOut)
-	}
-	b.write("gw.csr", b.done("identity", "-site", "north", "-gateway", "gw-1"))
-	der := b.tool(b.tool("", "openssl", "req", "-in", "gw.csr", "-noout", "-pubkey"), "openssl", "pkey", "-pubin", "-outform", "DER")
-	sum := sha256.Sum256([]byte(der))
-	want := fmt.Sprintf("gridgate:1 site=north gateway=gw-1 recipient=%s key=sha256:%x", strings.TrimSpace(b.read("state/buffer/secrets/recipient")), sum[:16])
-	b.done("label", "-svg", "l.svg")
-	b.tool("", "rsvg-convert", "-w", "800", "l.svg", "-o", "l.png")
-	if got := strings.TrimSpace(b.tool("", "zbarimg", "-q", "--raw", "l.png")); got != want {
-		t.Errorf("the label says %q, want %q", got, want)
-	}
-	if out := b.done("label"); !strings.HasSuffix(out, want+"\n") || strings.Count(out, "\n") < 20 {
-		t.Errorf("in the terminal: %s", out)
-	}
-}
-
-// TestProvisionSetup asks, and writes the whole configuration or none.
-func TestProvisionSetup(t *testing.T) {
-	t.Parallel()
-	bin := proctest.Build(t, "gridgate")
-	b := newBox(t, bin)
-	for _, typed := range []string{"", "north\n", "North Wing\nb c\n\n/\n?\n.\n", "north\ngw-1\nhttp://x\nx\n:\n//\nssl://\n"} {
-		if code, out, errOut := b.run(typed, "setup"); code != 1 || !strings.Contains(errOut, "nothing is written") {
-			t.Errorf("%q: %d, %s%s", typed, code, out, errOut)
-		}
-		if exists(b.path("etc/gridgate.yaml")) {
-			t.Errorf("%q: something is written", typed)
-		}
-	}
-	if code, out, errOut := b.run("North\nnorth\ngw-1\nhttp://fog\nssl://fog:8883\n", "setup"); code != 0 || !strings.Contains(out, "configuration written") {
-		t.Errorf("setup: %d, %s%s", code, out, errOut)
-	}
-	text := b.read("etc/gridgate.yaml")
-	for _, want := range []string{"site: north\n", "gateway: gw-1\n", `broker: "ssl://fog:8883"`, "key: secret:client-key"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s in %s", want, text)
-		}
-	}
-	b.tool("", filepath.Join(bin, "gridgate"), "check", "-config", b.path("etc/gridgate.yaml"))
-	if ok, _ := b.checklist(); !ok["identity"] || !ok["configuration"] || ok["certificate"] || ok["trust"] {
-		t.Errorf("the checklist says %v", ok)
-	}
-	if out := b.done("setup"); !strings.Contains(out, "nothing was changed") || b.read("etc/gridgate.yaml") != text {
-		t.Errorf("again: %s", out)
-	}
-}
-
-// TestProvisionOwner: what root makes is readable for the service's user.
-func TestProvisionOwner(t *testing.T) {
-	t.Parallel()
-	b := newBox(t, proctest.Build(t, "gridgate", "gridfog"))
-	user, as := os.Geteuid(), []string{"cat"} // who is not root can give nothing away, and makes it for himself
-	if user == 0 {
-		user = 65534
-		as = []string{"setpriv", "--reuid", fmt.Sprint(user), "--regid", fmt.Sprint(user), "--clear-groups", "cat"}
-		if err := errors.Join(os.Chown(b.path("state"), user, user), os.Chmod(b.dir, 0o755)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b.stick("127.0.0.1:1")
-	b.done("from", "stick")
-	err := filepath.WalkDir(b.path("state"), func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil && owner(info) != uint32(user) {
-			t.Errorf("%s belongs to %d", path, owner(info))
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	for _, name := range []string{"etc/gridgate.yaml", "etc/ca.pem", "etc/gateway.pem", "etc/trust", "state/buffer/secrets/client-key.age", "state/buffer/secrets/identity"} {
-		b.tool("", as[0], append(as[1:], b.path(name))...)
-	}
-}
-
-func TestProvisionUsage(t *testing.T) {
-	t.Parallel()
-	for line, want := range map[string]string{
-		"frm stick":                  `not "frm"`,
-		"from":                       "want one DIR",
-		"certificate":                "want one FILE",
-		"label x":                    "want no arguments",
-		"identity":                   "want -site SITE and -gateway GATEWAY",
-		"identity -site North":       "-site:",
-		"identity -site n -svg f":    "-svg is of provision label",
-		"from d -site n":             "-site is of provision identity",
-		"certificate f -gateway a/b": "-gateway is of provision identity",
-		"setup -gateway a/b":         "-gateway:",
-	} {
-		args := append([]string{"provision"}, strings.Fields(line)...)
-		code, out, errOut := cmdline(t, append(args, "-config", filepath.Join(t.TempDir(), "etc", "g.yaml"), "-path", t.TempDir())...)
-		if code != 2 || !strings.Contains(errOut, want) {
-			t.Errorf("%s: %d, %s%s\nwant %s", line, code, out, errOut, want)
-		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -162,16 +163,25 @@ func (p *provision) lookTrust() (text, do string) {
 func (p *provision) lookConfiguration(id *identity) (text, do string) {
 	switch {
 	case p.cfgErr != nil:
-		return p.cfgErr.Error(), "gridgate check -config " + p.config + " says what is wrong, line by line"
+		return firstLine(p.cfgErr), "gridgate check -config " + p.config + " says what is wrong, line by line"
 	case p.cfg == nil:
 		return p.config + " is not there", doConfig
 	case id != nil && (p.cfg.Site != id.site || p.cfg.Gateway != id.gateway):
 		return fmt.Sprintf("it is that of %s/%s; this gateway is %s", p.cfg.Site, p.cfg.Gateway, id.name()), doConfig
 	}
 	if _, err := loadOn(p.config, agent.StoreOf(p.env.Getenv)); err != nil {
-		return err.Error(), "gridgate check -config " + p.config + " says what is wrong, line by line"
+		return firstLine(err), "gridgate check -config " + p.config + " says what is wrong, line by line"
 	}
 	return p.config + ", to " + p.cfg.Uplink.Broker, ""
+}
+
+// firstLine gives the first of several problems.
+func firstLine(err error) string {
+	first, more, _ := strings.Cut(err.Error(), "\n")
+	if more != "" {
+		first += "; and more"
+	}
+	return first
 }
 
 func (p *provision) lookMeters() (text, do string) {

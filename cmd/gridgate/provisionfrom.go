@@ -157,7 +157,10 @@ func (p *provision) bundleJudge(b *provisionBundle, id *identity, force bool) (e
 // bundleSecrets says whether the secrets can be opened here and the configuration is
 // whole and right with them.
 func (p *provision) bundleSecrets(b *provisionBundle) error {
-	if err := p.vault.Check(b.order.Secrets); err != nil {
+	switch err := p.vault.Check(b.order.Secrets); {
+	case errors.Is(err, vault.ErrNoIdentity) && !exists(filepath.Join(p.vault.Dir(), "recipient")):
+		return fmt.Errorf("its secrets are sealed for another key: this gateway has made none yet; first: %s", doIdentity)
+	case err != nil:
 		return err
 	}
 	store := func(string) ([]string, error) {
