@@ -36,7 +36,7 @@ func (a *Agent) Bundle(ctx context.Context, w io.Writer) error {
 	r := a.Report()
 	o := doctor.Options{
 		Version: a.opts.Version, ConfigPath: a.opts.ConfigPath, Getenv: a.opts.Getenv, Report: &r, Effective: EffectiveFile,
-		Sources: func(*configs.Config) address.Sources { return a.sources() }, Secrets: SecretFindings(a.opts.Getenv),
+		Sources: func(*configs.Config) address.Sources { return a.sources() }, Secrets: SecretFindings(a.opts.Getenv, nil),
 	}
 	result := doctor.Run(ctx, o, func(doctor.Finding) {})
 	return bundle.Write(w, time.Now(), result.Files(a.bundleParts()), result.Secrets())

@@ -128,7 +128,7 @@ var messages = []Message{ //nolint:gochecknoglobals // a constant table
 	{"not YAML", "the line that it names, and the one before: tabs are no indentation, and `@`, `*`, `&` want quotes"},
 	// Secrets and orders.
 	{"there is no such secret on this gateway", "`gridgate secret set NAME`, or the utility pushes it; `gridgate secret list` shows those that are here"},
-	{"the gateway's key is not to be had", "as root or as the agent's user: `gridgate secret recipient` makes one where none was; where it is lost, `-new`, and every secret is set anew"},
+	{"the gateway's key is not to be had", "is the service up, where systemd hands it the key? where none was made: `gridgate secret recipient`; where it is lost: that with `-new`, and every secret is set anew"},
 	{"sealed for another key than this gateway's", "give the utility what `gridgate secret recipient` prints: it is to be sealed anew; or `gridgate secret set NAME`"},
 	{"the configuration that runs refers to it", "take the reference out of the configuration first, then `systemctl reload gridgate`"},
 	{"nothing was given on standard input", "type the secret, or hand it over: `gridgate secret set NAME < FILE`"},

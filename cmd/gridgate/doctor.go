@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,9 @@ func examine(ctx context.Context, env cli.Env, path, socket, to string, asJSON b
 	}
 	o := doctor.Options{
 		Version: version, ConfigPath: path, Socket: socket, Getenv: env.Getenv, Effective: agent.EffectiveFile,
-		Sources: func(cfg *configs.Config) address.Sources { return sources(env, cfg.Buffer.Path) }, Secrets: agent.SecretFindings(env.Getenv),
+		Sources: func(cfg *configs.Config) address.Sources { return sources(env, cfg.Buffer.Path) }, Secrets: agent.SecretFindings(env.Getenv, func(cfg *configs.Config) ([]status.Secret, error) {
+			return status.AgentSecrets{Path: cmp.Or(socket, cfg.Control.Socket)}.List(ctx)
+		}),
 	}
 	r := doctor.Run(ctx, o, func(f doctor.Finding) {
 		if asJSON {
