@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 
@@ -45,19 +44,7 @@ func Merge(layers ...Layer) ([]byte, error) {
 	if merged == nil {
 		return nil, Problems{{Want: "nothing to merge"}}
 	}
-	uncomment(merged)
-	var b bytes.Buffer
-	d, err := yaml.NewDumper(&b, yaml.WithIndent(2))
-	if err != nil {
-		return nil, fmt.Errorf("merge: %w", err)
-	}
-	if err := d.Dump(merged); err != nil {
-		return nil, fmt.Errorf("merge: %w", err)
-	}
-	if err := d.Close(); err != nil {
-		return nil, fmt.Errorf("merge: %w", err)
-	}
-	return b.Bytes(), nil
+	return written(merged), nil
 }
 
 // Whole says whether a layer names its site and gateway: it is no part of a
@@ -138,12 +125,4 @@ func keyIndex(n *yaml.Node, key string) int {
 		}
 	}
 	return -1
-}
-
-// uncomment takes comments away: they speak of one layer, not of all.
-func uncomment(n *yaml.Node) {
-	n.HeadComment, n.LineComment, n.FootComment = "", "", ""
-	for _, c := range n.Content {
-		uncomment(c)
-	}
 }

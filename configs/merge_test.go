@@ -137,6 +137,7 @@ func TestMergeKeepsDocuments(t *testing.T) {
 func FuzzMerge(f *testing.F) {
 	f.Add(mergeBase, "meters:\n  - {id: a, remove: true}\n")
 	f.Add(mergeBase, "uplink: {keep_alive: }\n")
+	f.Add("00000A: [000A]", ": 00")
 	f.Fuzz(func(t *testing.T, base, top string) {
 		got, err := Merge(Layer{"base", []byte(base)}, Layer{"top", []byte(top)})
 		if err != nil {
