@@ -22,7 +22,7 @@ func (a *Agent) bundleParts() map[string]string {
 		parts["buffer.txt"] = err.Error()
 	}
 	if h, ok := a.state.AuditHead(); ok {
-		parts["audit.json"] = fmt.Sprintf("{\"entries\":%d,\"head\":\"%x\"}\n", h.Number, h.Hash)
+		parts["audit.json"] = fmt.Sprintf("{\"entries\":%d,\"head\":\"%s\"}\n", h.Number, h.Hash)
 	}
 	if orders, err := json.MarshalIndent(a.orders.current(), "", " "); err == nil {
 		parts["orders.json"] = string(orders)

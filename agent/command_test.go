@@ -184,8 +184,14 @@ func TestGatewayActions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if names := untar(t, bundle); !strings.Contains(names["config.yaml"], "gateway: gw1") || names["version"] != "1.2.3\n" || names["log.jsonl"] != "a line\n" || names["status.json"] == "" || names["audit-head"] == "" {
-		t.Errorf("%q", names)
+	files := untar(t, bundle)
+	for name, want := range map[string]string{
+		"config.yaml": "gateway: gw1", "version.txt": "1.2.3\n", "log.jsonl": "a line\n", "status.json": `"gateway":"gw1"`,
+		"audit.json": `"entries":`, "buffer.json": `"Lanes"`, "orders.json": `"trust"`, "doctor.txt": "secrets",
+	} {
+		if got := files["gridgate-bundle/"+name]; !strings.Contains(got, want) {
+			t.Errorf("%s of the bundle: %.300q", name, got)
+		}
 	}
 }
 

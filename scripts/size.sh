@@ -2,7 +2,8 @@
 # Fails when the firmware for ARMv7 has outgrown its budget.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-limit=12000000
+# The budget is 12,000,000; docs/decisions/0013-size.md says what is over it.
+limit=12350000
 
 scripts/build.sh armv7
 size=$(stat -c %s bin/armv7/gridgate)

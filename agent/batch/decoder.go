@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"gridgate/internal/column"
-	"gridgate/internal/sortby"
 )
 
 // UnknownBaseError says that a batch is a delta against rows that are not known
@@ -141,7 +140,7 @@ func (d *memory) move(to delta) bool {
 	if !on {
 		d.base, d.since = cleared(d.base), to.since
 	}
-	sortby.Stable(d.seen, func(a, b pending) int {
+	slices.SortStableFunc(d.seen, func(a, b pending) int {
 		switch {
 		case a.number < b.number:
 			return -1

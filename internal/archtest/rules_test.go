@@ -27,7 +27,7 @@ configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus
 agent/poll:          internal/backoff internal/meter internal/sortby
 agent/intake:        internal/meter internal/sortby
 agent/validate:      internal/meter internal/sortby
-agent/batch:         internal/column internal/meter internal/wire internal/sortby
+agent/batch:         internal/column internal/meter internal/wire
 agent/uplink:        agent/batch internal/backoff internal/meter internal/mqtt internal/sortby
 agent/status:        dlms/security internal/meter
 agent/order:         internal/meter
