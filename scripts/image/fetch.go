@@ -46,12 +46,34 @@ func (d debian) prepare() error {
 	if err := os.WriteFile(filepath.Join(d.dir(), "status"), nil, 0o644); err != nil {
 		return err
 	}
-	source := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main\n"
+	mirror, err := ownMirror()
+	if err != nil {
+		return err
+	}
+	source := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " + mirror + " " + suite + " main\n"
 	if err := os.WriteFile(filepath.Join(d.dir(), "sources.list"), []byte(source), 0o644); err != nil {
 		return err
 	}
-	_, err := d.apt("update")
+	_, err = d.apt("update")
 	return err
+}
+
+// suite is the Debian that images are made of.
+const suite = "bookworm"
+
+// ownMirror gives the mirror that this machine has Debian from: it has the other
+// architectures too.
+func ownMirror() (string, error) {
+	out, err := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Identifier: Packages").Output()
+	if err != nil {
+		return "", fmt.Errorf("apt-get indextargets: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) == 3 && f[1] == suite && f[2] == "main" {
+			return f[0], nil
+		}
+	}
+	return "", fmt.Errorf("this machine's apt has no %s main: images are made on that Debian", suite)
 }
 
 // unpack gives the folder that a package was unpacked into, fetching it where it
