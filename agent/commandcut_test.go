@@ -284,7 +284,7 @@ func cutCommandsAt(t *testing.T, n int, noSync bool) (bad int) {
 // accepted is without a result.
 func TestCommandsThroughPowerCuts(t *testing.T) {
 	t.Parallel()
-	cutCommandsAt(t, 60*killRounds, false)
+	cutCommandsAt(t, 60, false)
 }
 
 // TestCommandsThroughPowerCutsControl shows that the judge sees what is lost: the

@@ -216,9 +216,14 @@ func killSteps() []killStep {
 // time is waiting for the time to be known, so all steps go at once.
 func TestKilledAtEveryStepOfACommand(t *testing.T) {
 	t.Parallel()
+	killedAtEveryStepOfACommand(t, 1)
+}
+
+func killedAtEveryStepOfACommand(t *testing.T, rounds int) {
+	t.Helper()
 	binary := proctest.BuildWith(t, []string{"failpoints"}, "gridgate")
 	broker, ntp := mqtttest.Mosquitto(t, mqtttest.Config{}), startNTP(t)
-	for round := range killRounds {
+	for round := range rounds {
 		var all sync.WaitGroup
 		for _, c := range killSteps() {
 			o := newOrderable(t, broker.Address, ntp, fmt.Sprintf("k%d-%s", round, c.step))
