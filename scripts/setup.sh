@@ -46,10 +46,9 @@ packages=(
 	python3-jsonschema # checks the schema of configurations, and answers of the local API
 	python3-paho-mqtt # a fog in Python
 	python3-protobuf  # likewise
-	python3-yaml      # reads configurations beside us
+	python3-yaml      # reads configurations and docs/openapi.yaml beside us
 	python3-pymodbus  # an independent Modbus server, for /usr/bin/python3
 	qemu-system-arm   # boots images
-	python3-yaml      # reads docs/openapi.yaml
 	qemu-user-static  # runs ARMv7 tests
 	rabbitmq-server   # another broker for fleets
 	shellcheck        # for make lint
