@@ -57,9 +57,9 @@ func boards() []board {
 			console: []string{"ttyAMA0,115200"}, boot: virt,
 		},
 		{
-			name: "orangepi-pc", text: "Xunlong Orange Pi PC (Allwinner H3)", deb: "armhf", bin: "armv7", kernel: "armmp",
-			console: []string{"ttyS0,115200"}, dtb: "sun8i-h3-orangepi-pc.dtb", mbr: true, boot: sunxi,
-			loader: "u-boot-sunxi", uboot: "usr/lib/u-boot/orangepi_pc/u-boot-sunxi-with-spl.bin",
+			name: "orangepi-plus", text: "Xunlong Orange Pi Plus (Allwinner H3)", deb: "armhf", bin: "armv7", kernel: "armmp",
+			console: []string{"ttyS0,115200"}, dtb: "sun8i-h3-orangepi-plus.dtb", mbr: true, boot: sunxi,
+			loader: "u-boot-sunxi", uboot: "usr/lib/u-boot/orangepi_plus/u-boot-sunxi-with-spl.bin",
 		},
 		{
 			name: "olinuxino-lime2", text: "Olimex A20-OLinuXino-LIME2", deb: "armhf", bin: "armv7", kernel: "armmp",
