@@ -34,6 +34,7 @@ agent/order:         internal/meter
 agent/trial:         internal/sys internal/sortby
 agent/command:       agent/order internal/meter internal/sys
 agent/audit:         internal/sys
+agent/update:        agent/order internal/sys
 agent/vault:         internal/secret internal/sys
 agent/modem:
 agent/bundle:        internal/secret
@@ -93,7 +94,7 @@ internal/archtest:
 func stages() []string {
 	return []string{
 		"drivers", "buffer", "agent/poll", "agent/intake", "agent/validate",
-		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/vault",
+		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/vault", "agent/update",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/command",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/modem",
 		"agent/batch", "agent/uplink", "agent/status", "agent/order", "agent/trial", "agent/audit", "agent/timesync", "agent/web",
@@ -105,6 +106,7 @@ func betweenStages() map[edge]string {
 	return map[edge]string{
 		{"agent/uplink", "agent/batch"}:  "what is sent is a batch",
 		{"agent/command", "agent/order"}: "a command is a document",
+		{"agent/update", "agent/order"}:  "what firmware is made of stands in a document",
 	}
 }
 

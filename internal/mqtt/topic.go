@@ -31,6 +31,9 @@ const (
 	ConfigReport // up/config: what runs, what is tried, what was refused and why; retained
 	Result       // up/result/<id>: what came of a command
 	Audit        // up/audit: an entry of the audit log
+	// Firmware.
+	FirmwareReport // up/firmware: what runs, what is fetched and tried, and what came of it; retained
+	FirmwarePart   // _firmware/<hash>: a part of a file, or the list of its parts; retained
 )
 
 func (k Kind) String() string {
@@ -55,6 +58,10 @@ func (k Kind) String() string {
 		return "result"
 	case Audit:
 		return "audit"
+	case FirmwareReport:
+		return "firmware"
+	case FirmwarePart:
+		return "firmware part"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -72,6 +79,8 @@ func (k Kind) String() string {
 //	gridgate/1/<site>/<gateway>/up/config
 //	gridgate/1/<site>/<gateway>/up/result/<id>
 //	gridgate/1/<site>/<gateway>/up/audit
+//	gridgate/1/<site>/<gateway>/up/firmware
+//	gridgate/1/<site>/_firmware/<hash>                32 hexadecimal digits
 type Topic struct {
 	Site    meter.ID
 	Gateway meter.ID // empty where there is a Group
@@ -82,6 +91,7 @@ type Topic struct {
 	Order   string     // which Order: trust, config, command or firmware
 	ID      meter.ID   // of the command that a Result is of
 	Part    int        // of a Result that is too long for one message, from 1 on; 0: the result
+	Sum     [16]byte   // of a FirmwarePart: what the SHA-256 of its payload begins with
 }
 
 // Orders are the names of what an Order topic carries.
@@ -114,6 +124,21 @@ func ResultFilter(site, gateway meter.ID) string { return below(site, gateway) +
 // AuditTopic is where a gateway sends the entries of its audit log.
 func AuditTopic(site, gateway meter.ID) string {
 	return Topic{Site: site, Gateway: gateway, Kind: Audit}.String()
+}
+
+// FirmwareTopic is where a gateway says what firmware it has.
+func FirmwareTopic(site, gateway meter.ID) string {
+	return Topic{Site: site, Gateway: gateway, Kind: FirmwareReport}.String()
+}
+
+// FirmwareFilter matches what gateways say of their firmware. An empty site
+// stands for all of them.
+func FirmwareFilter(site meter.ID) string { return below(site, "") + "/up/firmware" }
+
+// PartOfFirmware is where a part of firmware is retained for the gateways of a
+// site: by what the SHA-256 of the message begins with.
+func PartOfFirmware(site meter.ID, sum [16]byte) string {
+	return Topic{Site: site, Kind: FirmwarePart, Sum: sum}.String()
 }
 
 // ReadingsTopic is where a gateway's batches of one lane go.
@@ -190,6 +215,8 @@ func (t Topic) String() string {
 		head = fmt.Sprintf("%s/%s/%s/%s/", prefix, t.Site, groupLevel, t.Group)
 	}
 	switch t.Kind {
+	case FirmwarePart:
+		return fmt.Sprintf("%s/%s/%s/%x", prefix, t.Site, firmwareLevel, t.Sum)
 	case Readings:
 		return head + "up/readings/" + t.Lane.String()
 	case Catalogue:
@@ -213,12 +240,18 @@ func (t Topic) String() string {
 		return head + "up/result/" + string(t.ID)
 	case Audit:
 		return head + "up/audit"
+	case FirmwareReport:
+		return head + "up/firmware"
 	}
 	return head + t.Kind.String()
 }
 
-// groupLevel stands in a topic where a gateway would, before a group. It is no id.
-const groupLevel = "_group"
+// groupLevel and firmwareLevel stand in a topic where a gateway would, before a
+// group and before the hash of a part. They are no ids.
+const (
+	groupLevel    = "_group"
+	firmwareLevel = "_firmware"
+)
 
 // ErrForeignTopic says that a topic is none of the contract's, or one of a
 // kind that this version does not know. A subscriber skips it.
@@ -229,6 +262,9 @@ var ErrForeignTopic = errors.New("not a topic of this contract")
 func ParseTopic(s string) (Topic, error) {
 	rest, ours := strings.CutPrefix(s, prefix+"/")
 	parts := strings.Split(rest, "/")
+	if ours && len(parts) == 3 && parts[1] == firmwareLevel {
+		return parseFirmware(s, parts)
+	}
 	if !ours || len(parts) < 4 {
 		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
 	}
@@ -245,7 +281,7 @@ func ParseTopic(s string) (Topic, error) {
 		"up/readings": Readings, "up/catalog": Catalogue, "up/state": State,
 		"down/ack": Acknowledgement, "down/resend": ResendRequest, "down/catalog": CatalogueRequest,
 		"down/trust": Order, "down/config": Order, "down/command": Order, "down/firmware": Order,
-		"up/config": ConfigReport, "up/result": Result, "up/audit": Audit,
+		"up/config": ConfigReport, "up/result": Result, "up/audit": Audit, "up/firmware": FirmwareReport,
 	}[parts[2]+"/"+parts[3]]
 	switch {
 	case (kind == Readings || kind == Acknowledgement || kind == ResendRequest) && len(parts) == 5:
@@ -260,7 +296,7 @@ func ParseTopic(s string) (Topic, error) {
 			return Topic{}, fmt.Errorf("topic %q: want 16 lower-case hexadecimal digits after catalog/", s)
 		}
 		t.Kind = Catalogue
-	case (kind == State || kind == CatalogueRequest || kind == ConfigReport || kind == Audit) && len(parts) == 4:
+	case (kind == State || kind == CatalogueRequest || kind == ConfigReport || kind == Audit || kind == FirmwareReport) && len(parts) == 4:
 		t.Kind = kind
 	case kind == Order && len(parts) == 4:
 		t.Kind, t.Order = kind, parts[3]
@@ -277,6 +313,19 @@ func ParseTopic(s string) (Topic, error) {
 		}
 	default:
 		return Topic{}, fmt.Errorf("topic %q: %w", s, ErrForeignTopic)
+	}
+	return t, nil
+}
+
+// parseFirmware takes the topic of a part apart.
+func parseFirmware(s string, parts []string) (Topic, error) {
+	site, err := meter.ParseID(parts[0])
+	if err != nil {
+		return Topic{}, fmt.Errorf("topic %q: %w", s, err)
+	}
+	t := Topic{Site: site, Kind: FirmwarePart}
+	if sum, err := hex.DecodeString(parts[2]); err != nil || copy(t.Sum[:], sum) != len(sum) || len(sum) != len(t.Sum) || parts[2] != strings.ToLower(parts[2]) {
+		return Topic{}, fmt.Errorf("topic %q: want 32 lower-case hexadecimal digits after %s/", s, firmwareLevel)
 	}
 	return t, nil
 }
