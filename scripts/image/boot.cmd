@@ -3,12 +3,14 @@
 #
 # gw0.env and gw1.env take turns, each with a checksum: a cut while one is written
 # leaves the other. gw_seq goes 0, 1, 2, 0, so that of two the newer one is known.
-# gw_first: the slot to try first; gw_a, gw_b: tries left.
+# gw_first: the slot to try first; gw_a, gw_b: tries left; gw_trial: the slot that
+# is not confirmed yet, or no. It is the first process's; here it is only kept.
 test -n "${devtype}" || setenv devtype virtio
 test -n "${devnum}" || setenv devnum 0
 setenv gw_first a
 setenv gw_a 6
 setenv gw_b 0
+setenv gw_trial no
 setenv gw_s0
 setenv gw_s1
 setenv gw_seq
@@ -25,10 +27,11 @@ if test -n "${gw_s1}"; then
 fi
 setenv gw_seq 2
 if test -n "${gw_file}"; then
-  if load ${devtype} ${devnum}:1 ${kernel_addr_r} gw${gw_file}.env; then env import -c ${kernel_addr_r} ${filesize} gw_seq gw_first gw_a gw_b; fi
+  if load ${devtype} ${devnum}:1 ${kernel_addr_r} gw${gw_file}.env; then env import -c ${kernel_addr_r} ${filesize} gw_seq gw_first gw_a gw_b gw_trial; fi
 else
   setenv gw_file 1
 fi
+test -n "${gw_trial}" || setenv gw_trial no
 if test "${gw_first}" = b; then setenv gw_order "b a"; else setenv gw_order "a b"; fi
 setenv gw_slot
 for s in ${gw_order}; do
@@ -45,7 +48,7 @@ done
 if test -n "${gw_slot}"; then
   if test "${gw_seq}" = 0; then setenv gw_seq 1; elif test "${gw_seq}" = 1; then setenv gw_seq 2; else setenv gw_seq 0; fi
   if test "${gw_file}" = 0; then setenv gw_file 1; else setenv gw_file 0; fi
-  env export -c -s 0x200 ${kernel_addr_r} gw_seq gw_first gw_a gw_b
+  env export -c -s 0x200 ${kernel_addr_r} gw_seq gw_first gw_a gw_b gw_trial
   fatwrite ${devtype} ${devnum}:1 ${kernel_addr_r} gw${gw_file}.env 0x200
 else
   setenv gw_slot f

@@ -69,8 +69,9 @@ func makeImage(m machine) (string, error) {
 }
 
 // compile builds a program for a machine, in the module that it belongs to.
-func compile(m machine, from, out string) error {
-	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, ".")
+func compile(m machine, from, out string, flags ...string) error {
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out}, flags...)
+	c := exec.Command("go", append(args, ".")...) //nolint:gosec // ours
 	c.Dir = from
 	c.Env = append(os.Environ(), append(m.env, "GOOS=linux", "CGO_ENABLED=0")...)
 	if text, err := c.CombinedOutput(); err != nil {
@@ -81,12 +82,14 @@ func compile(m machine, from, out string) error {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	images.Range(func(_, make any) bool {
-		if path, err := make.(func() (string, error))(); err == nil {
-			_ = os.RemoveAll(filepath.Dir(path)) // of the system's temporary folder anyway
-		}
-		return true
-	})
+	for _, made := range []*sync.Map{&images, &programs} {
+		made.Range(func(_, make any) bool {
+			if path, err := make.(func() (string, error))(); err == nil {
+				_ = os.RemoveAll(filepath.Dir(path)) // of the system's temporary folder anyway
+			}
+			return true
+		})
+	}
 	os.Exit(code)
 }
 

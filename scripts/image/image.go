@@ -70,8 +70,16 @@ func (b *build) initrd(moduleDir, fsck string) error {
 		return err
 	}
 	a := &archive{}
-	a.folders("dev", "proc", "sys", "run", "tmp", "boot", "slot", "data", "etc", "sbin", "lib", "lib/modules", "var", "var/lib")
+	a.folders("dev", "proc", "sys", "run", "tmp", "boot", "slot", "data", "etc", "sbin", "lib", "lib/modules", "lib/slots", "var", "var/lib")
 	a.entry("dev/console", modeDevice, 5, 1, nil)
+	a.entry("etc/board", modeFile, 0, 0, []byte(b.board.name))
+	for _, slot := range []string{"a", "b"} {
+		seed, err := b.seed(slot)
+		if err != nil {
+			return err
+		}
+		a.entry("lib/slots/"+slot, modeFile, 0, 0, seed)
+	}
 	a.entry("lib/modules/first", modeFile, 0, 0, []byte(strings.Join(first, "\n")+"\n"))
 	a.entry("lib/modules/table", modeFile, 0, 0, []byte(table))
 	for _, n := range all {
@@ -180,10 +188,10 @@ func (b *build) assemble() error {
 	if parts[0].path, err = b.fat("boot", "GWBOOT", 0x67770001, bootSize, boot); err != nil {
 		return err
 	}
-	if parts[1].path, err = b.fat("a", "GWA", 0x67770002, slotSize, files); err != nil {
+	if parts[1].path, err = b.slotFAT("a", files); err != nil {
 		return err
 	}
-	if parts[2].path, err = b.fat("b", "GWB", 0x67770003, slotSize, nil); err != nil {
+	if parts[2].path, err = b.slotFAT("b", nil); err != nil {
 		return err
 	}
 	if parts[3].path, err = b.ext4(); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"os"
@@ -12,10 +13,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gridgate/scripts/image/fat"
 )
 
-// disk is where the image lies: its partitions by what they are called, whatever
-// the kernel calls the disk.
+// disk is where the image lies, whatever the kernel calls it.
 type disk struct {
 	parts   map[string]string // label to device
 	slotDir string            // where gridgate is
@@ -34,7 +36,7 @@ const (
 func findDisk(wait time.Duration) *disk {
 	end := time.Now().Add(wait)
 	for {
-		d := &disk{parts: labelled("/sys/class/block", "/dev")}
+		d := &disk{parts: partitions("/sys/class/block", "/dev")}
 		if len(d.parts) == 4 || time.Now().After(end) {
 			for _, l := range []string{labelBoot, labelA, labelB, labelData} {
 				if d.parts[l] == "" {
@@ -47,60 +49,69 @@ func findDisk(wait time.Duration) *disk {
 	}
 }
 
-// labelled gives the devices of all partitions that have a label of the image's.
-func labelled(sys, dev string) map[string]string {
+// partitions gives the devices of the image's partitions by their labels. That of
+// U-Boot is known by its label, and the others by where they are on the same disk:
+// a slot that is just being written, or data that are garbage, have none.
+func partitions(sys, dev string) map[string]string {
 	found := map[string]string{}
 	entries, err := os.ReadDir(sys)
 	if err != nil {
 		return found
 	}
+	places := map[string]string{} // disk and number to name
+	boot := ""
 	for _, e := range entries {
-		if _, err := os.Stat(filepath.Join(sys, e.Name(), "partition")); err != nil {
+		number, err := os.ReadFile(filepath.Join(sys, e.Name(), "partition"))
+		if err != nil {
 			continue
 		}
-		path := filepath.Join(dev, e.Name())
-		switch l := labelOf(path); l {
-		case labelBoot, labelA, labelB, labelData:
-			if found[l] == "" {
-				found[l] = path
-			}
+		link, err := filepath.EvalSymlinks(filepath.Join(sys, e.Name()))
+		if err != nil {
+			continue
+		}
+		disk := filepath.Dir(link)
+		places[disk+" "+strings.TrimSpace(string(number))] = e.Name()
+		if boot == "" && labelOf(filepath.Join(dev, e.Name())) == labelBoot {
+			boot = disk
+		}
+	}
+	if boot == "" {
+		return found
+	}
+	for i, label := range []string{labelBoot, labelA, labelB, labelData} {
+		if name, ok := places[fmt.Sprint(boot, " ", i+1)]; ok {
+			found[label] = filepath.Join(dev, name)
 		}
 	}
 	return found
 }
 
-// labelOf gives the label of a file system: FAT32's from its boot sector, or
-// ext4's from its superblock.
+// labelOf gives the label of a FAT32 file system.
 func labelOf(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	var head [2048]byte
+	var head [fat.Sector]byte
 	if _, err := io.ReadFull(f, head[:]); err != nil {
 		return ""
 	}
 	if bytes.Equal(head[82:87], []byte("FAT32")) {
 		return strings.TrimRight(string(head[71:82]), " ")
 	}
-	const super = 1024
-	if head[super+0x38] == 0x53 && head[super+0x39] == 0xEF {
-		return strings.TrimRight(string(head[super+0x78:super+0x88]), "\x00")
-	}
 	return ""
 }
 
 // mount mounts what there is. A gateway without its data still reads meters.
 func (d *disk) mount(slot string) {
-	const fat = "codepage=437,iocharset=ascii,errors=remount-ro"
 	readOnly := uintptr(unix.MS_RDONLY | unix.MS_NOATIME | unix.MS_NODEV | unix.MS_NOSUID)
-	if err := unix.Mount(d.parts[labelBoot], "/boot", "vfat", readOnly, fat); err != nil {
+	if err := unix.Mount(d.parts[labelBoot], "/boot", "vfat", readOnly, fatOptions); err != nil {
 		log.Printf("the boot partition: %v", err)
 	}
 	d.slotDir = "/boot/factory"
 	if label, ok := map[string]string{"a": labelA, "b": labelB}[slot]; ok {
-		if err := unix.Mount(d.parts[label], "/slot", "vfat", readOnly, fat); err != nil {
+		if err := unix.Mount(d.parts[label], "/slot", "vfat", readOnly, fatOptions); err != nil {
 			log.Printf("slot %s: %v", slot, err)
 		}
 		d.slotDir = "/slot"

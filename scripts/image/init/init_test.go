@@ -26,6 +26,23 @@ func TestReadsWhatUBootWrites(t *testing.T) {
 	if ours := got.bytes(); !bytes.Equal(ours, b) {
 		t.Errorf("we write\n%q\nU-Boot wrote\n%q", ours, b)
 	}
+	old, err := os.ReadFile("testdata/without-trial.env") // of an image from before there were trials
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before, err := parseTries(old); err != nil || !bytes.Equal(before.bytes(), b) {
+		t.Errorf("%+v %v", before, err)
+	}
+	for _, trial := range []string{"a", "b"} {
+		got.trial = trial
+		if again, err := parseTries(got.bytes()); err != nil || again.trial != trial {
+			t.Errorf("%+v %v", again, err)
+		}
+	}
+	got.trial = "f"
+	if _, err := parseTries(got.bytes()); err == nil {
+		t.Error("the factory's slot is on trial")
+	}
 }
 
 // A cut at any octet of a write leaves the other file, which says what was so
@@ -33,7 +50,7 @@ func TestReadsWhatUBootWrites(t *testing.T) {
 func TestTriesThroughCuts(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 7 {
-		if err := writeTries(dir, func(c *tries) { c.left["b"] = round }); err != nil {
+		if err := writeTries(dir, func(c *tries) error { c.left["b"] = round; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		now, file, err := readTries(dir)

@@ -35,6 +35,7 @@ func main() {
 // run gives an error when the machine has to start again.
 func run() error {
 	mountAll()
+	quiet()
 	log.Printf("started (%s after power on)", uptime())
 	mods, err := readModules("/lib/modules")
 	if err != nil {
@@ -43,6 +44,7 @@ func run() error {
 	mods.first()
 	mods.cold("/sys/devices")
 	dog := openWatchdog(mods)
+	atWatchdog()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go mods.follow(ctx)
@@ -53,7 +55,19 @@ func run() error {
 	go network(ctx)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR2)
-	s := supervisor{dir: where.slotDir, where: where, dog: dog, slot: slotOf(cmdline())}
+	firmware := newSlots(where, slotOf(cmdline()), func() {
+		select {
+		case stop <- syscall.SIGTERM:
+		default: // it is told already
+		}
+	})
+	control, err := listenControl(controlSocket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = control.Close() }() // the machine starts again
+	go firmware.serve(control)
+	s := supervisor{dir: where.slotDir, where: where, dog: dog, slots: firmware}
 	err = s.run(ctx, stop)
 	where.unmount()
 	return err
@@ -81,6 +95,13 @@ func mountAll() {
 	}
 }
 
+// quiet keeps the console from being used to order the kernel about.
+func quiet() {
+	if err := os.WriteFile("/proc/sys/kernel/sysrq", []byte("0"), 0); err != nil {
+		log.Print(err)
+	}
+}
+
 func cmdline() string {
 	b, _ := os.ReadFile("/proc/cmdline") // an empty one says as much
 	return string(b)
@@ -97,10 +118,11 @@ func slotOf(cmdline string) string {
 }
 
 // uptime says how long the machine runs, for the log.
-func uptime() string {
+func uptime() string { return fmt.Sprintf("%.1f s", sinceBoot().Seconds()) }
+
+// sinceBoot gives how long the machine runs.
+func sinceBoot() time.Duration {
 	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return "?"
-	}
-	return fmt.Sprintf("%.1f s", time.Duration(t.Nano()).Seconds())
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // every kernel has it
+	return time.Duration(t.Nano())
 }

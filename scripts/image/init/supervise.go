@@ -16,24 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisor keeps gridgate running, feeds the watchdog, and tells U-Boot when a
-// slot has proven itself.
+// supervisor keeps gridgate running, feeds the watchdog, and says when a slot has
+// proven itself.
 type supervisor struct {
 	dir   string // of the slot
-	slot  string
 	where *disk
 	dog   *watchdog
+	slots *slots
 
-	confirmed bool
-	deaths    []time.Time
+	deaths []time.Time
 }
 
 const (
 	feedEvery = 5 * time.Second
-	// silent is how long gridgate may say nothing until it counts as stuck, and
-	// starting how long a start may take: as in gridgate.service.
-	silent   = 5 * time.Minute
-	starting = 15 * time.Minute
 	// provenAfter is how long it has to run well until its slot gets its tries back.
 	provenAfter = 60 * time.Second
 	// When it ends so often in so short a time, the machine starts again: the slot
@@ -103,7 +98,7 @@ func (s *supervisor) once(ctx context.Context, stop <-chan os.Signal, said <-cha
 	cmd.Dir = "/data/gridgate"
 	cmd.Env = []string{
 		"PATH=/sbin", "HOME=/data/gridgate", "NOTIFY_SOCKET=/run/notify", fmt.Sprintf("WATCHDOG_USEC=%d", silent.Microseconds()),
-		"GRIDGATE_SLOT=" + s.slot, "GOTRACEBACK=single",
+		"GRIDGATE_INIT=" + controlSocket, "GRIDGATE_BOARD=" + s.slots.board, "GRIDGATE_SLOT=" + s.slots.running, "GOTRACEBACK=single",
 	}
 	if s.where.memory {
 		cmd.Env = append(cmd.Env, "GRIDGATE_DATA_IN_MEMORY=1")
@@ -111,7 +106,7 @@ func (s *supervisor) once(ctx context.Context, stop <-chan os.Signal, said <-cha
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	log.Printf("gridgate of slot %s started (%s after power on)", s.slot, uptime())
+	log.Printf("gridgate of slot %s started (%s after power on)", s.slots.running, uptime())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	return s.watch(ctx, cmd.Process, stop, said, ended)
@@ -141,13 +136,15 @@ func (s *supervisor) watch(ctx context.Context, p *os.Process, stop <-chan os.Si
 			}
 			s.dog.feed()
 			if !ready.IsZero() && time.Since(ready) >= provenAfter {
-				s.confirm()
+				s.slots.proven()
+			}
+			if sinceBoot() >= trialLimit && s.slots.onTrial() {
+				log.Printf("slot %s is on trial, and nobody has confirmed it in %s", s.slots.running, trialLimit)
+				s.end(ctx, p, ended)
+				return nil
 			}
 		case <-stop:
-			if err := p.Signal(syscall.SIGTERM); err != nil {
-				log.Printf("gridgate: %v", err)
-			}
-			s.lastWait(ctx, p, ended)
+			s.end(ctx, p, ended)
 			return nil
 		}
 	}
@@ -160,7 +157,11 @@ func stuck(now, began, ready, heard time.Time) bool {
 	return now.Sub(heard) > silent
 }
 
-func (s *supervisor) lastWait(ctx context.Context, p *os.Process, ended <-chan error) {
+// end lets gridgate stop in order.
+func (s *supervisor) end(ctx context.Context, p *os.Process, ended <-chan error) {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		log.Printf("gridgate: %v", err)
+	}
 	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	select {
@@ -177,21 +178,6 @@ func kill(p *os.Process, ended <-chan error) {
 		log.Printf("gridgate: %v", err)
 	}
 	log.Printf("gridgate was killed: %v", <-ended)
-}
-
-// confirm gives a slot that has proven itself its tries back.
-func (s *supervisor) confirm() {
-	if s.confirmed || s.slot == "f" {
-		return
-	}
-	s.confirmed = true
-	if err := writable("/boot", func() error {
-		return writeTries("/boot", func(t *tries) { t.left[s.slot] = fullTries })
-	}); err != nil {
-		log.Printf("slot %s has proven itself, but that cannot be written: %v", s.slot, err)
-		return
-	}
-	log.Printf("slot %s has proven itself", s.slot)
 }
 
 // writable does something while a file system may be written to.

@@ -1,0 +1,41 @@
+//go:build faulty
+
+package main
+
+import (
+	"log"
+	"time"
+)
+
+// First processes for tests, which no image is made with: with short limits.
+const (
+	silent     = 15 * time.Second
+	starting   = 15 * time.Minute
+	trialLimit = 2 * time.Minute
+)
+
+// fault is a fault on purpose: blocked hangs as soon as it has the watchdog, and
+// early lets a slot be tried before it is written, and waits there for the cut.
+var fault string //nolint:gochecknoglobals // set by the linker
+
+func atWatchdog() {
+	if fault == "blocked" {
+		log.Print("blocked, for a test")
+		select {}
+	}
+}
+
+func beforeWriting(s *slots) {
+	if fault != "early" {
+		return
+	}
+	log.Print("the slot may be tried, and is not written, for a test")
+	other := otherOf(s.running)
+	if err := s.change(func(t *tries) error {
+		t.first, t.trial, t.left[other] = other, other, trialTries
+		return nil
+	}); err != nil {
+		log.Print(err)
+	}
+	select {}
+}
