@@ -28,10 +28,10 @@ copy() {
 	go mod edit -replace="$1=./bin/small/$2" bin/small/go.mod
 }
 
-# Without websockets, and what they link of HTTP.
+# internal/mqtt connects by itself: no websockets, and no proxies.
 copy github.com/eclipse/paho.mqtt.golang paho
-[ -f bin/small/paho/websocket.go ]
-cp scripts/small/websocket.go.txt bin/small/paho/websocket.go
+rm bin/small/paho/websocket.go bin/small/paho/netconn.go
+cp scripts/small/netconn.go.txt bin/small/paho/netconn.go
 
 # With a small package for regular expressions. It panics when a program starts with
 # a pattern that it does not know.
@@ -45,7 +45,22 @@ for file in "${regexp[@]}"; do
 	sed -i 's|^	"regexp"$|	"gridgate/scripts/small/regexp"|' "bin/small/$file"
 done
 
-linked=$(go list -modfile=bin/small/go.mod -deps ./cmd/gridgate | grep -xE 'regexp|github.com/gorilla/websocket' || true)
+# No plug-ins: not those that a document asks for, nor what they would write YAML with.
+edit() { # edit FILE LINE WITH: in place of a line that is there
+	grep -qxF "$2" "bin/small/$1"
+	LINE=$2 WITH=$3 awk '{ print $0 == ENVIRON["LINE"] ? ENVIRON["WITH"] : $0 }' "bin/small/$1" >bin/small/edited
+	mv bin/small/edited "bin/small/$1"
+}
+edit yaml/internal/libyaml/composer.go '		context, err := opts.AliasData.NewAliasDataContext(aliasDataServices(opts))' \
+	'		context, err := opts.AliasData.NewAliasDataContext(AliasDataServices{})'
+edit yaml/plugin.go 'var pluginRegistry = pluginreg.NewRegistry(' \
+	'var pluginRegistry = pluginreg.NewRegistry()
+
+// Registered is what is registered elsewhere.
+func Registered() any { return pluginreg.NewRegistry('
+sed -i '/^func Registered/,/^)$/ s/^)$/)}/' bin/small/yaml/plugin.go
+
+linked=$(go list -modfile=bin/small/go.mod -deps ./cmd/gridgate | grep -xE 'regexp|github.com/gorilla/websocket|golang.org/x/net/proxy' || true)
 if [ -n "$linked" ]; then
 	echo "scripts/small.sh: still linked: ${linked//$'\n'/ }" >&2
 	exit 1
