@@ -24,9 +24,11 @@ version=$(git describe --tags --always --dirty --abbrev=12 2>/dev/null || cat VE
 
 # For size (docs/decisions/0013-size.md): nothing is inlined, defers are records
 # and not code at each exit, every make is on the heap that might be, long names of
-# instances are hashed; no HTTP/2, which nothing here speaks.
-small=(-tags nethttpomithttp2 "-gcflags=all=-l -d=noopendefer=1,variablemakethreshold=0,maxshapelen=30")
+# instances are hashed; no HTTP/2, which nothing here speaks; modules from elsewhere
+# without what is not used of them.
+small=(-modfile=bin/small/go.mod -tags nethttpomithttp2 "-gcflags=all=-l -d=noopendefer=1,variablemakethreshold=0,maxshapelen=60")
 
+scripts/small.sh
 mkdir -p "$out"
 for program in gridgate gridfog metersim; do
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false "${small[@]}" -ldflags "-s -w -buildid= $link -X main.version=$version" \
