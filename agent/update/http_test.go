@@ -108,8 +108,8 @@ func TestNoRanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd.Stderr = &log
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +125,8 @@ func TestNoRanges(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	for _, f := range files[:2] {
-		if n := strings.Count(log.String(), fmt.Sprintf("/%x ", f.Object)); n != 1 {
-			t.Errorf("%s was asked for %d times:\n%s", f.Name, n, log.String())
+		if n := strings.Count(said.String(), fmt.Sprintf("/%x ", f.Object)); n != 1 {
+			t.Errorf("%s was asked for %d times:\n%s", f.Name, n, said.String())
 		}
 	}
 }

@@ -247,4 +247,3 @@ func TestBrokerLikeSource(t *testing.T) {
 		checkStaged(t, staged, contents)
 	})
 }
-
