@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -258,7 +259,7 @@ type answer struct {
 // readAnswer reads the head of an answer to a request for the octets from first
 // to before end of an object that has whole.
 func readAnswer(in *bufio.Reader, first, end, whole int64) (answer, error) {
-	res, err := http.ReadResponse(in, nil)
+	res, err := http.ReadResponse(in, nil) //nolint:bodyclose // it is the connection, which is kept or closed
 	if err != nil {
 		return answer{}, fmt.Errorf("its answer is none of HTTP: %w", unexpected(err))
 	}
@@ -274,12 +275,12 @@ func readAnswer(in *bufio.Reader, first, end, whole int64) (answer, error) {
 		a.whole = true
 		return a, nil
 	case http.StatusPartialContent:
-		var from, to int64
 		text := res.Header.Get("Content-Range")
-		if n, err := fmt.Sscanf(text, "bytes %d-%d/", &from, &to); n != 2 || err != nil || from != first || to < from || to >= end {
+		from, to, total, ok := contentRange(text)
+		if !ok || from != first || to < from || to >= end {
 			return a, fmt.Errorf("asked for the octets %d to %d it gives %q", first, end-1, clip(text))
 		}
-		if total := text[strings.IndexByte(text, '/')+1:]; total != "*" && total != fmt.Sprint(whole) {
+		if total != "*" && total != strconv.FormatInt(whole, 10) {
 			return a, fmt.Errorf("its file has %s octets, not %d", clip(total), whole)
 		}
 		return a, nil
@@ -288,4 +289,14 @@ func readAnswer(in *bufio.Reader, first, end, whole int64) (answer, error) {
 		return a, fmt.Errorf("it answers %q and sends us elsewhere, which is not followed", clip(res.Status))
 	}
 	return a, fmt.Errorf("it answers %q", clip(res.Status))
+}
+
+// contentRange reads "bytes 0-99/1000" (RFC 9110, 14.4).
+func contentRange(s string) (from, to int64, total string, ok bool) {
+	unit, s, _ := strings.Cut(s, " ")
+	span, total, _ := strings.Cut(s, "/")
+	a, b, _ := strings.Cut(span, "-")
+	from, err := strconv.ParseInt(a, 10, 64)
+	to, err2 := strconv.ParseInt(b, 10, 64)
+	return from, to, total, unit == "bytes" && err == nil && err2 == nil
 }

@@ -273,7 +273,7 @@ func TestIdleConnection(t *testing.T) {
 		files, _, _ := release(t, p)
 		link := linktest.New(linktest.Config{Delay: 50 * time.Millisecond})
 		server := &http.Server{Handler: http.FileServer(http.Dir(p.lay(t))), IdleTimeout: 5 * time.Second}
-		done := make(chan error)
+		done := make(chan error, 1)
 		go func() { done <- server.Serve(link.Listener()) }()
 		h, err := update.NewHTTP("http://host", nil, link.Dial)
 		if err != nil {
@@ -291,7 +291,7 @@ func TestIdleConnection(t *testing.T) {
 		}
 		h.Close()
 		_ = server.Close()
-		<-done
+		_ = <-done // that it was closed
 	})
 }
 

@@ -38,7 +38,7 @@ func simulate(t *testing.T, p *pile, config linktest.Config, f func(t *testing.T
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{link: linktest.New(config)}
 		server := &http.Server{Handler: http.FileServer(http.Dir(p.lay(t)))}
-		done := make(chan error)
+		done := make(chan error, 1)
 		go func() { done <- server.Serve(w.link.Listener()) }()
 		h, err := update.NewHTTP("http://host", nil, w.link.Dial)
 		if err != nil {
@@ -49,7 +49,7 @@ func simulate(t *testing.T, p *pile, config linktest.Config, f func(t *testing.T
 		h.Close()
 		w.link.Set(linktest.Cut)
 		_ = server.Close()
-		<-done
+		_ = <-done // that it was closed
 	})
 }
 
