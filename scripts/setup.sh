@@ -55,6 +55,7 @@ packages=(
 	socat             # pairs of pseudo-terminals
 	u-boot-qemu       # the boot loader of the machines that QEMU is
 	u-boot-tools      # makes the boot loader's script
+	xz-utils          # packs firmware beside us
 	zbar-tools        # reads QR codes
 	zstd              # makes images
 	systemd           # its systemd-analyze checks the unit

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -48,10 +49,13 @@ type body struct {
 // NewHTTP gives the server of a manifest's url. Of config, which may be nil, a
 // copy with the server's name is used. A nil dial is the system's.
 func NewHTTP(base string, config *tls.Config, dial func(ctx context.Context, network, address string) (net.Conn, error)) (*HTTP, error) {
-	if err := checkURL(base); err != nil || base == "" {
-		return nil, fmt.Errorf("url: %w", errors.Join(err))
-	}
 	u, err := url.Parse(base)
+	if err == nil {
+		err = checkURL(base)
+	}
+	if err == nil && base == "" {
+		err = errors.New("there is none")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
@@ -127,16 +131,13 @@ func (h *HTTP) once(ctx context.Context, wants []Want, take func(w Want, data []
 	conn := h.conn
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if h.body != nil {
-		if err := conn.SetDeadline(deadline(end - h.body.at)); err != nil {
+		if err := h.allow(ctx, end-h.body.at); err != nil {
 			return err
 		}
 		return h.readWhole(wants, take)
 	}
-	if err := conn.SetDeadline(deadline(end - first.Offset)); err != nil {
+	if err := h.allow(ctx, end-first.Offset); err != nil {
 		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err // the deadline above may have undone the other
 	}
 	request := fmt.Sprintf("GET %s/%x HTTP/1.1\r\nHost: %s\r\nUser-Agent: gridgate\r\nAccept-Encoding: identity\r\nRange: bytes=%d-%d\r\n\r\n",
 		strings.TrimSuffix(h.base.EscapedPath(), "/"), first.Object, h.base.Host, first.Offset, end-1)
@@ -153,7 +154,7 @@ func (h *HTTP) once(ctx context.Context, wants []Want, take func(w Want, data []
 	}
 	h.head.N = maxHead + first.Whole*2 // with the sizes of chunks
 	if answer.whole {
-		if err := conn.SetDeadline(deadline(end)); err != nil {
+		if err := h.allow(ctx, end); err != nil {
 			return err
 		}
 		h.body = &body{object: first.Object, r: answer.body}
@@ -168,9 +169,12 @@ func (h *HTTP) once(ctx context.Context, wants []Want, take func(w Want, data []
 	return nil
 }
 
-// deadline is when n octets have to be there.
-func deadline(n int64) time.Time {
-	return time.Now().Add(answerTime + time.Duration(n)*time.Second/slowestRate)
+// allow gives what follows the time that n octets may take.
+func (h *HTTP) allow(ctx context.Context, n int64) error {
+	if err := h.conn.SetDeadline(time.Now().Add(answerTime + time.Duration(n)*time.Second/slowestRate)); err != nil {
+		return err
+	}
+	return ctx.Err() // the end of ctx sets a deadline too, which this may have undone
 }
 
 func (h *HTTP) connect(ctx context.Context) error {
@@ -255,7 +259,7 @@ type answer struct {
 // readAnswer reads the head of an answer to a request for the octets from first
 // to before end of an object that has whole.
 func readAnswer(in *bufio.Reader, first, end, whole int64) (answer, error) {
-	res, err := http.ReadResponse(in, nil)
+	res, err := http.ReadResponse(in, nil) //nolint:bodyclose // it is the connection, which is kept or closed
 	if err != nil {
 		return answer{}, fmt.Errorf("its answer is none of HTTP: %w", unexpected(err))
 	}
@@ -271,12 +275,12 @@ func readAnswer(in *bufio.Reader, first, end, whole int64) (answer, error) {
 		a.whole = true
 		return a, nil
 	case http.StatusPartialContent:
-		var from, to int64
 		text := res.Header.Get("Content-Range")
-		if n, err := fmt.Sscanf(text, "bytes %d-%d/", &from, &to); n != 2 || err != nil || from != first || to < from || to >= end {
+		from, to, total, ok := contentRange(text)
+		if !ok || from != first || to < from || to >= end {
 			return a, fmt.Errorf("asked for the octets %d to %d it gives %q", first, end-1, clip(text))
 		}
-		if total := text[strings.IndexByte(text, '/')+1:]; total != "*" && total != fmt.Sprint(whole) {
+		if total != "*" && total != strconv.FormatInt(whole, 10) {
 			return a, fmt.Errorf("its file has %s octets, not %d", clip(total), whole)
 		}
 		return a, nil
@@ -285,4 +289,14 @@ func readAnswer(in *bufio.Reader, first, end, whole int64) (answer, error) {
 		return a, fmt.Errorf("it answers %q and sends us elsewhere, which is not followed", clip(res.Status))
 	}
 	return a, fmt.Errorf("it answers %q", clip(res.Status))
+}
+
+// contentRange reads "bytes 0-99/1000" (RFC 9110, 14.4).
+func contentRange(s string) (from, to int64, total string, ok bool) {
+	unit, s, _ := strings.Cut(s, " ")
+	span, total, _ := strings.Cut(s, "/")
+	a, b, _ := strings.Cut(span, "-")
+	from, err := strconv.ParseInt(a, 10, 64)
+	to, err2 := strconv.ParseInt(b, 10, 64)
+	return from, to, total, unit == "bytes" && err == nil && err2 == nil
 }

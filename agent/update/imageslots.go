@@ -109,7 +109,7 @@ func (s *ImageSlots) State() (SlotState, error) {
 	if err != nil {
 		return SlotState{}, err
 	}
-	isSlot := func(name string, or string) bool { return name == "a" || name == "b" || name == or }
+	isSlot := func(name, or string) bool { return name == "a" || name == "b" || name == or }
 	if !isSlot(r.Running, "f") || !isSlot(r.First, "f") || !isSlot(r.Trial, "") || !isName(r.Board, maxText) {
 		return SlotState{}, fmt.Errorf("init: state: it says board %q, running %q, first %q, trial %q", clip(r.Board), clip(r.Running), clip(r.First), clip(r.Trial))
 	}
@@ -150,7 +150,7 @@ func (s *ImageSlots) Install(ctx context.Context, files []Staged) error {
 	return err
 }
 
-// Switch, Confirm, Back, Factory and Restart are what init does by those names.
+// Switch has the next starts try the other slot.
 func (s *ImageSlots) Switch() error { return s.do("switch") }
 
 // Confirm makes the slot that runs the first.

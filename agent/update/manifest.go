@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -103,7 +102,7 @@ func ParseManifest(d *order.Document) (*Manifest, error) {
 		return nil, keyError("boards", "%d of them; want 1 to %d", n, maxBoards)
 	}
 	m.Boards = make(map[string][]File, len(text.Boards))
-	for _, board := range slices.Sorted(maps.Keys(text.Boards)) {
+	for _, board := range sortedKeys(text.Boards) {
 		if len(board) > maxText || !isName(board, maxText) {
 			return nil, keyError("boards", "%q; want a board's name such as virt-armv7", clip(board))
 		}
@@ -149,7 +148,7 @@ func parseFiles(at string, list []map[string]string) ([]File, error) {
 
 func parseFile(at string, text map[string]string) (File, error) {
 	keys := []string{"name", "size", "sha256", "pack", "packed", "object", "part", "index"}
-	for _, key := range slices.Sorted(maps.Keys(text)) {
+	for _, key := range sortedKeys(text) {
 		if !slices.Contains(keys, key) {
 			return File{}, keyError(at+"."+clip(key), "is no key that belongs there")
 		}
@@ -274,7 +273,7 @@ func below(a, b string) bool {
 func (m *Manifest) For(board string) ([]File, error) {
 	files, ok := m.Boards[board]
 	if !ok {
-		return nil, fmt.Errorf("%w: this is %s, it has %s", ErrBoard, board, strings.Join(slices.Sorted(maps.Keys(m.Boards)), ", "))
+		return nil, fmt.Errorf("%w: this is %s, it has %s", ErrBoard, board, strings.Join(sortedKeys(m.Boards), ", "))
 	}
 	return files, nil
 }
@@ -309,7 +308,7 @@ func (m *Manifest) Append(b []byte) []byte {
 		b = fmt.Appendf(b, "url: %q\n", m.URL)
 	}
 	b = append(b, "boards:\n"...)
-	for _, board := range slices.Sorted(maps.Keys(m.Boards)) {
+	for _, board := range sortedKeys(m.Boards) {
 		b = fmt.Appendf(b, "  %s:\n", board)
 		for _, f := range m.Boards[board] {
 			b = fmt.Appendf(b, "    - {name: %q, size: %d, sha256: \"%x\", pack: %s, packed: %d, object: \"%x\", part: %d, index: \"%x\"}\n",
@@ -317,6 +316,14 @@ func (m *Manifest) Append(b []byte) []byte {
 		}
 	}
 	return b
+}
+
+func sortedKeys[V any](m map[string]V) (keys []string) {
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // clip shortens what is shown of a document.

@@ -72,7 +72,7 @@ func (s *Store) clean(files []File) error {
 		}
 		for _, e := range entries {
 			if path := filepath.Join(dir, e.Name()); !keep[path] {
-				if err := os.RemoveAll(path); err != nil {
+				if err := os.Remove(path); err != nil {
 					return fmt.Errorf("firmware: %w", err)
 				}
 			}
