@@ -49,12 +49,14 @@ func image(t *testing.T, m machine) string {
 	return path
 }
 
+const testData = 32 // MiB of the data partition
+
 func makeImage(m machine) (string, error) {
 	dir, err := os.MkdirTemp("", "gridgate-image-test-")
 	if err != nil {
 		return "", err
 	}
-	b := build{top: "../..", cache: "../../bin/image", out: filepath.Join(dir, "image"), data: 32}
+	b := build{top: "../..", cache: "../../bin/image", out: filepath.Join(dir, "image"), data: testData}
 	if b.board, err = boardOf(m.board); err != nil {
 		return "", err
 	}
@@ -113,13 +115,19 @@ func newSite(t *testing.T, m machine) *site {
 	s.watcher = proctest.Start(t, nil, filepath.Join(s.bin, "gridfog"), "watch", "-broker", "tcp://"+s.mosq.Address, "-json")
 	s.watcher.Await("connected")
 	s.tool("cp", "--sparse=always", image(t, m), s.card)
-	provision := filepath.Join(t.TempDir(), "gridgate.yaml")
-	if err := os.WriteFile(provision, []byte(s.config()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.tool("mmd", "-i", s.card+"@@4M", "::provision")
-	s.tool("mcopy", "-i", s.card+"@@4M", provision, "::provision/gridgate.yaml")
+	s.provide(s.config())
 	return s
+}
+
+// provide puts a configuration into provision/ on the boot partition.
+func (s *site) provide(config string) {
+	s.t.Helper()
+	path := filepath.Join(s.t.TempDir(), "gridgate.yaml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.tool("mmd", "-D", "s", "-i", s.card+"@@4M", "::provision")
+	s.tool("mcopy", "-o", "-i", s.card+"@@4M", path, "::provision/gridgate.yaml")
 }
 
 // config is that of the gateway; 10.0.2.2 is this machine's loopback to it.
@@ -145,10 +153,15 @@ func (s *site) tool(name string, args ...string) {
 // boot switches the gateway on.
 func (s *site) boot() *proctest.Process {
 	s.t.Helper()
+	return s.start("-device", "virtio-net-device,netdev=n", "-netdev", "user,id=n")
+}
+
+// start switches the gateway on with the devices named.
+func (s *site) start(devices ...string) *proctest.Process {
+	s.t.Helper()
 	q := s.m.qemu
-	return proctest.Start(s.t, nil, q[0], append(q[1:], "-m", "256", "-smp", "2", "-nographic", "-monitor", "none", "-serial", "stdio",
-		"-drive", "file="+s.card+",format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d",
-		"-device", "virtio-net-device,netdev=n", "-netdev", "user,id=n")...)
+	return proctest.Start(s.t, nil, q[0], append(append(q[1:], "-m", "256", "-smp", "2", "-nographic", "-monitor", "none", "-serial", "stdio",
+		"-drive", "file="+s.card+",format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d"), devices...)...)
 }
 
 // within waits for something that takes an emulated machine its time.

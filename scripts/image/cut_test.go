@@ -154,7 +154,7 @@ func wholeSlot(t *testing.T, card, slot string) error {
 		return errors.New("it has no gridgate")
 	}
 	generation, want := 0, []string{"gridgate", "initrd.zst", "vmlinuz"}
-	if i := bytes.LastIndex(agent, []byte("\nimagetest: ")); i >= 0 {
+	if i := bytes.LastIndex(agent, []byte("\nimagetest: ")); i >= len(agent)-64 {
 		if _, err := fmt.Sscanf(string(agent[i+12:]), "generation %d", &generation); err != nil {
 			return fmt.Errorf("gridgate ends in %q", agent[i:])
 		}

@@ -67,6 +67,7 @@ func run() error {
 	}
 	defer func() { _ = control.Close() }() // the machine starts again
 	go firmware.serve(control)
+	openConsole(ctx, "/boot", where, firmware)
 	s := supervisor{dir: where.slotDir, where: where, dog: dog, slots: firmware}
 	err = s.run(ctx, stop)
 	where.unmount()
