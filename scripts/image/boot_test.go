@@ -104,6 +104,7 @@ type site struct {
 	mosq    *mqtttest.Broker
 	meter   int // port
 	watcher *proctest.Process
+	serial  []string // what the console is; nil: standard output
 }
 
 func newSite(t *testing.T, m machine) *site {
@@ -159,9 +160,13 @@ func (s *site) boot() *proctest.Process {
 // start switches the gateway on with the devices named.
 func (s *site) start(devices ...string) *proctest.Process {
 	s.t.Helper()
-	q := s.m.qemu
-	return proctest.Start(s.t, nil, q[0], append(append(q[1:], "-m", "256", "-smp", "2", "-nographic", "-monitor", "none", "-serial", "stdio",
-		"-drive", "file="+s.card+",format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d"), devices...)...)
+	q, serial := s.m.qemu, s.serial
+	if serial == nil {
+		serial = []string{"-serial", "stdio"}
+	}
+	args := append(q[1:], "-m", "256", "-smp", "2", "-nographic", "-monitor", "none",
+		"-drive", "file="+s.card+",format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d")
+	return proctest.Start(s.t, nil, q[0], append(append(args, serial...), devices...)...)
 }
 
 // within waits for something that takes an emulated machine its time.
@@ -221,28 +226,6 @@ func TestTheSameImage(t *testing.T) {
 		t.Errorf("%d octets", zst.Size())
 	}
 	t.Logf("%d octets as .zst", zst.Size())
-}
-
-// TestFlashed: what scripts/flash leaves on a card that held garbage boots, and
-// bmaptool writes the same blocks.
-func TestFlashed(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, armv7())
-	garbage := func(path string) {
-		s.tool("sh", "-c", "head -c 300M /dev/urandom > "+path)
-	}
-	garbage(s.card)
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "gridgate.yaml"), []byte(s.config()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	img := image(t, armv7())
-	s.tool("../flash", "-y", img+".zst", s.card, dir)
-	s.boot()
-	within(t, 5*time.Minute, "a reading at the broker", s.reads)
-	other := filepath.Join(t.TempDir(), "card")
-	garbage(other)
-	s.tool("bmaptool", "copy", "--bmap", img+".bmap", img+".zst", other)
 }
 
 // TestFlashRefuses: a card that is too small, an image or a map that is damaged.
