@@ -51,7 +51,7 @@ func run() error {
 
 	log.Printf("hardware is known (%s)", uptime())
 	where := findDisk(10 * time.Second)
-	where.mount(slotOf(cmdline()))
+	dog.during(func() { where.mount(slotOf(cmdline())) })
 	go network(ctx)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR2)

@@ -124,6 +124,15 @@ func TestProven(t *testing.T) {
 	r.proven()
 	r.is("on trial", "b", "b", 6, 1)
 
+	r = newRig(t, "a") // a request is carried out: the supervisor has to go on
+	r.set("a", "a", 2, 0)
+	r.mu.Lock()
+	r.proven()
+	if r.onTrial() {
+		t.Error("it is given up while something is done with it")
+	}
+	r.mu.Unlock()
+
 	for _, do := range []string{"factory", "back"} {
 		r = newRig(t, "b")
 		r.set("b", "b", 0, 1)
