@@ -52,11 +52,11 @@ func run() error {
 	if fault == "hang" {
 		fmt.Fprintln(os.Stderr, "imagetest: hangs, as it was made to")
 		for {
-			time.Sleep(time.Hour) //nolint:forbidigo // for ever
+			time.Sleep(time.Hour)
 		}
 	}
 	go func() {
-		for range time.Tick(time.Second) { //nolint:forbidigo // the whole life long
+		for range time.Tick(time.Second) {
 			_ = notify("WATCHDOG=1") // the next one counts as well
 		}
 	}()

@@ -180,7 +180,7 @@ func sayFull(dir string) {
 		log.Printf("%s: %v", dir, err)
 		return
 	}
-	free, all := uint64(s.Bavail)*uint64(s.Bsize), s.Blocks*uint64(s.Bsize) //nolint:gosec // of a file system
+	free, all := s.Bavail*uint64(s.Bsize), s.Blocks*uint64(s.Bsize) //nolint:gosec // of a file system
 	if free < all/50 {
 		log.Printf("%s IS FULL: %d of %d kB are free", dir, free/1000, all/1000)
 	}

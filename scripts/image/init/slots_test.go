@@ -245,8 +245,12 @@ func TestControlSocket(t *testing.T) {
 	for _, step := range [][2]string{
 		{`{"do":"state"}`, `{"ok":true,"board":"virt-armv7","running":"a","first":"a","trial":"","tries":{"a":6,"b":0},"dir":"` + r.dir + `"}`},
 		{`{"do":"nothing"}`, `{"error":"do \"nothing\"; want state, install, switch, confirm, back, factory or restart"}`},
-		{`nonsense`, `no request: invalid character`}, {``, `no request: EOF`}, {`{"do":"state"} {}`, `more than one object`},
-		{`{"do":"state","slot":"b"}`, `unknown field`}, {`{"do":"state","files":[]}`, `takes no files`}, {`{"do":"factory"}`, `{"ok":true}`},
+		{`nonsense`, `no request: invalid character`},
+		{``, `no request: EOF`},
+		{`{"do":"state"} {}`, `more than one object`},
+		{`{"do":"state","slot":"b"}`, `unknown field`},
+		{`{"do":"state","files":[]}`, `takes no files`},
+		{`{"do":"factory"}`, `{"ok":true}`},
 	} {
 		if _, err := c.Write([]byte(step[0] + "\n")); err != nil {
 			t.Fatal(err)
