@@ -183,19 +183,6 @@ func within(t *testing.T, limit time.Duration, what string, seen func() bool) {
 
 func (s *site) reads() bool { return strings.Contains(s.watcher.Output(), `"serial":"GRG000001"`) }
 
-// TestBootsAndReads: from power on to a meter's reading at a broker.
-func TestBootsAndReads(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, armv7())
-	began := time.Now()
-	q := s.boot()
-	within(t, 5*time.Minute, "a reading at the broker", s.reads)
-	t.Logf("power on to the first reading at the broker: %.1f s", time.Since(began).Seconds())
-	if out := q.Output(); !strings.Contains(out, "slot a (first a, tries left: a 5, b 0)") {
-		t.Errorf("the boot loader said something else:\n%s", out)
-	}
-}
-
 // TestTheSameImage: made twice in different folders, one hash.
 func TestTheSameImage(t *testing.T) {
 	t.Parallel()

@@ -62,12 +62,16 @@ func (k *keyboard) await(from int, want string) {
 	within(k.s.t, 5*time.Minute, fmt.Sprintf("the console shows %q", want), func() bool { return strings.Contains(k.shown()[from:], want) })
 }
 
-// TestConsoleIsClosed: without a technician's key nothing that is typed is heard.
-func TestConsoleIsClosed(t *testing.T) {
+// TestBootsAndReads: from power on to a meter's reading at a broker; and without a
+// technician's key nothing that is typed at the console is heard.
+func TestBootsAndReads(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, armv7())
+	began := time.Now()
 	k := typed(s)
-	k.await(0, "gridgate of slot a started")
+	within(t, 5*time.Minute, "a reading at the broker", s.reads)
+	t.Logf("power on to the first reading at the broker: %.1f s", time.Since(began).Seconds())
+	k.await(0, "slot a (first a, tries left: a 5, b 0)")
 	before := len(k.shown())
 	if _, err := io.WriteString(k.c, "\r\rroot\r\rstatus\rrestart\r"); err != nil {
 		t.Fatal(err)
