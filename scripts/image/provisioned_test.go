@@ -51,14 +51,12 @@ func TestProvisionedByTheUtility(t *testing.T) {
 	changed := write("changed", bytes.Replace(good, []byte("client=16"), []byte("client=32"), 1))
 	s.tool("mcopy", "-i", boot, changed, "::provision/configuration")
 	q := s.boot()
-	within(t, 10*time.Minute, "gridgate runs without meters", func() bool {
-		return bytes.Contains([]byte(q.Output()), []byte(`"site":"unset"`))
-	})
-	q.Await("PROVISIONING HAS NOT WORKED")
+	s.says(q, `"site":"unset"`)
+	s.says(q, "PROVISIONING HAS NOT WORKED")
 	q.Kill()
 
 	s.tool("mcopy", "-o", "-i", boot, filepath.Join(dir, "configuration"), "::provision/configuration")
 	q = s.boot()
 	within(t, 10*time.Minute, "a reading at the broker", s.reads)
-	q.Await("provision/ was taken over")
+	s.says(q, "provision/ was taken over")
 }
