@@ -126,6 +126,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 		lines: make(map[string]*runningLine),
 	}
 	a.reached.touch()
+	a.tellMemory()
 	options := bufferOptions(cfg, boot)
 	options.Child, options.Now, options.Waits = o.StoreChecker, a.sureTime, a.waitsForTime
 	var closed, deaf error

@@ -65,7 +65,8 @@ func readLog(t *testing.T, path string) []logged {
 
 // crash brings a card to what it may hold when the power goes after n writes:
 // everything up to the last flush, and of what was written since, sectors by chance.
-func crash(t *testing.T, card string, log []logged, r *rand.Rand) {
+// One that lies forgets what was flushed too.
+func crash(t *testing.T, card string, log []logged, r *rand.Rand, lies bool) {
 	t.Helper()
 	f, err := os.OpenFile(card, os.O_WRONLY, 0)
 	if err != nil {
@@ -79,7 +80,7 @@ func crash(t *testing.T, card string, log []logged, r *rand.Rand) {
 	}
 	for i, l := range log {
 		for at := 0; at < len(l.data); at += 512 {
-			if i > durable && l.flags&logFUA == 0 && r.IntN(2) == 0 {
+			if (lies || i > durable && l.flags&logFUA == 0) && r.IntN(2) == 0 {
 				continue
 			}
 			if _, err := f.WriteAt(l.data[at:at+512], l.at+int64(at)); err != nil {
@@ -95,7 +96,8 @@ func crash(t *testing.T, card string, log []logged, r *rand.Rand) {
 // TestSoakCardsThatForget: a card may lose what it was not told to keep yet, and
 // keep later writes before earlier ones. One update is logged write by write, and
 // the card brought to states in which a cut may leave it; in none of them may a
-// slot be started that is not of one piece, and each tenth is started.
+// slot be started that is not of one piece, and each tenth is started. That it would
+// be noticed is shown by a card that lies.
 func TestSoakCardsThatForget(t *testing.T) {
 	u := newUpdater(t, "")
 	before := filepath.Join(t.TempDir(), "before")
@@ -118,7 +120,7 @@ func TestSoakCardsThatForget(t *testing.T) {
 	for i := range 100 {
 		n := 1 + u.rand.IntN(len(log))
 		u.tool("cp", "--sparse=always", before, u.card)
-		crash(t, u.card, log[:n], u.rand)
+		crash(t, u.card, log[:n], u.rand, false)
 		if err := mixed(t, u.card); err != nil {
 			t.Errorf("after %d writes: %v", n, err)
 		}
@@ -129,4 +131,16 @@ func TestSoakCardsThatForget(t *testing.T) {
 			u.q.Kill()
 		}
 	}
+	found := 0
+	for range 20 {
+		u.tool("cp", "--sparse=always", before, u.card)
+		crash(t, u.card, log, u.rand, true)
+		if mixed(t, u.card) != nil {
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("a card that lies about what it has was not noticed")
+	}
+	t.Logf("cards that lie: %d of 20 noticed", found)
 }

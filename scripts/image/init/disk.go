@@ -134,7 +134,12 @@ func (d *disk) mount(slot string) {
 	if err := os.Symlink("/data/gridgate/etc", "/etc/gridgate"); err != nil {
 		log.Print(err)
 	}
-	provision("/boot/provision", "/data/gridgate/etc", "/etc/gridgate.yaml")
+	sayFull("/data")
+	p := provisioning{from: "/boot/provision", to: "/data/gridgate/etc", fallback: "/etc/gridgate.yaml", gridgate: d.runGridgate}
+	if !d.memory {
+		p.write = func(do func() error) error { return writable("/boot", do) }
+	}
+	p.run()
 }
 
 // mountData checks /data first. What the checker does not dare to mend by itself
@@ -167,49 +172,16 @@ func (d *disk) unmount() {
 	}
 }
 
-// provision takes over what somebody put on the boot partition, at the first start
-// only: what came later by signed orders counts for more.
-func provision(from, to, fallback string) {
-	if _, err := os.Stat(filepath.Join(to, "gridgate.yaml")); err == nil {
+// sayFull says on the console that /data has no room: nothing that is read is kept
+// then.
+func sayFull(dir string) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		log.Printf("%s: %v", dir, err)
 		return
 	}
-	if err := os.MkdirAll(to, 0o750); err != nil {
-		log.Print(err)
-		return
+	free, all := s.Bavail*uint64(s.Bsize), s.Blocks*uint64(s.Bsize) //nolint:gosec // of a file system
+	if free < all/50 {
+		log.Printf("%s IS FULL: %d of %d kB are free", dir, free/1000, all/1000)
 	}
-	entries, err := os.ReadDir(from)
-	if err != nil || len(entries) == 0 {
-		log.Print("there is no provision/gridgate.yaml on the boot partition: starting without meters")
-		take(fallback, filepath.Join(to, "gridgate.yaml"))
-		return
-	}
-	for _, e := range entries { // the configuration last: with it all are there
-		if e.Type().IsRegular() && e.Name() != "gridgate.yaml" {
-			take(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
-		}
-	}
-	take(filepath.Join(from, "gridgate.yaml"), filepath.Join(to, "gridgate.yaml"))
-}
-
-// take copies a file, whole or not at all.
-func take(from, to string) {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		log.Print(err)
-		return
-	}
-	f, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		log.Print(err)
-		return
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		log.Print(err)
-		return
-	}
-	if err := os.Rename(to+".new", to); err != nil {
-		log.Print(err)
-	}
-	unix.Sync()
 }

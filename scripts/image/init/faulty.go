@@ -15,7 +15,7 @@ const (
 )
 
 // fault is a fault on purpose: blocked hangs as soon as it has the watchdog, and
-// early lets a slot be tried before it is written, and waits there for the cut.
+// early lets a slot be tried before it is written, and waits for the cut there.
 var fault string //nolint:gochecknoglobals // set by the linker
 
 func atWatchdog() {
@@ -25,17 +25,19 @@ func atWatchdog() {
 	}
 }
 
-func beforeWriting(s *slots) {
-	if fault != "early" {
-		return
+func beforeFile(s *slots, n int) {
+	switch {
+	case fault != "early":
+	case n == 0:
+		other := otherOf(s.running)
+		if err := s.change(func(t *tries) error {
+			t.first, t.trial, t.left[other] = other, other, trialTries
+			return nil
+		}); err != nil {
+			log.Print(err)
+		}
+	default:
+		log.Print("the slot may be tried, and is half written, for a test")
+		select {}
 	}
-	log.Print("the slot may be tried, and is not written, for a test")
-	other := otherOf(s.running)
-	if err := s.change(func(t *tries) error {
-		t.first, t.trial, t.left[other] = other, other, trialTries
-		return nil
-	}); err != nil {
-		log.Print(err)
-	}
-	select {}
 }

@@ -164,28 +164,3 @@ func TestEndsTooOften(t *testing.T) {
 		}
 	}
 }
-
-// A first start takes over what is on the boot partition, later ones do not.
-func TestProvision(t *testing.T) {
-	from, to := t.TempDir(), filepath.Join(t.TempDir(), "etc")
-	for name, text := range map[string]string{"gridgate.yaml": "first", "ca.pem": "pem"} {
-		if err := os.WriteFile(filepath.Join(from, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	provision(from, to, "nowhere")
-	if err := os.WriteFile(filepath.Join(from, "gridgate.yaml"), []byte("second"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	provision(from, to, "nowhere")
-	for name, want := range map[string]string{"gridgate.yaml": "first", "ca.pem": "pem"} {
-		if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || string(got) != want {
-			t.Errorf("%s: %q %v", name, got, err)
-		}
-	}
-	to = filepath.Join(t.TempDir(), "etc")
-	provision(filepath.Join(from, "no"), to, filepath.Join(from, "ca.pem"))
-	if got, err := os.ReadFile(filepath.Join(to, "gridgate.yaml")); err != nil || string(got) != "pem" {
-		t.Errorf("the fallback: %q %v", got, err)
-	}
-}

@@ -61,7 +61,6 @@ func (s *slots) install(files []slotFile) error {
 	if err := s.change(func(t *tries) error { t.left[other] = 0; return nil }); err != nil {
 		return err
 	}
-	beforeWriting(s)
 	if err := seed.Format(dev); err != nil {
 		return fmt.Errorf("slot %s: %w", other, err)
 	}
@@ -143,7 +142,8 @@ func (s *slots) open(f slotFile) (*os.File, error) {
 // fill copies the files to an empty slot; all is on the flash when it gives nil.
 func fill(s *slots, dev string, files []slotFile) error {
 	return mounted(dev, 0, func(dir string) error {
-		for _, f := range files {
+		for i, f := range files {
+			beforeFile(s, i)
 			if err := s.copy(f, filepath.Join(dir, f.Name)); err != nil {
 				return fmt.Errorf("%s: %w", f.Name, err)
 			}

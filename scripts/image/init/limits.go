@@ -17,4 +17,4 @@ const (
 // What tests build in: see faulty.go.
 func atWatchdog() {}
 
-func beforeWriting(*slots) {}
+func beforeFile(*slots, int) {}

@@ -51,7 +51,7 @@ func run() error {
 
 	log.Printf("hardware is known (%s)", uptime())
 	where := findDisk(10 * time.Second)
-	where.mount(slotOf(cmdline()))
+	dog.during(func() { where.mount(slotOf(cmdline())) })
 	go network(ctx)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR2)
@@ -67,6 +67,7 @@ func run() error {
 	}
 	defer func() { _ = control.Close() }() // the machine starts again
 	go firmware.serve(control)
+	openConsole(ctx, "/boot", where, firmware)
 	s := supervisor{dir: where.slotDir, where: where, dog: dog, slots: firmware}
 	err = s.run(ctx, stop)
 	where.unmount()

@@ -53,9 +53,12 @@ func (s *slots) state() slotState {
 	}
 }
 
-// onTrial says whether the slot that runs waits for being confirmed.
+// onTrial says whether the slot that runs waits for being confirmed. While a request
+// is carried out it says no: who asks has a watchdog to feed.
 func (s *slots) onTrial() bool {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		return false
+	}
 	defer s.mu.Unlock()
 	t, _, _ := readTries(s.boot) // what does not read is on trial no more
 	return t.trial == s.running
@@ -140,9 +143,12 @@ func (s *slots) factory() error {
 }
 
 // proven gives the slot that runs its tries back, once: it has run well for a
-// while. One on trial is confirmed by who has more to go by.
+// while. One on trial is confirmed by who has more to go by. While a request is
+// carried out it does nothing; it is called again.
 func (s *slots) proven() {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		return
+	}
 	defer s.mu.Unlock()
 	if s.settled || s.running == "f" {
 		return

@@ -124,6 +124,15 @@ func TestProven(t *testing.T) {
 	r.proven()
 	r.is("on trial", "b", "b", 6, 1)
 
+	r = newRig(t, "a") // a request is carried out: the supervisor has to go on
+	r.set("a", "a", 2, 0)
+	r.mu.Lock()
+	r.proven()
+	if r.onTrial() {
+		t.Error("it is given up while something is done with it")
+	}
+	r.mu.Unlock()
+
 	for _, do := range []string{"factory", "back"} {
 		r = newRig(t, "b")
 		r.set("b", "b", 0, 1)
@@ -236,8 +245,12 @@ func TestControlSocket(t *testing.T) {
 	for _, step := range [][2]string{
 		{`{"do":"state"}`, `{"ok":true,"board":"virt-armv7","running":"a","first":"a","trial":"","tries":{"a":6,"b":0},"dir":"` + r.dir + `"}`},
 		{`{"do":"nothing"}`, `{"error":"do \"nothing\"; want state, install, switch, confirm, back, factory or restart"}`},
-		{`nonsense`, `no request: invalid character`}, {``, `no request: EOF`}, {`{"do":"state"} {}`, `more than one object`},
-		{`{"do":"state","slot":"b"}`, `unknown field`}, {`{"do":"state","files":[]}`, `takes no files`}, {`{"do":"factory"}`, `{"ok":true}`},
+		{`nonsense`, `no request: invalid character`},
+		{``, `no request: EOF`},
+		{`{"do":"state"} {}`, `more than one object`},
+		{`{"do":"state","slot":"b"}`, `unknown field`},
+		{`{"do":"state","files":[]}`, `takes no files`},
+		{`{"do":"factory"}`, `{"ok":true}`},
 	} {
 		if _, err := c.Write([]byte(step[0] + "\n")); err != nil {
 			t.Fatal(err)

@@ -96,10 +96,10 @@ func (s *supervisor) once(ctx context.Context, stop <-chan os.Signal, said <-cha
 	cmd := exec.Command(filepath.Join(s.dir, "gridgate"), "run", "-config", "/etc/gridgate/gridgate.yaml") //nolint:gosec // the slot's
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Dir = "/data/gridgate"
-	cmd.Env = []string{
-		"PATH=/sbin", "HOME=/data/gridgate", "NOTIFY_SOCKET=/run/notify", fmt.Sprintf("WATCHDOG_USEC=%d", silent.Microseconds()),
-		"GRIDGATE_INIT=" + controlSocket, "GRIDGATE_BOARD=" + s.slots.board, "GRIDGATE_SLOT=" + s.slots.running, "GOTRACEBACK=single",
-	}
+	cmd.Env = append(gridgateEnv(),
+		"NOTIFY_SOCKET=/run/notify", fmt.Sprintf("WATCHDOG_USEC=%d", silent.Microseconds()),
+		"GRIDGATE_INIT="+controlSocket, "GRIDGATE_BOARD="+s.slots.board, "GRIDGATE_SLOT="+s.slots.running, "GOTRACEBACK=single",
+	)
 	if s.where.memory {
 		cmd.Env = append(cmd.Env, "GRIDGATE_DATA_IN_MEMORY=1")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log"
 	"os"
 	"time"
@@ -32,6 +33,25 @@ func openWatchdog(m *modules) *watchdog {
 		log.Printf("the watchdog keeps its own time: %v", err)
 	}
 	return &watchdog{f: f}
+}
+
+// longestSetup is what mounting, mending and the first start may take together.
+const longestSetup = 10 * time.Minute
+
+// during feeds while something is done that takes its time.
+func (w *watchdog) during(do func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), longestSetup)
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		for ctx.Err() == nil {
+			w.feed()
+			pause(ctx, feedEvery)
+		}
+	}()
+	do()
+	cancel()
+	<-fed
 }
 
 func (w *watchdog) feed() {
