@@ -56,7 +56,7 @@ func linkUpdates(t *testing.T, dir string, out io.Writer, wrong bool) error {
 	for n := 1; n <= linkRounds; n++ {
 		fmt.Fprintf(out, "begin %d\n", n)
 		slots := update.NewLinkSlots(dir, running, func() {})
-		err := error(nil)
+		var err error
 		if wrong {
 			err = linkWrong(dir, map[string]string{"a": "b", "b": "a", "f": "a"}[running], n)
 		} else if err = slots.Install(t.Context(), []update.Staged{linkStaged(t, "gridgate", linkProgram(n))}); err == nil {
