@@ -57,7 +57,7 @@ packages=(
 	u-boot-tools      # makes the boot loader's script
 	zbar-tools        # reads QR codes
 	zstd              # makes images
-	systemd           # its systemd-analyze checks the unit
+	systemd           # its systemd-analyze checks the unit, and a test runs it
 )
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

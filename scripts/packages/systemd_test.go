@@ -33,7 +33,6 @@ umount -l /sys/fs/cgroup || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /var/tmp
 mount -t tmpfs tmpfs /tmp
-ip link set lo up
 export container=gridgate-test SYSTEMD_UNIT_PATH=/run/units
 exec /lib/systemd/systemd --system --unit=test.target --show-status=no' sh "$2"
 `
