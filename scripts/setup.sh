@@ -58,7 +58,7 @@ packages=(
 	xz-utils          # packs firmware beside us
 	zbar-tools        # reads QR codes
 	zstd              # makes images
-	systemd           # its systemd-analyze checks the unit
+	systemd           # its systemd-analyze checks the unit, and a test runs it
 )
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

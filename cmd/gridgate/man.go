@@ -34,6 +34,10 @@ The configuration of the gateway.
 .I /var/lib/gridgate/buffer
 The readings, and what must survive their loss.
 .TP
+.I /var/lib/gridgate/firmware/slots
+Programs that updates brought: the service starts the one that the link trial or
+current leads to in its own place.
+.TP
 .I /run/gridgate/control.sock
 By which tools ask the running agent, and borrow its lines.
 .SH SEE ALSO
