@@ -97,6 +97,9 @@ func (p *packing) run(ctx context.Context, env cli.Env, args []string) error {
 // document gives what is to be signed, when a gateway can read it.
 func (p *packing) document(m *update.Manifest) ([]byte, error) {
 	target, err := order.ParseTarget(p.target)
+	if err == nil && target.Everybody() {
+		err = fmt.Errorf("%q; want SITE/GATEWAY or SITE/_group/GROUP", p.target)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("-target: %w", err)
 	}
