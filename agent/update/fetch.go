@@ -115,7 +115,9 @@ func (j *Job) Fetch(ctx context.Context, from Source, o Options) error {
 			pauses.Reset()
 		}
 		switch {
-		case errors.Is(err, ErrBroken) || ctx.Err() != nil:
+		case ctx.Err() != nil:
+			return errors.Join(ctx.Err(), f.sync())
+		case errors.Is(err, ErrBroken):
 			return errors.Join(err, f.sync())
 		case err != nil:
 			if err := f.pause(ctx, errors.Join(err, f.sync()), pauses.Next()); err != nil {

@@ -48,10 +48,13 @@ type body struct {
 // NewHTTP gives the server of a manifest's url. Of config, which may be nil, a
 // copy with the server's name is used. A nil dial is the system's.
 func NewHTTP(base string, config *tls.Config, dial func(ctx context.Context, network, address string) (net.Conn, error)) (*HTTP, error) {
-	if err := checkURL(base); err != nil || base == "" {
-		return nil, fmt.Errorf("url: %w", errors.Join(err))
-	}
 	u, err := url.Parse(base)
+	if err == nil {
+		err = checkURL(base)
+	}
+	if err == nil && base == "" {
+		err = errors.New("there is none")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
@@ -127,16 +130,13 @@ func (h *HTTP) once(ctx context.Context, wants []Want, take func(w Want, data []
 	conn := h.conn
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if h.body != nil {
-		if err := conn.SetDeadline(deadline(end - h.body.at)); err != nil {
+		if err := h.allow(ctx, end-h.body.at); err != nil {
 			return err
 		}
 		return h.readWhole(wants, take)
 	}
-	if err := conn.SetDeadline(deadline(end - first.Offset)); err != nil {
+	if err := h.allow(ctx, end-first.Offset); err != nil {
 		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err // the deadline above may have undone the other
 	}
 	request := fmt.Sprintf("GET %s/%x HTTP/1.1\r\nHost: %s\r\nUser-Agent: gridgate\r\nAccept-Encoding: identity\r\nRange: bytes=%d-%d\r\n\r\n",
 		strings.TrimSuffix(h.base.EscapedPath(), "/"), first.Object, h.base.Host, first.Offset, end-1)
@@ -153,7 +153,7 @@ func (h *HTTP) once(ctx context.Context, wants []Want, take func(w Want, data []
 	}
 	h.head.N = maxHead + first.Whole*2 // with the sizes of chunks
 	if answer.whole {
-		if err := conn.SetDeadline(deadline(end)); err != nil {
+		if err := h.allow(ctx, end); err != nil {
 			return err
 		}
 		h.body = &body{object: first.Object, r: answer.body}
@@ -168,9 +168,12 @@ func (h *HTTP) once(ctx context.Context, wants []Want, take func(w Want, data []
 	return nil
 }
 
-// deadline is when n octets have to be there.
-func deadline(n int64) time.Time {
-	return time.Now().Add(answerTime + time.Duration(n)*time.Second/slowestRate)
+// allow gives what follows the time that n octets may take.
+func (h *HTTP) allow(ctx context.Context, n int64) error {
+	if err := h.conn.SetDeadline(time.Now().Add(answerTime + time.Duration(n)*time.Second/slowestRate)); err != nil {
+		return err
+	}
+	return ctx.Err() // the end of ctx sets a deadline too, which this may have undone
 }
 
 func (h *HTTP) connect(ctx context.Context) error {
