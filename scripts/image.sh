@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the image of a board in dist/: gridgate-BOARD.img, the same as .zst, and
-# the map of its blocks. The same commit gives the same bytes in any folder.
+# Makes the image of a board in dist/: gridgate-BOARD.img, the same as .zst, the
+# map of its blocks, and in gridgate-BOARD.slot the files of a slot. The same
+# commit gives the same bytes in any folder.
 #
 #   scripts/image.sh virt-armv7      scripts/image.sh -list   what boards there are
 set -euo pipefail
@@ -23,5 +24,6 @@ armv7) export GOARCH=arm GOARM=7 ;;
 *) export GOARCH=$arch ;;
 esac
 (cd scripts/image && GOOS=linux CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o "../../bin/$arch/init" ./init)
-bin/imagetool -board "$board" -agent "bin/$arch/gridgate" -init "bin/$arch/init" -out "dist/gridgate-$board.img"
+rm -rf "dist/gridgate-$board.slot"
+bin/imagetool -board "$board" -agent "bin/$arch/gridgate" -init "bin/$arch/init" -out "dist/gridgate-$board.img" -slot "dist/gridgate-$board.slot"
 ls -l dist/gridgate-"$board".img*

@@ -100,6 +100,8 @@ func (who *identity) mayWrite(topic string) bool {
 	switch {
 	case parts[0] != "gridgate":
 		return true
+	case len(parts) == 5 && parts[3] == "_firmware":
+		return parts[1] == "1"
 	case len(parts) > 5 && parts[3] == "_group":
 		return parts[1] == "1" && parts[5] == "down"
 	default:
@@ -114,6 +116,9 @@ func (who *identity) mayRead(filter string) bool {
 	}
 	if strings.HasPrefix(filter, fmt.Sprintf("gridgate/1/%s/%s/down/", who.site, who.gateway)) {
 		return true
+	}
+	if part, ok := strings.CutPrefix(filter, fmt.Sprintf("gridgate/1/%s/_firmware/", who.site)); ok {
+		return part != ""
 	}
 	rest, ok := strings.CutPrefix(filter, fmt.Sprintf("gridgate/1/%s/_group/", who.site))
 	group, below, found := strings.Cut(rest, "/")

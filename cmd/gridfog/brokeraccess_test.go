@@ -106,6 +106,13 @@ func TestBrokerAccessByCertificate(t *testing.T) {
 		{"gw-1", "mqttv311", "gridgate/1/north/gw-1/down/ack/alarm", false},
 		{"gw-1", "mqttv311", "gridgate/1/north/gw-10/up/state", false},
 		{"gw-1", "mqttv311", "other", false},
+		{"gw-1", "mqttv311", "gridgate/1/north/gw-1/up/firmware", true},
+		{"gw-1", "mqttv311", "gridgate/1/north/gw-2/up/firmware", false},
+		{"gw-1", "mqttv311", "gridgate/1/north/_firmware/00ff", false},
+		{"gw-1", "mqttv311", "gridgate/1/north/gw-1/down/firmware", false},
+		{"ops", "mqttv311", "gridgate/1/north/_firmware/00ff", true},
+		{"ops", "mqttv311", "gridgate/1/north/_group/solar/down/firmware", true},
+		{"ops", "mqttv311", "gridgate/1/north/_firmware/00ff/more", false},
 		{"gw-2", "mqttv311", "gridgate/1/north/gw-2/up/readings/alarm", true},
 		{"gw-2", "mqttv311", "gridgate/1/north/gw-1/up/readings/alarm", false},
 		{"ops", "mqttv311", "gridgate/1/north/gw-1/down/ack/alarm", true},
@@ -127,7 +134,8 @@ func TestBrokerAccessByCertificate(t *testing.T) {
 	want := map[string]bool{
 		"gridgate/1/north/gw-1/up/state gw-1": true, "gridgate/1/north/gw-2/up/readings/alarm gw-2": true,
 		"gridgate/1/north/gw-1/down/ack/alarm ops": true, "gridgate/1/north/_group/solar/down/config ops": true,
-		"spBv1.0/north/DDATA/gw-1/house-1 ops": true,
+		"spBv1.0/north/DDATA/gw-1/house-1 ops": true, "gridgate/1/north/gw-1/up/firmware gw-1": true,
+		"gridgate/1/north/_firmware/00ff ops": true, "gridgate/1/north/_group/solar/down/firmware ops": true,
 	}
 	for line := range strings.Lines(got) {
 		if line = strings.TrimSpace(line); !want[line] && !strings.HasPrefix(line, "Timed out") {
@@ -145,6 +153,11 @@ func TestBrokerAccessByCertificate(t *testing.T) {
 		{"gridgate/1/north/gw-1/down/#", true},
 		{"gridgate/1/north/gw-1/down/ack/+", true},
 		{"gridgate/1/north/_group/solar/down/config", true},
+		{"gridgate/1/north/_firmware/00ff", true},
+		{"gridgate/1/north/_firmware/#", true},
+		{"gridgate/1/south/_firmware/00ff", false},
+		{"gridgate/1/+/_firmware/#", false},
+		{"gridgate/1/north/gw-2/up/firmware", false},
 		{"gridgate/1/north/+/down/#", false},
 		{"gridgate/1/north/gw-2/down/#", false},
 		{"gridgate/1/north/gw-2/up/#", false},
@@ -172,7 +185,7 @@ func TestBrokerAccessByCertificate(t *testing.T) {
 		"gateway north/gw-1: will: gridgate/1/north/gw-2/up/state",
 		"gateway north/gw-1: subscribe: gridgate/1/north/gw-2/down/#",
 		"refused 127.0.0.1: handshake: tls: client didn't provide a certificate",
-		"refused altogether 18 times:",
+		"refused altogether 25 times:",
 		"       2  gateway north/gw-1: publish: gridgate/1/north/gw-2/up/state",
 	} {
 		if !strings.Contains(b.Output(), text) {

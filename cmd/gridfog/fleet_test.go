@@ -30,6 +30,7 @@ func states(g *gateway, now time.Time) {
 	g.publish("gridgate/1/north/gw-2/up/state", true, []byte(`{"state":"offline","reason":"lost","version":"0.9","at":"2026-01-01T00:00:00Z"}`))
 	g.publish("gridgate/1/north/gw-1/up/config", true, []byte(`{"trust":2,"running":{"layers":[{"target":"north/_group/pilots","version":3},{"target":"north/gw-1","version":6}]},`+
 		`"trial":{"target":"north/gw-1","version":7,"step":"proving"},"last":{"target":"north/gw-1","version":6,"outcome":"kept"}}`))
+	g.publish("gridgate/1/north/gw-1/up/firmware", true, []byte(`{"agent":"v1.0","board":"virt-armv7","slot":"a"}`)) // is not for fleet
 	g.publish("gridgate/1/north/gw-3/up/state", true, []byte("\x1b[2Jhello"))
 }
 

@@ -23,7 +23,7 @@ func program() cli.Program {
 		Summary: "takes what gridgate gateways send",
 		Verbs: []cli.Verb{
 			brokerVerb(), watchVerb(), decodeVerb(), fleetVerb(), bridgeVerb(), ingestVerb(),
-			keygenVerb(), trustVerb(), signVerb(), pushVerb(), commandVerb(), tunnelVerb(), secretVerb(),
+			keygenVerb(), trustVerb(), signVerb(), pushVerb(), commandVerb(), tunnelVerb(), secretVerb(), firmwareVerb(),
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 )
 
@@ -135,9 +136,9 @@ func TestAccess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fog := mustConnect(t, s, b, "fog", "fog-1", mqtt.UpFilter("", ""), "gridgate/1/+/+/down/#")
+			fog := mustConnect(t, s, b, "fog", "fog-1", mqtt.UpFilter("", ""), "gridgate/1/+/+/down/#", "gridgate/1/+/_firmware/+")
 			topic := func(gateway, rest string) string { return "gridgate/1/site-0/" + gateway + "/" + rest }
-			foreign := []string{topic("gw-1", "up/readings/alarm"), topic("gw-0", "down/ack/alarm"), topic("gw-1", "down/command"), "gridgate/1/site-9/gw-0/up/state", "other"}
+			foreign := []string{topic("gw-1", "up/readings/alarm"), topic("gw-0", "down/ack/alarm"), topic("gw-1", "down/command"), "gridgate/1/site-9/gw-0/up/state", topic("gw-1", "up/firmware"), part("site-0"), "other"}
 			say := func(topic string) {
 				gw := mustConnect(t, s, b, "site-0.gw-0", "site-0_gw-0")
 				gw.say(t, topic)
@@ -171,6 +172,9 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// part is the topic of a part of firmware for a site.
+func part(site meter.ID) string { return mqtt.PartOfFirmware(site, [16]byte{1, 2, 3}) }
+
 // copyCA has the clients of one stage trust the authority of another.
 func copyCA(t *testing.T, from, to *stage) {
 	t.Helper()
@@ -183,18 +187,31 @@ func copyCA(t *testing.T, from, to *stage) {
 func hears(t *testing.T, s *stage, b *broker, fog *client, topic func(gateway, rest string) string) {
 	t.Helper()
 	foreign := &client{}
-	for _, filter := range []string{topic("gw-1", "down/#"), "gridgate/#", topic("gw-1", "up/#")} {
+	for _, filter := range []string{topic("gw-1", "down/#"), "gridgate/#", topic("gw-1", "up/#"), topic("gw-1", "up/firmware")} {
 		// Refused by an error, in silence, or by the end of the connection.
 		gw := mustConnect(t, s, b, "site-0.gw-0", "site-0_gw-0")
 		_ = gw.Subscribe(t.Context(), filter, foreign.take)
 		gw.Close()
 	}
-	gw := mustConnect(t, s, b, "site-0.gw-0", "site-0_gw-0", topic("gw-0", "down/#"), "gridgate/1/site-0/_group/east/down/#")
+	token, err := fog.Publish(t.Context(), part("site-0"), true, []byte("octets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the broker has a part of firmware", func() bool {
+		select {
+		case <-token.Done():
+			return token.Err() == nil
+		default:
+			return false
+		}
+	})
+	gw := mustConnect(t, s, b, "site-0.gw-0", "site-0_gw-0", topic("gw-0", "down/#"), "gridgate/1/site-0/_group/east/down/#", part("site-0"))
 	mustConnect(t, s, b, "site-0.gw-1", "site-0_gw-1").say(t, topic("gw-1", "up/state"))
 	for _, to := range []string{topic("gw-1", "down/command"), "gridgate/1/site-0/_group/east/down/config", topic("gw-0", "down/command")} {
 		fog.say(t, to)
 	}
 	eventually(t, "what is for gw-0", func() bool { return slices.Contains(gw.all(), topic("gw-0", "down/command")+" x") })
+	eventually(t, "a part of firmware", func() bool { return slices.Contains(gw.all(), part("site-0")+" octets") })
 	for _, m := range slices.Concat(gw.all(), foreign.all()) {
 		if strings.Contains(m, "gw-1") {
 			t.Errorf("gw-0 heard %q", m)

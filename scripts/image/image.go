@@ -27,6 +27,8 @@ type build struct {
 	data  int // MiB of the data partition
 	init  string
 	agent string
+
+	slotDir string // where a slot's files go too; empty: nowhere
 }
 
 // slot makes the files of a slot and gives them by name.
@@ -170,6 +172,9 @@ const (
 func (b *build) assemble() error {
 	files, err := b.slot()
 	if err != nil {
+		return err
+	}
+	if err := b.keepSlot(files); err != nil {
 		return err
 	}
 	script, err := b.script()

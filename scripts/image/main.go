@@ -22,6 +22,7 @@ func main() {
 	flag.StringVar(&b.top, "top", ".", "`DIR` of the source tree")
 	flag.StringVar(&b.cache, "cache", "bin/image", "`DIR` to keep what Debian gave in")
 	flag.StringVar(&b.out, "out", "", "the image, a `FILE`; it comes compressed too, as FILE.zst")
+	flag.StringVar(&b.slotDir, "slot", "", "leave the files of a slot in a new `DIR` too, for gridfog firmware pack")
 	flag.IntVar(&b.data, "data", 128, "size of the data partition in `MIB`")
 	flag.Parse()
 	if *list {

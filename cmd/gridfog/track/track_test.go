@@ -173,6 +173,10 @@ func TestReceiverWaitsForTheCatalogue(t *testing.T) {
 			t.Errorf("%s: %d rows, %v; want %d and %q", topic, len(got), err, want, wantErr)
 		}
 	}
+	take("gridgate/1/site-4/gw-17/up/firmware", []byte(`{"slot":"a"}`), 0, "") // is not for it, and nothing is wrong with it
+	if got := r.Tracker.Totals(); got.Undecoded != 0 {
+		t.Errorf("%+v", got)
+	}
 	const up = "gridgate/1/north/gw-1/up/"
 	catalogue := up + "catalog/" + c.Hash().String()
 	take(up+"state", []byte(`{"state":"online"}`), 0, "")

@@ -15,12 +15,12 @@ set -eu
 
 echo 'users: ['
 for name; do
-	printf '  {user: "%s", permissions: {publish: ["gridgate.1.*.*.down.>", "gridgate.1.*._group.*.down.>", "gridfog.>", "senml.>", "spBv1//0.>"], subscribe: ["gridgate.1.>", "gridfog.>", "senml.>", "spBv1//0.>", "$MQTT.sub.>"]}}\n' "$name"
+	printf '  {user: "%s", permissions: {publish: ["gridgate.1.*.*.down.>", "gridgate.1.*._group.*.down.>", "gridgate.1.*._firmware.*", "gridfog.>", "senml.>", "spBv1//0.>"], subscribe: ["gridgate.1.>", "gridfog.>", "senml.>", "spBv1//0.>", "$MQTT.sub.>"]}}\n' "$name"
 done
 while IFS=/ read -r site gateway; do
 	[ -n "$gateway" ] || continue
 	up=gridgate.1.$site.$gateway.up down=gridgate.1.$site.$gateway.down
-	printf '  {user: "%s.%s", permissions: {publish: ["%s.>"], subscribe: ["%s", "%s.>", "gridgate.1.%s._group.*.down", "gridgate.1.%s._group.*.down.>", "$MQTT.sub.>"]}}\n' \
-		"$site" "$gateway" "$up" "$down" "$down" "$site" "$site"
+	printf '  {user: "%s.%s", permissions: {publish: ["%s.>"], subscribe: ["%s", "%s.>", "gridgate.1.%s._group.*.down", "gridgate.1.%s._group.*.down.>", "gridgate.1.%s._firmware.*", "$MQTT.sub.>"]}}\n' \
+		"$site" "$gateway" "$up" "$down" "$down" "$site" "$site" "$site"
 done
 echo ']'

@@ -23,12 +23,12 @@ add() {
 }
 
 for fog; do
-	add "$fog" '.*' '^(gridgate\\.1\\.[^.]+\\.([^.]+|_group\\.[^.]+)\\.down|gridfog|senml|spBv1\\.0)\\.' '^(gridgate\\.1|gridfog|senml|spBv1\\.0)\\.'
+	add "$fog" '.*' '^(gridgate\\.1\\.[^.]+\\.(([^.]+|_group\\.[^.]+)\\.down|_firmware)|gridfog|senml|spBv1\\.0)\\.' '^(gridgate\\.1|gridfog|senml|spBv1\\.0)\\.'
 done
 while IFS=/ read -r site gateway; do
 	[ -n "$gateway" ] || continue
 	own="gridgate\\\\.1\\\\.$site\\\\.$gateway"
-	add "$site.$gateway" "${site}_$gateway" "^$own\\\\.up\\\\." "^($own|gridgate\\\\.1\\\\.$site\\\\._group\\\\.[^.]+)\\\\.down\\\\."
+	add "$site.$gateway" "${site}_$gateway" "^$own\\\\.up\\\\." "^(($own|gridgate\\\\.1\\\\.$site\\\\._group\\\\.[^.]+)\\\\.down|gridgate\\\\.1\\\\.$site\\\\._firmware)\\\\."
 done
 cat <<JSON
 {
