@@ -51,6 +51,7 @@ func run() error {
 	where := findDisk(10 * time.Second)
 	where.mount(slotOf(cmdline()))
 	go network(ctx)
+	go dial(ctx, mods)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR2)
 	s := supervisor{dir: where.slotDir, where: where, dog: dog, slot: slotOf(cmdline())}
