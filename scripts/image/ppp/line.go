@@ -102,10 +102,15 @@ func (t *tty) attach(c Conf) (*line, error) {
 	return l, nil
 }
 
-func openPPP() (*os.File, int, error) {
+// openPPP opens /dev/ppp and makes it a channel or a unit. Only then may Go's runtime
+// have it: the kernel tells a poller nothing about one that was neither when it asked.
+func openPPP(name string, request uint, value int) (*os.File, int, error) {
 	fd, err := unix.Open("/dev/ppp", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("/dev/ppp: %w", err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, request, value); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("%s: %w", name, err), unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), "/dev/ppp"), fd, nil //nolint:gosec // a descriptor
 }
@@ -115,18 +120,12 @@ func (l *line) connect() (err error) {
 	if err != nil {
 		return fmt.Errorf("PPPIOCGCHAN: %w", err)
 	}
-	if l.channel, l.channelFD, err = openPPP(); err != nil {
+	if l.channel, l.channelFD, err = openPPP("PPPIOCATTCHAN", unix.PPPIOCATTCHAN, channel); err != nil {
 		return err
-	}
-	if err := unix.IoctlSetPointerInt(l.channelFD, unix.PPPIOCATTCHAN, channel); err != nil {
-		return fmt.Errorf("PPPIOCATTCHAN: %w", err)
 	}
 	var unitFD int
-	if l.unit, unitFD, err = openPPP(); err != nil {
+	if l.unit, unitFD, err = openPPP("PPPIOCNEWUNIT", unix.PPPIOCNEWUNIT, -1); err != nil { // any number
 		return err
-	}
-	if err := unix.IoctlSetPointerInt(unitFD, unix.PPPIOCNEWUNIT, -1); err != nil {
-		return fmt.Errorf("PPPIOCNEWUNIT: %w", err)
 	}
 	unit, err := unix.IoctlGetInt(unitFD, unix.PPPIOCGUNIT)
 	if err != nil {
