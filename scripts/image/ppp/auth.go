@@ -97,8 +97,8 @@ func (a *auth) receive(now time.Time, proto uint16, p packet) {
 		return
 	}
 	if proto == protoPAP {
-		// Any identifier: an answer to an earlier request is an answer.
-		if p.code == papAck || p.code == papNak {
+		// Any identifier: an answer to an earlier request is an answer, and the first counts.
+		if !a.done && (p.code == papAck || p.code == papNak) {
 			a.judged(now, p.code == papAck, papMessage(p.data))
 		}
 		return

@@ -490,7 +490,7 @@ func TestGuestAuthenticated(t *testing.T) {
 				t.Errorf("the network is %+v", n)
 			}
 			g.repeated(64 << 10)
-			if text := strings.ToUpper(way) + " peer authentication succeeded"; !strings.Contains(m.said(), text) {
+			if text := map[string]string{"pap": "sent [PAP AuthAck", "chap": "sent [CHAP Success"}[way]; !strings.Contains(m.said(), text) {
 				t.Errorf("pppd does not say %q", text)
 			}
 		})
@@ -509,6 +509,8 @@ func TestGuestWrongPassword(t *testing.T) {
 					return strings.Contains(s, "the peer refuses user and password ("+strings.ToUpper(way)+")")
 				})
 			})
+			g.mu.Lock()
+			defer g.mu.Unlock()
 			if len(g.ups) > 0 {
 				t.Error("there is a network")
 			}
