@@ -36,13 +36,14 @@ type auth struct {
 	proto uint16 // 0: not now
 	done  bool
 	id    byte
+	first byte   // of PAP's identifiers since the link came up
 	last  []byte // frame that waits for an answer
 	tries int
 	due   time.Time
 }
 
 func (a *auth) start(now time.Time, proto uint16) {
-	*a = auth{s: a.s, id: a.id, proto: proto, tries: maxConfigure, due: now.Add(restartTime)}
+	*a = auth{s: a.s, id: a.id, first: a.id + 1, proto: proto, tries: maxConfigure, due: now.Add(restartTime)}
 	if proto == protoPAP {
 		a.request(now)
 	}
@@ -97,8 +98,8 @@ func (a *auth) receive(now time.Time, proto uint16, p packet) {
 		return
 	}
 	if proto == protoPAP {
-		// Any identifier: an answer to an earlier request is an answer, and the first counts.
-		if !a.done && (p.code == papAck || p.code == papNak) {
+		// The answer to an earlier request is one, since this link came up; the first counts.
+		if ours := p.id-a.first <= a.id-a.first; ours && !a.done && (p.code == papAck || p.code == papNak) {
 			a.judged(now, p.code == papAck, papMessage(p.data))
 		}
 		return
