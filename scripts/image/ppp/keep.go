@@ -86,7 +86,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		began := time.Now()
 		up, err := k.once(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // what err says then is that we hung up
 		}
 		var stop stopError
 		if errors.As(err, &stop) {

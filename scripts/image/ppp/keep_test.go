@@ -19,7 +19,6 @@ import (
 type fakePort struct {
 	answer func(command string) string
 	dialed func(l *fakeFrames) // gets the frames of each connection
-	noTTY  error
 
 	mu       sync.Mutex
 	in       bytes.Buffer
@@ -132,7 +131,6 @@ func obliging(command string) string {
 // kept is a Keeper with a fake modem.
 type kept struct {
 	k    Keeper
-	mu   sync.Mutex
 	said []string
 	ups  []time.Time
 	down []time.Time

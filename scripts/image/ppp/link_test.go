@@ -31,9 +31,10 @@ type ispLink struct{ p *isp }
 
 func (l *ispLink) request() []option {
 	all := []option{uint32Option(optMagic, 0xabcdef01), {optMRU, []byte{5, 0x78}}}
-	if l.p.want == protoPAP {
+	switch l.p.want {
+	case protoPAP:
 		all = append(all, option{optAuth, []byte{0xc0, 0x23}})
-	} else if l.p.want == protoCHAP {
+	case protoCHAP:
 		all = append(all, option{optAuth, []byte{0xc2, 0x23, chapMD5}})
 	}
 	return all
@@ -43,12 +44,16 @@ func (l *ispLink) accept([]option)                             {}
 func (l *ispLink) refused(byte, []option)                      {}
 func (l *ispLink) finished()                                   {}
 func (l *ispLink) rejected(byte) bool                          { return true }
-func (l *ispLink) down()                                       { l.p.passed = false; l.p.ipcp.do(evDown, cause{now: l.p.now}) }
 func (l *ispLink) other(p packet) bool {
 	if p.code == echoReq {
 		l.p.lcp.tell(packet{echoReply, p.id, binary.BigEndian.AppendUint32(nil, 0xabcdef01)})
 	}
 	return true
+}
+
+func (l *ispLink) down() {
+	l.p.passed = false
+	l.p.ipcp.do(evDown, cause{now: l.p.now})
 }
 
 func (l *ispLink) up() {
