@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -414,4 +415,3 @@ func (g *gateway) repeated(n int) {
 		g.t.Fatalf("%d octets of %d came back, or others (%v)", len(got), n, err)
 	}
 }
-

@@ -3,7 +3,6 @@
 package ppp
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
