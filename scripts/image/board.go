@@ -27,7 +27,7 @@ const kernelABI = "6.1.0-50"
 
 // Modules of file systems and of what every gateway has.
 func common() []string {
-	return []string{"ext4", "vfat", "nls_cp437", "nls_ascii", "af_packet", "ipv6", "softdog", "crc32c_generic", "ppp_async", "ppp_deflate"}
+	return []string{"ext4", "vfat", "nls_cp437", "nls_ascii", "af_packet", "ipv6", "softdog", "crc32c_generic"}
 }
 
 // Modules that are in the image and loaded where their hardware is.
@@ -36,7 +36,7 @@ func byHardware() []string {
 		// adapters for RS-485 and optical heads
 		"ftdi_sio", "pl2303", "ch341", "cp210x", "cdc-acm", "usbserial",
 		// modems
-		"option", "qcserial", "sierra", "cdc_ether", "cdc_ncm", "cdc_mbim", "qmi_wwan", "rndis_host",
+		"ppp_async", "option", "qcserial", "sierra", "cdc_ether", "cdc_ncm", "cdc_mbim", "qmi_wwan", "rndis_host",
 		// sticks
 		"usb-storage", "uas", "sd_mod",
 		// networks

@@ -53,6 +53,7 @@ func run() error {
 	where := findDisk(10 * time.Second)
 	dog.during(func() { where.mount(slotOf(cmdline())) })
 	go network(ctx)
+	go dial(ctx, mods)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR2)
 	firmware := newSlots(where, slotOf(cmdline()), func() {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -115,12 +113,12 @@ func configure(link netlink.Link, ack *dhcpv4.DHCPv4) error {
 			return err
 		}
 	}
-	var b strings.Builder
+	var servers []string
 	for _, s := range ack.DNS() {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
+		servers = append(servers, s.String())
 	}
-	if b.Len() > 0 {
-		if err := os.WriteFile("/etc/resolv.conf", []byte(b.String()), 0o644); err != nil { //nolint:gosec // who resolves names reads it
+	if len(servers) > 0 {
+		if err := nameServers().set(link.Attrs().Name, false, servers); err != nil {
 			return err
 		}
 	}
