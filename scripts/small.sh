@@ -53,6 +53,8 @@ edit() { # edit FILE LINE WITH: in place of a line that is there
 }
 edit yaml/internal/libyaml/composer.go '		context, err := opts.AliasData.NewAliasDataContext(aliasDataServices(opts))' \
 	'		context, err := opts.AliasData.NewAliasDataContext(AliasDataServices{})'
+edit yaml/internal/libyaml/plugin_parser.go '		err = validatePluginEvents(e.events, e.opts.DepthCheck)' '		err = io.ErrNoProgress'
+edit yaml/internal/libyaml/plugin_parser.go '	*event = pluginEvent(e.events[e.index])' '	*event = Event{}'
 edit yaml/plugin.go 'var pluginRegistry = pluginreg.NewRegistry(' \
 	'var pluginRegistry = pluginreg.NewRegistry()
 
