@@ -18,6 +18,7 @@ cmd/metersim:        configs dlms/... drivers/drivertest drivers/line drivers/mo
 
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 scripts/packages:
+scripts/small/binary:
 scripts/small/regexp:
 scripts/image:
 scripts/image/init:
