@@ -59,6 +59,11 @@ copy github.com/beevik/nts nts
 for file in ntp/{auth,ntp,ntp4,ntp5}.go nts/{ntske,session}.go; do
 	edit "$file" '	"encoding/binary"' '	"gridgate/scripts/small/binary"'
 done
+# agent/timesync asks by NTPv4, and sets no TTL.
+edit ntp/ntp.go '		return queryV5(conn, &opt)' '		return nil, ErrInvalidProtocolVersion'
+edit ntp/conn.go '	"golang.org/x/net/ipv4"' '	"errors"'
+edit ntp/conn.go '		ipconn := ipv4.NewConn(c)' ''
+edit ntp/conn.go '		if err := ipconn.SetTTL(opt.TTL); err != nil {' '		if err := errors.ErrUnsupported; err != nil {'
 # No plug-ins: not those that a document asks for, nor what they would write YAML with.
 edit yaml/internal/libyaml/composer.go '		context, err := opts.AliasData.NewAliasDataContext(aliasDataServices(opts))' \
 	'		context, err := opts.AliasData.NewAliasDataContext(AliasDataServices{})'
