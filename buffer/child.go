@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -145,11 +146,12 @@ func dataSize() (uint64, bool) {
 	if err != nil {
 		return 0, false
 	}
-	var total, resident, shared, text, lib, data uint64
-	if _, err := fmt.Sscan(string(b), &total, &resident, &shared, &text, &lib, &data); err != nil {
+	fields := strings.Fields(string(b)) // total resident shared text lib data
+	if len(fields) < 6 {
 		return 0, false
 	}
-	return data * uint64(os.Getpagesize()), true
+	data, err := strconv.ParseUint(fields[5], 10, 64)
+	return data * uint64(os.Getpagesize()), err == nil
 }
 
 // readAll has bbolt read its free list and all that hangs in the tree.

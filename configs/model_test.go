@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -58,6 +59,17 @@ func TestModelsArePacked(t *testing.T) {
 		if files[i] != "models/"+m.name+".yaml" || m.text != string(want) {
 			t.Errorf("models.bin has another %s than the folder: run go generate ./configs", m.name)
 		}
+	}
+}
+
+func TestReferenceIsPacked(t *testing.T) {
+	t.Parallel()
+	want, err := os.ReadFile("reference.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(Reference(), want) {
+		t.Error("reference.bin is not reference.yaml: run go generate ./configs")
 	}
 }
 

@@ -25,12 +25,8 @@ type modelText struct {
 //
 //nolint:gochecknoglobals // inflated once
 var modelTexts = sync.OnceValue(func() []modelText {
-	plain, err := io.ReadAll(flate.NewReader(bytes.NewReader(packed)))
-	if err != nil {
-		return nil // a test reads them all
-	}
 	var all []modelText
-	for s := string(plain); ; {
+	for s := string(inflate(packed)); ; {
 		name, rest, _ := strings.Cut(s, "\x00")
 		text, more, ok := strings.Cut(rest, "\x00")
 		if !ok {
@@ -39,6 +35,12 @@ var modelTexts = sync.OnceValue(func() []modelText {
 		all, s = append(all, modelText{name, text}), more
 	}
 })
+
+// inflate gives what is packed. A test reads everything that there is.
+func inflate(packed []byte) []byte {
+	plain, _ := io.ReadAll(flate.NewReader(bytes.NewReader(packed)))
+	return plain
+}
 
 // packedModel gives the file of a model that is built in, nil where there is none.
 func packedModel(name string) []byte {

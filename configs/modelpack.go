@@ -1,6 +1,7 @@
 //go:build ignore
 
-// Modelpack writes models.bin from the files in models.
+// Modelpack writes models.bin from the files in models, and reference.bin from
+// reference.yaml.
 package main
 
 import (
@@ -24,7 +25,7 @@ func pack() error {
 	if err != nil {
 		return err
 	}
-	var plain, out bytes.Buffer
+	var plain bytes.Buffer
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		if err != nil {
@@ -34,13 +35,22 @@ func pack() error {
 		plain.Write(text)
 		plain.WriteByte(0)
 	}
+	reference, err := os.ReadFile("reference.yaml")
+	if err != nil {
+		return err
+	}
+	return errors.Join(deflate("models.bin", plain.Bytes()), deflate("reference.bin", reference))
+}
+
+func deflate(file string, plain []byte) error {
+	var out bytes.Buffer
 	w, err := flate.NewWriter(&out, flate.BestCompression)
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(plain.Bytes())
+	_, err = w.Write(plain)
 	if err := errors.Join(err, w.Close()); err != nil {
 		return err
 	}
-	return os.WriteFile("models.bin", out.Bytes(), 0o644)
+	return os.WriteFile(file, out.Bytes(), 0o644)
 }

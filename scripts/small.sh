@@ -28,31 +28,47 @@ copy() {
 	go mod edit -replace="$1=./bin/small/$2" bin/small/go.mod
 }
 
-# internal/mqtt connects by itself: no websockets, and no proxies.
-copy github.com/eclipse/paho.mqtt.golang paho
-rm bin/small/paho/websocket.go bin/small/paho/netconn.go
-cp scripts/small/netconn.go.txt bin/small/paho/netconn.go
-
-# With a small package for regular expressions. It panics when a program starts with
-# a pattern that it does not know.
-copy filippo.io/age age
-copy go.bug.st/serial serial
-copy go.yaml.in/yaml/v4 yaml
-regexp=(age/scrypt.go serial/serial_linux.go
-	yaml/internal/libyaml/{alias_data_path,representer,resolver}.go yaml/internal/plugin/registry.go yaml/plugin/aliasdata/plugin.go)
-for file in "${regexp[@]}"; do
-	grep -q '^	"regexp"$' "bin/small/$file"
-	sed -i 's|^	"regexp"$|	"gridgate/scripts/small/regexp"|' "bin/small/$file"
-done
-
-# No plug-ins: not those that a document asks for, nor what they would write YAML with.
-edit() { # edit FILE LINE WITH: in place of a line that is there
+# edit FILE LINE WITH: in place of a line that is there
+edit() {
 	grep -qxF "$2" "bin/small/$1"
 	LINE=$2 WITH=$3 awk '{ print $0 == ENVIRON["LINE"] ? ENVIRON["WITH"] : $0 }' "bin/small/$1" >bin/small/edited
 	mv bin/small/edited "bin/small/$1"
 }
+
+# internal/mqtt connects by itself: no websockets, and no proxies.
+copy github.com/eclipse/paho.mqtt.golang paho
+rm bin/small/paho/websocket.go bin/small/paho/netconn.go
+cp scripts/small/netconn.go.txt bin/small/paho/netconn.go
+# Where there is an interface with Write(io.Writer) error, all that writes requests and
+# responses of net/http is kept for it; so packets have one with another type.
+sed -i -E 's/^(func \(.*\) |\t)Write\((w )?io\.Writer\) error/\1Write(\2Writer) error/' bin/small/paho/packets/*.go
+printf '\n// Writer is what packets are written to.\ntype Writer interface{ io.Writer }\n' >>bin/small/paho/packets/packets.go
+
+# Small packages for two of the standard library's, of which a corner is used. The
+# first panics when a program starts with a pattern that it does not know.
+copy filippo.io/age age
+copy go.bug.st/serial serial
+copy go.yaml.in/yaml/v4 yaml
+edit age/scrypt.go '	"regexp"' '	"gridgate/scripts/small/regexp"'
+edit serial/serial_linux.go '	"regexp"' '	"gridgate/scripts/small/regexp"'
+for file in internal/libyaml/{alias_data_path,representer,resolver}.go internal/plugin/registry.go plugin/aliasdata/plugin.go; do
+	edit "yaml/$file" '	"regexp"' '	"gridgate/scripts/small/regexp"'
+done
+copy github.com/beevik/ntp ntp
+copy github.com/beevik/nts nts
+for file in ntp/{auth,ntp,ntp4,ntp5}.go nts/{ntske,session}.go; do
+	edit "$file" '	"encoding/binary"' '	"gridgate/scripts/small/binary"'
+done
+# agent/timesync asks by NTPv4, and sets no TTL.
+edit ntp/ntp.go '		return queryV5(conn, &opt)' '		return nil, ErrInvalidProtocolVersion'
+edit ntp/conn.go '	"golang.org/x/net/ipv4"' '	"errors"'
+edit ntp/conn.go '		ipconn := ipv4.NewConn(c)' ''
+edit ntp/conn.go '		if err := ipconn.SetTTL(opt.TTL); err != nil {' '		if err := errors.ErrUnsupported; err != nil {'
+# No plug-ins: not those that a document asks for, nor what they would write YAML with.
 edit yaml/internal/libyaml/composer.go '		context, err := opts.AliasData.NewAliasDataContext(aliasDataServices(opts))' \
 	'		context, err := opts.AliasData.NewAliasDataContext(AliasDataServices{})'
+edit yaml/internal/libyaml/plugin_parser.go '		err = validatePluginEvents(e.events, e.opts.DepthCheck)' '		err = io.ErrNoProgress'
+edit yaml/internal/libyaml/plugin_parser.go '	*event = pluginEvent(e.events[e.index])' '	*event = Event{}'
 edit yaml/plugin.go 'var pluginRegistry = pluginreg.NewRegistry(' \
 	'var pluginRegistry = pluginreg.NewRegistry()
 

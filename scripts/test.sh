@@ -32,7 +32,7 @@ step "size of the ARMv7 firmware"
 scripts/size.sh
 
 step "tests with the modules from elsewhere as the programs have them"
-tests -modfile=bin/small/go.mod -timeout 15m -- ./agent/order ./agent/vault ./configs ./drivers/line ./internal/mqtt
+tests -modfile=bin/small/go.mod -timeout 15m -- ./agent/order ./agent/timesync ./agent/vault ./configs ./drivers/line ./internal/mqtt
 
 step "tests"
 tests -timeout 15m -- ./...

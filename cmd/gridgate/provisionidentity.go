@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -35,7 +34,7 @@ func (i *identity) name() string { return string(i.site) + "/" + string(i.gatewa
 
 // fingerprint is half of the SHA-256 of the public key, which does for a label.
 func (i *identity) fingerprint() string {
-	der, err := x509.MarshalPKIXPublicKey(i.key)
+	der, err := publicKeyDER(i.key)
 	if err != nil {
 		return ""
 	}
@@ -146,7 +145,7 @@ func (p *provision) ensureKey(old *identity) (*ecdsa.PrivateKey, error) {
 	if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	der, err := privateKeyDER(key)
 	if err != nil {
 		return nil, err
 	}
@@ -188,9 +187,8 @@ func newRequest(site, gateway meter.ID, key *ecdsa.PrivateKey) (*identity, error
 	if len(name) > 64 {
 		name = string(gateway)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: name}, URIs: []*url.URL{{Scheme: "gridgate", Host: string(site), Path: "/" + string(gateway)}},
-	}, key)
+	uri := url.URL{Scheme: "gridgate", Host: string(site), Path: "/" + string(gateway)}
+	der, err := requestDER(name, uri.String(), key)
 	if err != nil {
 		return nil, err
 	}

@@ -1,14 +1,15 @@
 package cosem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"gridgate/dlms"
 	"gridgate/dlms/obis"
 	"gridgate/internal/meter"
+	"gridgate/internal/sortby"
 )
 
 // Object is an object that a meter has for the client that asks.
@@ -74,7 +75,7 @@ func (v *visit) objects(ctx context.Context) ([]Object, error) {
 				o.Readable = append(o.Readable, id)
 			}
 		}
-		slices.Sort(o.Readable)
+		sortby.Stable(o.Readable, cmp.Compare)
 		objects = append(objects, o)
 	}
 	return objects, nil

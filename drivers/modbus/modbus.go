@@ -74,14 +74,10 @@ func New(cfg Config, l *line.Line) *Meter {
 		}
 	}
 	if cfg.Transport == TCP {
-		packager := modbus.NewTCPClientHandler("")
-		packager.SlaveId = cfg.Unit
 		m.mbap = &mbap{timeout: m.cfg.Timeout, where: fmt.Sprintf("unit %d", cfg.Unit)}
-		m.client = modbus.NewClient2(packager, m.mbap)
+		m.client = modbus.NewClient2(tcpPackager(cfg.Unit), m.mbap)
 		return m
 	}
-	packager := modbus.NewRTUClientHandler("")
-	packager.SlaveId = cfg.Unit
 	m.rtu = &rtu{unit: cfg.Unit, timeout: m.cfg.Timeout, line: l, isTCP: cfg.Transport == RTUOverTCP}
 	if m.rtu.isTCP {
 		m.rtu.where = fmt.Sprintf("unit %d", cfg.Unit)
@@ -91,7 +87,7 @@ func New(cfg Config, l *line.Line) *Meter {
 		m.rtu.silence = silenceOf(cfg.Settings, cfg.Model.Turnaround)
 		m.rtu.char = cfg.Settings.CharTime()
 	}
-	m.client = modbus.NewClient2(packager, m.rtu)
+	m.client = modbus.NewClient2(rtuPackager(cfg.Unit), m.rtu)
 	return m
 }
 
@@ -100,10 +96,8 @@ func (m *Meter) Close() error { return nil }
 
 // encode makes an RTU read.
 func encode(unit, function uint8, address, count uint16) []byte {
-	packager := modbus.NewRTUClientHandler("")
-	packager.SlaveId = unit
 	// The library refuses only what is longer than a frame.
-	frame, _ := packager.Encode(&modbus.ProtocolDataUnit{
+	frame, _ := rtuPackager(unit).Encode(&modbus.ProtocolDataUnit{
 		FunctionCode: function,
 		Data:         []byte{byte(address >> 8), byte(address), byte(count >> 8), byte(count)},
 	})

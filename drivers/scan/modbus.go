@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"gridgate/drivers/line"
 	"gridgate/drivers/modbus"
+	"gridgate/internal/sortby"
 )
 
 const (
@@ -89,7 +91,7 @@ func (w *sweeping) run(ctx context.Context) error {
 		}
 	}
 	w.hint()
-	slices.Sort(w.answered)
+	sortby.Stable(w.answered, cmp.Compare)
 	for _, u := range slices.Compact(w.answered) {
 		if err := w.meet(ctx, u); err != nil {
 			return err
@@ -169,7 +171,7 @@ func (w *sweeping) hear(unit uint8, h *modbus.Heard) {
 // to ask who they are.
 func (w *sweeping) unasked() {
 	var units []uint8
-	slices.Sort(w.answered)
+	sortby.Stable(w.answered, cmp.Compare)
 	for _, u := range slices.Compact(w.answered) {
 		if !slices.ContainsFunc(w.found, func(f Found) bool { return f.Unit == u && f.Settings == w.settings }) {
 			units = append(units, u)

@@ -18,6 +18,7 @@ cmd/metersim:        configs dlms/... drivers/drivertest drivers/line drivers/mo
 
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 scripts/packages:
+scripts/small/binary:
 scripts/small/regexp:
 scripts/image:
 scripts/image/init:
@@ -56,7 +57,7 @@ drivers/cosem:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis dlms/security
 drivers/iec21:       dlms dlms/modee dlms/obis drivers/line internal/meter internal/sortby
 drivers/modbus:      drivers/line internal/meter internal/sortby
 drivers/plc:         dlms/gateway dlms/wrapper drivers/line internal/meter internal/sortby
-drivers/scan:        dlms/hdlc dlms/modee drivers/cosem drivers/iec21 drivers/line drivers/modbus internal/meter
+drivers/scan:        dlms/hdlc dlms/modee drivers/cosem drivers/iec21 drivers/line drivers/modbus internal/meter internal/sortby
 drivers/sniff:       dlms dlms/axdr dlms/hdlc dlms/modee dlms/obis
 drivers/drivertest:  drivers/line
 

@@ -113,6 +113,7 @@ func (e *encoder) choose(g *group, st *State) int {
 // base gives the median of all numbers or of the first of each series, and 0
 // where there is only one of them. It takes samples.
 func (e *encoder) base(g *group, all bool) int64 {
+	const sign = 1 << 63
 	e.sorted = e.sorted[:0]
 	stride := 1
 	if all {
@@ -120,7 +121,7 @@ func (e *encoder) base(g *group, all bool) int64 {
 	}
 	for i := 0; i < len(e.left); i += stride {
 		if all || i == 0 || meterAt(e.order[g.from+i]) != meterAt(e.order[g.from+i-1]) {
-			e.sorted = append(e.sorted, e.left[i])
+			e.sorted = append(e.sorted, uint64(e.left[i])^sign)
 		}
 	}
 	if n := len(e.sorted); n > 2*samples {
@@ -133,7 +134,7 @@ func (e *encoder) base(g *group, all bool) int64 {
 		return 0
 	}
 	slices.Sort(e.sorted)
-	return e.sorted[len(e.sorted)/2]
+	return int64(e.sorted[len(e.sorted)/2] ^ sign)
 }
 
 // decimals finds the fewest decimal places that give all floats, and leaves

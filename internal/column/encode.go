@@ -22,10 +22,10 @@ type encoder struct {
 	col, alt         []byte // columns being made
 	counts           []byte // the column that comes last
 	check            []byte
-	numbers          []int64 // in column order
-	left, spare      []int64 // numbers of one group: what is written of them; as decimals
-	mine, theirs     []int64 // samples of two groups
-	sorted           []int64
+	numbers          []int64  // in column order
+	left, spare      []int64  // numbers of one group: what is written of them; as decimals
+	mine, theirs     []int64  // samples of two groups
+	sorted           []uint64 // numbers with their sign inverted, which sort as the keys do
 	groups           []group
 	pasts            []past // by place in a group
 	codings          codings
