@@ -14,6 +14,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/mochi-mqtt/server/v2 v2.7.9
 	github.com/secure-io/siv-go v0.0.0-20180922214919-5ff40651e2c4
+	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8
 	go.bug.st/serial v1.8.0
 	go.etcd.io/bbolt v1.5.0
 	go.uber.org/goleak v1.3.0

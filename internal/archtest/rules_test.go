@@ -34,7 +34,7 @@ agent/order:         internal/meter
 agent/trial:         internal/sys internal/sortby
 agent/command:       agent/order internal/meter internal/sys
 agent/audit:         internal/sys
-agent/update:        agent/order internal/sys
+agent/update:        agent/order internal/backoff internal/sys
 agent/vault:         internal/secret internal/sys
 agent/modem:
 agent/bundle:        internal/secret
@@ -143,6 +143,7 @@ func owners() map[string][]string {
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
 		"github.com/goreleaser/nfpm/v2":       {"scripts/packages"},
 		"github.com/insomniacslk/dhcp":        {"scripts/image/init"},
+		"github.com/xi2/xz":                   {"agent/update"},
 		"github.com/vishvananda/netlink":      {"scripts/image/init"},
 		"golang.org/x/sys":                    {"scripts/image/init", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
@@ -182,9 +183,10 @@ func notInFirmware() []string {
 // inFirmwareAllTheSame are the exceptions to notInFirmware.
 func inFirmwareAllTheSame() map[edge]string {
 	return map[edge]string{
-		{"agent/web", "net/http"}:  "it is the local page and its API",
-		{"drivers/line", "unsafe"}: "an ioctl of the kernel that no package has takes a structure",
-		{"internal/sys", "unsafe"}: "likewise: GPIO lines",
+		{"agent/web", "net/http"}:    "it is the local page and its API",
+		{"agent/update", "net/http"}: "it reads answers of servers that have firmware; its client is not linked",
+		{"drivers/line", "unsafe"}:   "an ioctl of the kernel that no package has takes a structure",
+		{"internal/sys", "unsafe"}:   "likewise: GPIO lines",
 	}
 }
 
