@@ -21,6 +21,9 @@ const (
 	// partQuick is how long a part takes on a fast link, partSlow on one on which
 	// one is under way at a time.
 	partQuick, partSlow = time.Second, 2 * time.Second
+	// partRoom is how many bytes more of alarms may be under way while PUBACKs come
+	// behind parts.
+	partRoom = 8 << 10
 	// partsYield is how often a part is asked for on a slow link while there are
 	// readings to be sent: what the broker says of them comes behind it.
 	partsYield = 30 * time.Second
@@ -197,6 +200,7 @@ func (p *Parts) waitsFor(why string) {
 
 // fetching is what a session knows of parts.
 type fetching struct {
+	may      bool // the first SUBSCRIBE, that of the connection, has been answered
 	underWay map[[16]byte]bool
 	round    chan partRound // of the one that is under way; nil: none is
 	last     time.Time      // when the latest was asked for
@@ -218,7 +222,7 @@ type partRound struct {
 // back.
 func (s *session) fetch(ctx context.Context) {
 	p, f := s.u.cfg.Parts, &s.parts
-	if f.again = (time.Time{}); p == nil || f.round != nil {
+	if f.again = (time.Time{}); p == nil || f.round != nil || !f.may {
 		return
 	}
 	now := time.Now()

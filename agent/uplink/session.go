@@ -168,6 +168,7 @@ func (s *session) wait(ctx context.Context) error {
 		return errMoved
 	case err := <-s.heard:
 		s.u.hears(err)
+		s.parts.may = true
 	case <-s.u.cfg.Wake:
 		for _, l := range s.u.lanes {
 			l.empty = false
@@ -309,6 +310,9 @@ func (s *session) choose() *message {
 			// The most important lane need not wait for a PUBACK, least of all for
 			// that of a catalogue.
 			room += minMessage + s.catalogues()
+			if l.id == meter.Alarm && len(s.parts.underWay) > 0 { // PUBACKs come behind them
+				room += partRoom
+			}
 		}
 		if room <= 0 {
 			continue
