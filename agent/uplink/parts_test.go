@@ -143,7 +143,9 @@ func TestReadingsGoFirst(t *testing.T) {
 	t.Parallel()
 	latency := func(t *testing.T, fetching bool) (alarm, readings time.Duration, have int64) {
 		t.Helper()
-		simulate(t, gprs(), func(s *site) {
+		link := gprs()
+		link.Queue, link.Window = 128<<10, 128<<10 // a broker goes on reading while it writes a part
+		simulate(t, link, func(s *site) {
 			s.config.Parts = uplink.NewParts()
 			w := columntest.NewWalk(1, 60, columntest.Int)
 			s.store.add(meter.Interval, w.Round()...)
