@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -41,6 +40,7 @@ func runVerb() cli.Verb {
 				}
 				recent := new(bundle.Ring)
 				log := slog.New(slog.NewJSONHandler(io.MultiWriter(recent, env.Stderr), &slog.HandlerOptions{Level: level}))
+				launch(ctx, log)
 				err := run(ctx, *path, agent.Options{
 					Version: version, Log: log, Level: level, Recent: recent, Getenv: env.Getenv, StoreChecker: []string{"/proc/self/exe", buffer.ChildVerb},
 				})
@@ -52,16 +52,6 @@ func runVerb() cli.Verb {
 			}
 		},
 	}
-}
-
-// again puts a new process in the place of this one, with the same number: of the
-// program that is at this one's path now.
-func again() error {
-	path, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("start anew: %w", err)
-	}
-	return fmt.Errorf("start anew: %s: %w", path, syscall.Exec(path, os.Args, os.Environ()))
 }
 
 // collectAt is by how many percent the heap grows before garbage is collected, where

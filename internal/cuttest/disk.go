@@ -32,6 +32,7 @@ const (
 	unlink               // name is gone
 	fsyncDir             // the names in dir are on the disk
 	mkdir                // name is a directory
+	symlink              // name leads to data from now on
 )
 
 type event struct {
@@ -103,12 +104,13 @@ type directory struct {
 }
 
 var (
-	_ fs.NodeCreater  = (*directory)(nil)
-	_ fs.NodeMkdirer  = (*directory)(nil)
-	_ fs.NodeRenamer  = (*directory)(nil)
-	_ fs.NodeUnlinker = (*directory)(nil)
-	_ fs.NodeFsyncer  = (*directory)(nil)
-	_ fs.NodeStatfser = (*directory)(nil)
+	_ fs.NodeCreater   = (*directory)(nil)
+	_ fs.NodeMkdirer   = (*directory)(nil)
+	_ fs.NodeRenamer   = (*directory)(nil)
+	_ fs.NodeSymlinker = (*directory)(nil)
+	_ fs.NodeUnlinker  = (*directory)(nil)
+	_ fs.NodeFsyncer   = (*directory)(nil)
+	_ fs.NodeStatfser  = (*directory)(nil)
 )
 
 func (d *directory) Create(ctx context.Context, name string, _, mode uint32, _ *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
@@ -124,6 +126,17 @@ func (d *directory) Mkdir(ctx context.Context, name string, _ uint32, _ *fuse.En
 	d.disk.note(event{kind: mkdir, dir: d.path, name: d.path + name})
 	below := &directory{disk: d.disk, path: d.path + name + "/"}
 	return d.NewInode(ctx, below, fs.StableAttr{Mode: fuse.S_IFDIR | 0o755}), 0
+}
+
+// Symlink makes a link that is there whole or not at all, as file systems do that
+// keep where it leads with its name.
+func (d *directory) Symlink(ctx context.Context, target, name string, _ *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	d.disk.mu.Lock()
+	d.disk.nodes++
+	id := d.disk.nodes
+	d.disk.mu.Unlock()
+	d.disk.note(event{kind: symlink, node: id, data: []byte(target), dir: d.path, name: d.path + name})
+	return d.NewInode(ctx, &fs.MemSymlink{Data: []byte(target)}, fs.StableAttr{Mode: fuse.S_IFLNK}), 0
 }
 
 // Rename moves within the directory.

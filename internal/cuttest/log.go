@@ -54,6 +54,7 @@ func (l *Log) Find(name, line string, from int) int {
 // order, directory by directory. With noSync the disk takes no notice of syncs.
 func (l *Log) Cut(at int, random *rand.Rand, noSync bool, dir string) error {
 	names, dirs := map[string]uint64{}, map[string]bool{"": true}
+	links := map[uint64]string{}
 	synced := map[string]int{}
 	last := map[uint64]int{} // the node's last sync
 	for i, e := range l.events[:at] {
@@ -79,18 +80,27 @@ func (l *Log) Cut(at int, random *rand.Rand, noSync bool, dir string) error {
 			if kept || random.Float64() < keep {
 				data[e.node] = resize(data[e.node], e.off)
 			}
-		case create, rename, unlink, mkdir:
+		case create, rename, unlink, mkdir, symlink:
 			there := !missing[e.dir] && (i < synced[e.dir] || random.Float64() < max(keep, 0.5))
 			if missing[e.dir] = !there; !there {
 				continue
 			}
-			if e.kind == mkdir {
+			switch e.kind {
+			case mkdir:
 				dirs[e.name+"/"] = true
-			} else {
-				changeName(names, &e)
+				continue
+			case symlink:
+				links[e.node] = string(e.data)
+			default:
 			}
+			changeName(names, &e)
 		}
 	}
+	return lay(dir, names, dirs, links, data)
+}
+
+// lay writes what there is into dir.
+func lay(dir string, names map[string]uint64, dirs map[string]bool, links map[uint64]string, data map[uint64][]byte) (err error) {
 	for name := range dirs {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
 			return fmt.Errorf("lay crash state: %w", err)
@@ -100,7 +110,12 @@ func (l *Log) Cut(at int, random *rand.Rand, noSync bool, dir string) error {
 		if !dirs[name[:strings.LastIndexByte(name, '/')+1]] {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), data[node], 0o600); err != nil {
+		if target, ok := links[node]; ok {
+			err = os.Symlink(target, filepath.Join(dir, name))
+		} else {
+			err = os.WriteFile(filepath.Join(dir, name), data[node], 0o600)
+		}
+		if err != nil {
 			return fmt.Errorf("lay crash state: %w", err)
 		}
 	}
@@ -109,7 +124,7 @@ func (l *Log) Cut(at int, random *rand.Rand, noSync bool, dir string) error {
 
 func changeName(names map[string]uint64, e *event) {
 	switch node := names[e.name]; e.kind {
-	case create:
+	case create, symlink:
 		names[e.name] = e.node
 	case rename:
 		delete(names, e.name)

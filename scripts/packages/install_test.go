@@ -136,19 +136,63 @@ type site struct {
 // start starts the agent as its unit does: as its user, in its root.
 func (s *site) start() {
 	s.t.Helper()
-	s.agent = proctest.Start(s.t, nil, "chroot", s.root, "setpriv", "--reuid", "gridgate", "--regid", "gridgate", "--init-groups",
+	s.agent = proctest.Start(s.t, s.environment(), "chroot", s.root, "setpriv", "--reuid", "gridgate", "--regid", "gridgate", "--init-groups",
 		"/usr/bin/gridgate", "run")
 	s.agent.Await("gridgate runs")
 }
 
-func (s *site) install(version string) {
+// environment is what the installed unit gives to the service.
+func (s *site) environment() (env []string) {
+	s.t.Helper()
+	unit := as(s.t, "cat", filepath.Join(s.root, "lib/systemd/system/gridgate.service"))
+	for line := range strings.Lines(unit) {
+		if e, ok := strings.CutPrefix(line, "Environment="); ok {
+			env = append(env, strings.TrimSpace(e))
+		}
+	}
+	return env
+}
+
+// runs checks which program runs.
+func (s *site) runs(program, version string) {
+	s.t.Helper()
+	exe := strings.TrimSpace(as(s.t, "readlink", fmt.Sprintf("/proc/%d/exe", s.agent.PID())))
+	if exe != s.root+program || !strings.Contains(s.agent.Output(), `"version":"`+version+`"`) {
+		s.t.Errorf("%s runs, want %s, version %s: %s", exe, program, version, s.agent.Output())
+	}
+}
+
+// versioned builds gridgate, which says that it is of a version.
+func (s *site) versioned(version string) string {
+	s.t.Helper()
+	path := filepath.Join(s.t.TempDir(), "gridgate")
+	out, err := exec.CommandContext(s.t.Context(), "go", "build", "-C", "../..", "-buildvcs=false", "-tags", "nethttpomithttp2", "-ldflags", "-X main.version="+version, "-o", path, "./cmd/gridgate").CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+// update has an update behind it: the slot a confirmed, and b on trial.
+func (s *site) update(confirmed, trial string) {
+	s.t.Helper()
+	dir := filepath.Join(s.t.TempDir(), "slots")
+	fillSlots(s.t, dir, "", confirmed, true)
+	fillSlots(s.t, dir, "a", trial, false)
+	to := filepath.Join(s.root, "var/lib/gridgate/firmware")
+	as(s.t, "mkdir", to)
+	as(s.t, "cp", "-a", dir, to)
+	as(s.t, "chown", "-hR", s.owner()+":"+s.owner(), to)
+}
+
+func (s *site) install(version, program string) {
 	s.t.Helper()
 	j := prepared(s.t, version)
 	native := arch{bin: "native", deb: strings.TrimSpace(as(s.t, "dpkg", "--print-architecture"))}
 	if err := os.Mkdir(filepath.Join(j.in, native.bin), 0o750); err != nil {
 		s.t.Fatal(err)
 	}
-	copyFile(s.t, filepath.Join(s.bin, "gridgate"), j.binary(native))
+	copyFile(s.t, program, j.binary(native))
 	if err := j.pack("deb", j.debian(native)); err != nil {
 		s.t.Fatal(err)
 	}
@@ -163,7 +207,7 @@ func TestInstalledAndUpgraded(t *testing.T) {
 	t.Parallel()
 	bin := proctest.Build(t, "gridgate", "gridfog", "metersim")
 	s := &site{t: t, root: debian(t), bin: bin, mosq: mqtttest.Mosquitto(t, mqtttest.Config{})}
-	s.install("0.0.0+1.a")
+	s.install("0.0.0+1.a", s.versioned("v1"))
 	if out := as(t, "chroot", s.root, "/usr/bin/gridgate", "check", "-config", "/etc/gridgate/gridgate.yaml"); !strings.Contains(out, "ok") {
 		t.Errorf("the configuration that is brought along: %s", out)
 	}
@@ -183,12 +227,29 @@ meters: [{id: m, groups: [now], url: "dlms+wrapper://127.0.0.1:%d?client=16"}]
 	as(t, "install", "-d", "-o", s.owner(), filepath.Join(s.root, "run/gridgate"))
 	watch := s.watch()
 	s.start()
+	s.runs("/usr/bin/gridgate", "v1")
 	proctest.Until(t, "rows at the fog", func() bool { return newest(watch) > 5 })
+	s.agent.Stop()
+	// Updated since, and updating again, when a package is installed that is older.
+	newer := s.versioned("v3")
+	s.update(newer, newer)
+	s.start()
+	s.runs("/var/lib/gridgate/firmware/slots/b/gridgate", "v3")
+	s.agent.Stop()
+	as(t, "rm", filepath.Join(s.root, "var/lib/gridgate/firmware/slots/trial"))
+	s.start()
+	s.runs("/var/lib/gridgate/firmware/slots/a/gridgate", "v3")
+	as(t, "ln", "-s", "b", filepath.Join(s.root, "var/lib/gridgate/firmware/slots/trial"))
 	s.mosq.Stop()
 	before, _ := s.rows()
 	proctest.Until(t, "a backlog", func() bool { n, _ := s.rows(); return n > before+10 })
 	s.agent.Kill()
-	s.install("0.0.0+2.b")
+	s.install("0.0.0+2.b", s.versioned("v2"))
+	for path, gone := range map[string]bool{"current": true, "trial": true, "tries": false, "a/gridgate": false, "b/slot.json": false} {
+		if s.missing("var/lib/gridgate/firmware/slots/"+path) != gone {
+			t.Errorf("after the upgrade: slots/%s: gone is not %v", path, gone)
+		}
+	}
 	if got := as(t, "cat", filepath.Join(s.root, "etc/gridgate/gridgate.yaml")); got != config {
 		t.Errorf("the upgrade changed the configuration:\n%s", got)
 	}
@@ -200,6 +261,7 @@ meters: [{id: m, groups: [now], url: "dlms+wrapper://127.0.0.1:%d?client=16"}]
 	s.mosq.Start()
 	watch = s.watch() // sees nothing but the backlog and what is new
 	s.start()
+	s.runs("/usr/bin/gridgate", "v2")
 	proctest.Until(t, "the backlog at the fog", func() bool { return newest(watch) > kept+3 })
 	if code := s.agent.Stop(); code != 0 {
 		t.Errorf("exit code %d: %s", code, s.agent.Output())
@@ -215,7 +277,7 @@ meters: [{id: m, groups: [now], url: "dlms+wrapper://127.0.0.1:%d?client=16"}]
 		t.Errorf("%d rows delivered, %d missing; rows %d to %d were kept", delivered, missing, acked+1, kept)
 	}
 	out = as(t, "chroot", s.root, "dpkg", "--purge", "gridgate")
-	if !strings.Contains(out, "is kept") || s.missing("var/lib/gridgate/buffer") {
+	if !strings.Contains(out, "is kept") || s.missing("var/lib/gridgate/buffer") || s.missing("var/lib/gridgate/firmware/slots/a/gridgate") {
 		t.Errorf("after a purge: %s", out)
 	}
 	if !s.missing("usr/bin/gridgate") || !s.missing("etc/gridgate/gridgate.yaml") {

@@ -24,7 +24,14 @@ put gridgate.1.gz 644 /usr/share/man/man1/gridgate.1.gz
 if [ -d "$root/lib/systemd/system" ] || [ -d "$root/etc/systemd/system" ]; then
 	put gridgate.service 644 /etc/systemd/system/gridgate.service
 fi
-[ -z "$root" ] || exit 0
+# What is installed here is what runs, whatever an update brought before.
+packaged() {
+	rm -f "$root/var/lib/gridgate/firmware/slots/current" "$root/var/lib/gridgate/firmware/slots/trial"
+}
+if [ -n "$root" ]; then
+	packaged
+	exit 0
+fi
 
 if ! grep -q '^gridgate:' /etc/passwd; then
 	if command -v useradd >/dev/null; then
@@ -45,6 +52,10 @@ chgrp gridgate /etc/gridgate/gridgate.yaml
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 	systemctl enable gridgate.service
-	systemctl restart gridgate.service
+	systemctl stop gridgate.service # before, so that it does not confirm a trial afterwards
+	packaged
+	systemctl start gridgate.service
+else
+	packaged
 fi
 echo "gridgate $(gridgate version | head -n 1) is installed; what is next: /etc/gridgate/gridgate.yaml"
