@@ -84,6 +84,8 @@ func (u *Uplink) settle(now time.Time) {
 	}
 	s := &u.spending
 	s.add(now, u.cfg.TimeZone, u.traffic.Bytes(), u.cfg.Sure == nil || u.cfg.Sure())
+	other := u.cfg.Parts.owes()
+	s.DayBytes, s.MonthBytes, s.FirmwareBytes = s.DayBytes+other, s.MonthBytes+other, s.FirmwareBytes+other
 	if spent := s.spent(u.cfg.Budget); spent != u.withheld {
 		u.withheld = spent
 		if spent {

@@ -34,6 +34,8 @@ const (
 	budgetShare = 2
 	// monthDays makes a day's budget of a month's.
 	monthDays = 30
+	// mayAgain is when to ask again whether more may be fetched.
+	mayAgain = 10 * time.Second
 	// recordCost is reckoned for what TLS puts around a packet, in bytes.
 	recordCost = 29
 )
@@ -51,7 +53,7 @@ type Parts struct {
 	asks  []*partAsk
 	left  map[[16]byte]bool // topics that the broker may send us something of
 	waits string            // why nothing is asked for
-	rate  int64             // bits a second; 0: as the link allows
+	owed  int64             // octets of IP packets that came another way
 }
 
 // partAsk is a part that somebody waits for.
@@ -72,18 +74,34 @@ func NewParts() *Parts {
 
 const noLink = "there is no connection to the broker"
 
-// Limit bounds the rate of parts, in bits a second; 0 leaves it to the link.
-func (p *Parts) Limit(rate int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.rate = rate
-}
-
 // Waits says why nothing is asked for now; empty: nothing keeps it.
 func (p *Parts) Waits() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.waits
+}
+
+// May says how long to wait before n octets are fetched another way than from
+// the broker, for the same reasons; 0: now, and then they are counted.
+func (p *Parts) May(n int64) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waits != "" && p.waits != noLink {
+		return mayAgain
+	}
+	p.owed += mqtt.Carried(int(n) + recordCost)
+	return 0
+}
+
+// owes takes what May has counted.
+func (p *Parts) owes() (n int64) {
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, p.owed = p.owed, 0
+	return n
 }
 
 // Get waits for the part whose SHA-256 begins with sum: over outages, until ctx
@@ -207,7 +225,6 @@ type fetching struct {
 	news     time.Time      // when the broker said something of parts, or was asked
 	proving  bool           // a ping says whether the broker has them
 	again    time.Time      // when to look again whether more may be asked for; zero: not before something happens
-	after    time.Time      // nothing is asked for before, for the rate's sake
 	width    int            // how many may be under way
 	slow     bool           // the link is
 }
@@ -297,9 +314,6 @@ func (s *session) part(t mqtt.Topic, m mqtt.Message) (known bool) {
 	}
 	now := time.Now()
 	s.u.chargeFirmware(len(m.Payload) + len(m.Topic) + 9)
-	if rate := p.limit(); rate > 0 {
-		f.after = later(f.after, f.last).Add(time.Duration(float64(len(m.Payload)) * 8 / float64(rate) * float64(time.Second)))
-	}
 	if !f.underWay[t.Sum] { // of a process before, or it came twice
 		p.mu.Lock()
 		p.left[t.Sum] = true
@@ -314,19 +328,6 @@ func (s *session) part(t mqtt.Topic, m mqtt.Message) (known bool) {
 		got = partAnswer{err: fmt.Errorf("%s: %w that is short enough", m.Topic, ErrNoPart)}
 	}
 	return p.answers(t.Sum, got)
-}
-
-func (p *Parts) limit() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.rate
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // measure learns from how long a part took how many may be under way.
@@ -352,8 +353,6 @@ func (s *session) yields(now time.Time) (why string, until time.Time) {
 		return "the data budget of the day has nothing left for firmware", u.spending.to
 	case slices.ContainsFunc(u.lanes[:meter.Billing+1], s.isWaiting), slices.ContainsFunc(s.flight, func(m sent) bool { return m.lane != nil && m.lane.id <= meter.Billing }):
 		return readingsFirst, until
-	case now.Before(f.after):
-		return "the rate that is set", f.after
 	case (f.slow || f.width == 0) && now.Before(f.last.Add(partsYield)) &&
 		(slices.ContainsFunc(u.lanes, s.isWaiting) || slices.ContainsFunc(s.flight, func(m sent) bool { return m.kind == mqtt.Readings })):
 		return readingsFirst, f.last.Add(partsYield)

@@ -348,22 +348,3 @@ func TestFirmwareHasHalfOfTheBudget(t *testing.T) {
 		s.wait(f)
 	})
 }
-
-func TestTheRateThatIsSet(t *testing.T) {
-	t.Parallel()
-	simulate(t, linktest.Config{Rate: 2_000_000, Delay: 50 * time.Millisecond}, func(s *site) {
-		s.config.Parts = uplink.NewParts()
-		s.config.Parts.Limit(100_000)
-		s.start()
-		time.Sleep(10 * time.Second)
-		began := time.Now()
-		sums, parts := s.firmware(60)
-		f := s.fetch(sums, parts)
-		f.all.Wait()
-		took := time.Since(began)
-		if rate := 60 * partSize * 8 / took.Seconds(); rate < 70_000 || rate > 110_000 {
-			t.Errorf("%.0f bit/s", rate)
-		}
-		s.wait(f)
-	})
-}
