@@ -45,6 +45,7 @@ type Config struct {
 	Control     Control
 	Page        Page
 	Trust       Trust
+	Update      Update
 	Outputs     []Output
 	Modem       Modem
 	Leds        []Led
@@ -231,6 +232,7 @@ func ParseOn(name string, data []byte, store Store) (*Config, error) {
 	r.stored(d, store)
 	r.page(d, has["page"])
 	r.modem(d, has["modem"])
+	d.Update.setDefaults(d.Buffer.Path, d.Trust.Prove)
 	if err := r.err(); err != nil {
 		return nil, err
 	}

@@ -100,6 +100,7 @@ func documentFields() []field[*document] {
 		section("control", false, controlFields(), func(d *document) *Control { return &d.Control }),
 		section("page", false, pageFields(), func(d *document) *Page { return &d.Page }),
 		section("trust", false, trustFields(), func(d *document) *Trust { return &d.Trust }),
+		section("update", false, updateFields(), func(d *document) *Update { return &d.Update }),
 		{name: "outputs", below: paths("outputs.*.", outputFields()), read: readOutputs},
 		section("modem", false, modemFields(), func(d *document) *Modem { return &d.Modem }),
 		{name: "leds", below: paths("leds[].", ledFields()), read: readLeds},

@@ -35,6 +35,8 @@ type spending struct {
 	Month      string `json:"month"` // 2006-01
 	DayBytes   int64  `json:"day_bytes"`
 	MonthBytes int64  `json:"month_bytes"`
+	// FirmwareBytes are those of DayBytes that went for parts of firmware.
+	FirmwareBytes int64 `json:"firmware_bytes,omitempty"`
 
 	counted  int64     // of the traffic
 	from, to time.Time // the day
@@ -56,7 +58,7 @@ func (s *spending) add(now time.Time, zone *time.Location, counted int64, sure b
 		s.from, s.to = time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)
 		day := now.Format(time.DateOnly)
 		if day > s.Day {
-			s.DayBytes = 0
+			s.DayBytes, s.FirmwareBytes = 0, 0
 		}
 		if day[:7] > s.Month {
 			s.MonthBytes = 0
@@ -82,6 +84,8 @@ func (u *Uplink) settle(now time.Time) {
 	}
 	s := &u.spending
 	s.add(now, u.cfg.TimeZone, u.traffic.Bytes(), u.cfg.Sure == nil || u.cfg.Sure())
+	other := u.cfg.Parts.owes()
+	s.DayBytes, s.MonthBytes, s.FirmwareBytes = s.DayBytes+other, s.MonthBytes+other, s.FirmwareBytes+other
 	if spent := s.spent(u.cfg.Budget); spent != u.withheld {
 		u.withheld = spent
 		if spent {
@@ -123,8 +127,8 @@ func (u *Uplink) loadSpending(now time.Time) {
 	}
 	b, err := u.cfg.Ledger.Load()
 	if err == nil && len(b) > 0 {
-		if err = json.Unmarshal(b, &u.spending); err == nil && (u.spending.DayBytes < 0 || u.spending.MonthBytes < 0) {
-			err = fmt.Errorf("%d bytes", min(u.spending.DayBytes, u.spending.MonthBytes))
+		if err = json.Unmarshal(b, &u.spending); err == nil && min(u.spending.DayBytes, u.spending.MonthBytes, u.spending.FirmwareBytes) < 0 {
+			err = fmt.Errorf("%d bytes", min(u.spending.DayBytes, u.spending.MonthBytes, u.spending.FirmwareBytes))
 		}
 	}
 	if err != nil {

@@ -108,6 +108,9 @@ func (s *session) letter(m mqtt.Message) (known bool, err error) {
 	if err == nil && topic.Kind == mqtt.Order {
 		return u.order(topic, m), nil
 	}
+	if err == nil && topic.Kind == mqtt.FirmwarePart {
+		return s.part(topic, m), nil
+	}
 	if err != nil || topic.Site != u.cfg.Site || topic.Gateway != u.cfg.Gateway {
 		return false, nil //nolint:nilerr // it is counted
 	}

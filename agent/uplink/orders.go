@@ -12,7 +12,7 @@ import (
 
 // Order is a signed document as it came from the fog. Nobody has verified it.
 type Order struct {
-	Name     string   // trust, config or command, as its topic says
+	Name     string   // trust, config, command or firmware, as its topic says
 	Group    meter.ID // whose members it was sent to; empty: it was sent to us
 	Payload  []byte
 	Retained bool
@@ -178,7 +178,7 @@ func (s *session) say(ctx context.Context) error {
 
 // heard are the orders that this agent carries out. They are few, as all filters
 // are, and exact: RabbitMQ retains nothing for others.
-func heard() []string { return []string{"trust", "config", "command"} }
+func heard() []string { return []string{"trust", "config", "command", "firmware"} }
 
 // orderFilters are the topics that orders come on. Where the last retained one
 // was too long, and the broker still has our session, it is not asked for again:

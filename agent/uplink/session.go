@@ -28,9 +28,11 @@ type session struct {
 	up        bool                // a PUBACK has come
 	retry     time.Time           // when to look again at lanes with a fault
 
-	mail   *mailbox
-	heard  chan error // how subscribing went
-	search *search    // for a better path
+	mail    *mailbox
+	heard   chan error     // how subscribing went
+	hearing sync.WaitGroup // for what is asked of the broker
+	parts   fetching
+	search  *search // for a better path
 
 	rested    time.Duration // before stirred nothing passed, and nothing has come since; 0 is not so
 	stirred   time.Time
@@ -56,10 +58,12 @@ type sent struct {
 // cancelled, which gives nil.
 func (s *session) run(ctx context.Context) error {
 	s.heard = make(chan error, 1)
-	var hearing sync.WaitGroup
-	defer hearing.Wait() // it ends with the connection
+	defer s.hearing.Wait() // it ends with the connection
 	filters := s.u.filters(s.conn.Resumed())
-	hearing.Go(func() { s.heard <- s.conn.SubscribeAll(ctx, filters, s.mail.put) })
+	s.parts.underWay = map[[16]byte]bool{}
+	s.u.cfg.Parts.begins(s.conn.Resumed())
+	defer s.u.cfg.Parts.waitsFor(noLink)
+	s.hearing.Go(func() { s.heard <- s.conn.SubscribeAll(ctx, filters, s.mail.put) })
 	s.search = s.u.newSearch(ctx, s.u.path)
 	err := s.loop(ctx)
 	if l := s.search.end(); l != nil {
@@ -107,6 +111,7 @@ func (s *session) loop(ctx context.Context) error {
 		if err := s.fill(ctx); err != nil {
 			return err
 		}
+		s.fetch(ctx)
 		if err := s.wait(ctx); err != nil {
 			return err
 		}
@@ -154,11 +159,16 @@ func (s *session) wait(ctx context.Context) error {
 	case <-s.u.cfg.Outbox.kicks():
 	case <-s.pong:
 		s.pong = nil
+		s.proven()
+	case <-s.u.cfg.Parts.kicks():
+	case r := <-s.parts.round:
+		s.askedFor(r)
 	case l := <-s.search.found:
 		s.search.found <- l // run takes it
 		return errMoved
 	case err := <-s.heard:
 		s.u.hears(err)
+		s.parts.may = true
 	case <-s.u.cfg.Wake:
 		for _, l := range s.u.lanes {
 			l.empty = false
@@ -171,6 +181,7 @@ func (s *session) wait(ctx context.Context) error {
 			return fmt.Errorf("no answer to a ping for %v, after %v without traffic", now.Sub(s.pinged).Round(time.Second), s.rested.Round(time.Second))
 		}
 		s.prove(now)
+		s.lack(now)
 		s.u.doubts(now)
 	}
 	return nil
@@ -210,6 +221,12 @@ func (s *session) next() time.Time {
 	}
 	if s.retry.After(now) {
 		sooner(s.retry)
+	}
+	if s.parts.again.After(now) {
+		sooner(s.parts.again)
+	}
+	if len(s.parts.underWay) > 0 && s.pong == nil {
+		sooner(s.silent())
 	}
 	if s.u.cfg.State != nil {
 		sooner(s.u.retell)
@@ -293,6 +310,9 @@ func (s *session) choose() *message {
 			// The most important lane need not wait for a PUBACK, least of all for
 			// that of a catalogue.
 			room += minMessage + s.catalogues()
+			if l.id == meter.Alarm && len(s.parts.underWay) > 0 { // PUBACKs come behind them
+				room += partRoom
+			}
 		}
 		if room <= 0 {
 			continue
@@ -313,37 +333,6 @@ func (s *session) choose() *message {
 		}
 	}
 	return nil
-}
-
-// A bill that waits goes out after owing bytes of alarms; billShare is how many
-// bytes of them each of its own are worth.
-const (
-	owing     = 8 * minMessage
-	billShare = 8
-)
-
-// order gives the lanes in the order of service: by importance, but for a bill
-// after so many alarms.
-func (s *session) order() []*lane {
-	u := s.u
-	if u.owed < owing {
-		return u.lanes
-	}
-	order := slices.Clone(u.lanes)
-	order[meter.Alarm], order[meter.Billing] = order[meter.Billing], order[meter.Alarm]
-	return order
-}
-
-// serve notes what was sent, for the floor of the billing lane.
-func (u *Uplink) serve(m *message) {
-	bills := u.lanes[meter.Billing]
-	switch {
-	case m.lane.id == meter.Billing:
-		u.owed = max(u.owed-billShare*m.size(), 0)
-	case m.lane.id == meter.Alarm && (len(bills.ready) > 0 || !bills.empty && u.cfg.Store.Last(meter.Billing) > bills.taken):
-		u.owed += m.size()
-	default:
-	}
 }
 
 // prepare cuts a lane's next message. A lane that cannot be read does not stop

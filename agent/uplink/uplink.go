@@ -105,6 +105,8 @@ type Config struct {
 	Groups []meter.ID
 	// Outbox has what is to be said beside readings; may be nil.
 	Outbox *Outbox
+	// Parts is asked for parts of firmware; may be nil.
+	Parts *Parts
 	// State, when not nil, gives more members of the state, as JSON without the
 	// braces around them. They are told with each connection and at its end, a
 	// while into it (a twelfth of StateEvery), then every StateEvery, and after

@@ -184,6 +184,20 @@ func (c *Conn) SubscribeAll(ctx context.Context, filters []string, handler func(
 	return nil
 }
 
+// Unsubscribe takes subscriptions back, also of a connection before in the same
+// session, and waits for the broker's UNSUBACK.
+func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) error {
+	token := c.client.Unsubscribe(filters...)
+	select {
+	case <-token.Done():
+		return c.failed(token.Error())
+	case <-c.done:
+		return c.ended()
+	case <-ctx.Done():
+		return fmt.Errorf("broker %s: unsubscribe from %s: %w", c.address, filters[0], ctx.Err())
+	}
+}
+
 // failed makes an ErrLost of the library's error, nil of none. What the socket
 // knows is nearer to the cause.
 func (c *Conn) failed(err error) error {

@@ -30,9 +30,12 @@ type Traffic struct{ bytes atomic.Int64 }
 // Bytes gives the count so far.
 func (t *Traffic) Bytes() int64 { return t.bytes.Load() }
 
-func (t *Traffic) carried(n int) {
+func (t *Traffic) carried(n int) { t.bytes.Add(Carried(n)) }
+
+// Carried is what n bytes that go one way cost as Traffic counts it.
+func Carried(n int) int64 {
 	segments := (n + segment - 1) / segment
-	t.bytes.Add(int64(n + segments*(header+loneAck)))
+	return int64(n + segments*(header+loneAck))
 }
 
 // opened counts an attempt to connect to a name or an address.

@@ -263,6 +263,8 @@ func (m *Memory) session(c net.Conn, client string, me *member) error {
 			answer = m.published(client, p)
 		case *packets.SubscribePacket:
 			answer = m.subscribe(me, p)
+		case *packets.UnsubscribePacket:
+			answer = m.unsubscribe(me, p)
 		case *packets.PubackPacket:
 		case *packets.PingreqPacket:
 			answer = packets.NewControlPacket(packets.Pingresp)
@@ -314,6 +316,28 @@ func (m *Memory) subscribe(me *member, p *packets.SubscribePacket) packets.Contr
 		}
 	}
 	return ack
+}
+
+// unsubscribe takes topics back.
+func (m *Memory) unsubscribe(me *member, p *packets.UnsubscribePacket) packets.ControlPacket {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range p.Topics {
+		delete(me.topics, t)
+	}
+	ack, _ := packets.NewControlPacket(packets.Unsuback).(*packets.UnsubackPacket)
+	ack.MessageID = p.MessageID
+	return ack
+}
+
+// Subscribed gives what a client is subscribed to, in order.
+func (m *Memory) Subscribed(client string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.clients[client] == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m.clients[client].topics))
 }
 
 func (m *Memory) take(r Received) {
