@@ -23,6 +23,7 @@ import (
 	"gridgate/agent/command"
 	"gridgate/agent/intake"
 	"gridgate/agent/status"
+	"gridgate/agent/update"
 	"gridgate/agent/uplink"
 	"gridgate/agent/validate"
 	"gridgate/agent/vault"
@@ -49,6 +50,8 @@ type Options struct {
 	// ConfigPath is the file that the configuration was read from. What is
 	// pushed lies on it; without it nothing can be.
 	ConfigPath string
+	// Slots are where firmware runs from; nil: those of the environment, if any.
+	Slots update.Slots
 	// Level is that of Log, where a command may set it; may be nil.
 	Level *slog.LevelVar
 }
@@ -66,6 +69,7 @@ type Agent struct {
 	orders    *orders
 	vault     *vault.Vault
 	commands  *commands
+	updates   *updates
 	keys      command.KeyStore // where the keys of meters are; nil: nowhere
 	tunnels   tunnels
 	changing  changing
@@ -146,6 +150,7 @@ func New(cfg *configs.Config, o Options) (*Agent, error) {
 	}
 	a.openVault(cfg.Buffer.Path)
 	a.orders = a.newOrders(cfg.Buffer.Path, cfg.Trust.File)
+	a.updates = a.newUpdates(cfg.Update.Path)
 	a.outputs = newOutputs(cfg.Buffer.Path, cfg, o.Log)
 	a.commands = a.newCommands()
 	a.restore()
@@ -226,6 +231,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	watchdog, leds := a.start(ctx, "watchdog", a.feedWatchdog), a.start(ctx, "leds", a.showHealth)
 	taking := a.start(ctx, "orders", a.orders.run)
 	commanded := a.start(ctx, "commands", a.commands.run)
+	updating := a.start(ctx, "updates", a.updates.run)
 	relays := a.start(ctx, "outputs", a.outputs.run)
 	a.log.Info("gridgate runs", "version", a.opts.Version, "site", string(cfg.Site), "gateway", string(cfg.Gateway),
 		"meters", len(cfg.Meters), "lines", len(cfg.Lines()), "epoch", fmt.Sprintf("%016x", a.store.Epoch()))
@@ -239,6 +245,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	commanded.stop()
 	relays.stop()
 	taking.stop()
+	updating.stop()
 	watchdog.stop()
 	leds.stop()
 	return errors.Join(err, a.shutdown(control, taker, flusher, keeper))

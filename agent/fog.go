@@ -56,7 +56,7 @@ func (a *Agent) startUplink(ctx context.Context, cfg *configs.Config) {
 		KeepAlive: cfg.Uplink.KeepAlive, StopGrace: stopGrace, FogConfirms: cfg.Uplink.Confirm == configs.ConfirmFog, Delta: cfg.Uplink.Delta,
 		Budget: uplink.Budget(cfg.Uplink.Budget), Ledger: ledger(cfg.Buffer.Path), Sure: func() bool { return !a.sureTime().IsZero() },
 		Schedules: schedules(cfg.Uplink.Lanes),
-		TimeZone:  cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box,
+		TimeZone:  cfg.TimeZone, StartJitter: cfg.Uplink.StartJitter, Orders: a.orders.take, Groups: cfg.Trust.Groups, Outbox: a.orders.box, Parts: a.updates.parts,
 		State: a.fogState, Pulse: a.beats.uplink.beat, Log: a.log,
 	})
 	a.sends.Store(u.uplink)

@@ -217,6 +217,13 @@ func (o *orders) deal(ctx context.Context, in *incoming) {
 
 // judge does what deal does. turn is held.
 func (o *orders) judge(ctx context.Context, in *incoming) {
+	if in.carry != nil {
+		o.trying("firmware")
+		defer answer(in, nil)
+		defer o.trying("")
+		o.during(ctx, in.data, in.carry)
+		return
+	}
 	if in.tooLong { // its beginning says nothing
 		err := fmt.Errorf("%w: at most %d octets are taken", order.ErrTooLarge, order.MaxSize)
 		o.refused(in, nil, err)
@@ -252,6 +259,9 @@ func (o *orders) judge(ctx context.Context, in *incoming) {
 
 // isInEffect says whether a configuration that was taken before is in effect.
 func (o *orders) isInEffect(d *order.Document) bool {
+	if d.Kind == order.KindFirmware {
+		return o.a.updates.isInEffect(d)
+	}
 	if d.Kind != order.KindConfig {
 		return true
 	}
@@ -310,6 +320,7 @@ func (o *orders) accept(data []byte) (d *order.Document, carry func(context.Cont
 	case order.KindCommand:
 		return d, nil, errCommand
 	case order.KindFirmware:
+		return d, nil, o.firmware(d, data)
 	}
 	return d, nil, fmt.Errorf("this agent carries out no %s", d.Kind)
 }
@@ -363,6 +374,7 @@ func (o *orders) replaceTrust(data []byte) error {
 	}
 	o.note("trust.replaced", signers(d), fmt.Sprintf("version %d", d.Version))
 	o.ended(d, string(trial.Kept), "", nil)
+	o.a.updates.revoked()
 	return nil
 }
 
@@ -414,7 +426,11 @@ func (o *orders) told(in *incoming, d *order.Document, outcome string, why error
 		return false
 	}
 	o.a.log.Warn("an order is not taken", "outcome", outcome, "via", in.via, "error", why)
-	if d == nil {
+	if d != nil && d.Kind == order.KindFirmware || strings.HasPrefix(in.topic, string(order.KindFirmware)+"/") {
+		if outcome != waits {
+			o.a.updates.refusedOrder(in.data, d, outcome, why)
+		}
+	} else if d == nil {
 		o.outcome(documentReport{Hash: hexHash(order.Sum(in.data))}, outcome, why.Error(), nil)
 	} else {
 		o.ended(d, outcome, why.Error(), nil)

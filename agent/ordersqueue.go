@@ -19,6 +19,8 @@ type incoming struct {
 	topic    string
 	retained bool // the broker gives it again at each connection
 	tooLong  bool // data are its beginning
+	// carry, where it is not nil, is what to do: the document was judged before.
+	carry func(context.Context)
 	// verdict, where it is not nil, is told whether the document is taken.
 	verdict chan error
 }
@@ -152,6 +154,7 @@ func (o *orders) run(ctx context.Context) error {
 	o.turn.Lock()
 	if o.isOpen() {
 		o.resume(ctx)
+		o.a.updates.resume(ctx)
 	}
 	o.turn.Unlock()
 	o.publish()
@@ -183,6 +186,7 @@ func (o *orders) again(ctx context.Context) {
 		o.a.log.Info("orders are taken again")
 		o.turn.Lock()
 		o.resume(ctx)
+		o.a.updates.resume(ctx)
 		o.turn.Unlock()
 		o.publish()
 	} else if !o.trusted() {

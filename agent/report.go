@@ -47,6 +47,7 @@ func (a *Agent) Report() status.Report {
 	r.Bridges = a.reportBridges()
 	r.Orders = a.orders.status()
 	r.Orders.Commands = a.commands.active()
+	r.Firmware = a.updates.status()
 	r.Modem = a.reportModem()
 	r.Lines = a.reportLines()
 	r.Config = a.reportConfig()

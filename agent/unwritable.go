@@ -153,7 +153,7 @@ func (a *Agent) checkFresh() error {
 func (a *Agent) openControl(cfg *configs.Config) (err error) {
 	c := status.Config{
 		Path: cfg.Control.Socket, Report: a.Report, Metrics: a.Metrics, Lend: a.lend, Tap: a.tap, Counters: a.state, StateDir: cfg.Buffer.Path,
-		Refusals: a.state, Readings: look{a}, Submit: a.Submit, Secrets: secretControl{a}, Commands: a, Parts: a.bundleParts, Log: a.log,
+		Refusals: a.state, Readings: look{a}, Submit: a.Submit, Secrets: secretControl{a}, Commands: a, Updates: a.updates, Parts: a.bundleParts, Log: a.log,
 	}
 	a.control, err = status.Listen(c)
 	return err

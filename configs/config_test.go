@@ -129,6 +129,7 @@ meters:
 		},
 		Control: Control{Socket: "/c.sock"},
 		Trust:   Trust{File: "/t", Groups: []meter.ID{"north", "all"}, Prove: time.Hour},
+		Update:  Update{Path: "/firmware", Prove: time.Hour},
 		Modem:   defaultModem(),
 		Groups:  []Group{now, load, alarms},
 		Meters: []Meter{

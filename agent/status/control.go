@@ -24,6 +24,8 @@
 //	                                       -> {"ok":true}, and behind that line an archive of it
 //	{"verb":"secret","secret":{"do":…}}    -> {"ok":true,…}: the gateway's public keys, the names of its
 //	                                          secrets; with "set" and a size a sealed one follows the line
+//	{"verb":"update","update":{"do":…}}    -> {"ok":true,"report":{…}}: what up/firmware says; with "apply" and a
+//	                                          size a signed manifest follows the line
 //	{"verb":"bundle"}                      -> {"ok":true,"parts":{"log.jsonl":…}}: parts of a support bundle
 //	anything that cannot be done           -> {"error":"…"}
 package status
@@ -65,6 +67,8 @@ type Config struct {
 	Submit func(ctx context.Context, document []byte) error
 	// Commands is given signed commands; nil: none are taken here.
 	Commands Commands
+	// Updates looks after firmware; nil: nobody does.
+	Updates Updates
 	// Parts gives parts of a support bundle; may be nil.
 	Parts func() map[string]string
 	// Readings is the buffer, which tools know by StateDir too; nil: nobody looks at it.
@@ -98,6 +102,7 @@ type request struct {
 	Buffer   *looking  `json:"buffer,omitempty"`
 
 	Secret *secretRequest `json:"secret,omitempty"`
+	Update *updateRequest `json:"update,omitempty"`
 }
 
 type reply struct {
@@ -206,10 +211,12 @@ func (c *Control) serve(ctx context.Context, conn *net.UnixConn) {
 		c.look(conn, r.Buffer)
 	case "secret":
 		c.secret(ctx, conn, in, r.Secret, r.Size)
+	case "update":
+		c.update(ctx, conn, in, r)
 	case "bundle":
 		c.bundle(conn)
 	default:
-		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, metrics, lend, tap, counters, refusals, order, command, buffer, bundle or secret", r.Verb)})
+		answer(conn, reply{Error: fmt.Sprintf("unknown verb %q: want status, metrics, lend, tap, counters, refusals, order, command, buffer, bundle, update or secret", r.Verb)})
 	}
 }
 

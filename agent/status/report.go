@@ -20,7 +20,9 @@ type Report struct {
 	Bridges []Bridge     `json:"bridges,omitempty"` // of power lines
 	Dropped []Dropped    `json:"dropped,omitempty"` // the most rows first
 	Orders  Orders       `json:"orders"`
-	Notes   []string     `json:"notes,omitempty"` // what an operator should know and do
+	// Firmware is absent where none can be changed.
+	Firmware *Firmware `json:"firmware,omitempty"`
+	Notes    []string  `json:"notes,omitempty"` // what an operator should know and do
 
 	Modem  *Modem        `json:"modem,omitempty"`
 	Lines  []Line        `json:"lines"`

@@ -32,7 +32,7 @@ func program() cli.Program {
 		Name:    "gridgate",
 		Summary: "reads meters, keeps their readings and hands them to the fog",
 		Verbs: []cli.Verb{
-			runVerb(), checkVerb(), doctorVerb(), readVerb(), profileVerb(), objectsVerb(), scanVerb(), sniffVerb(), listenVerb(), countersVerb(), statusVerb(), clockVerb(), bufferVerb(), configVerb(), commandVerb(), auditVerb(), secretVerb(), provisionVerb(), tokenVerb(), completionVerb(), manVerb(), versionVerb(),
+			runVerb(), checkVerb(), doctorVerb(), readVerb(), profileVerb(), objectsVerb(), scanVerb(), sniffVerb(), listenVerb(), countersVerb(), statusVerb(), clockVerb(), bufferVerb(), configVerb(), commandVerb(), updateVerb(), auditVerb(), secretVerb(), provisionVerb(), tokenVerb(), completionVerb(), manVerb(), versionVerb(),
 		},
 	}
 }
