@@ -20,7 +20,7 @@ const (
 	shortBatch = 15 * time.Second
 	longBatch  = time.Minute
 	maxBad     = 3 // times that a part may come with wrong octets
-	firstPause = 5 * time.Second
+	firstPause = 10 * time.Second // a pause is at least half of it
 	lastPause  = time.Hour
 )
 

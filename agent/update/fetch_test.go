@@ -325,7 +325,7 @@ func TestBackOff(t *testing.T) {
 		if err != nil || again != 1 {
 			t.Errorf("%d, %v", again, err)
 		}
-		if n := len(pauses); n < 72 || n > 170 || pauses[0] > 5*time.Second || slices.Max(pauses) > time.Hour || pauses[20] < 30*time.Minute {
+		if n := len(pauses); n < 72 || n > 170 || slices.Min(pauses) < 5*time.Second || pauses[0] > 10*time.Second || slices.Max(pauses) > time.Hour || pauses[20] < 30*time.Minute {
 			t.Errorf("%v", pauses)
 		}
 		if time.Since(until) > time.Hour {
