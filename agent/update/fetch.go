@@ -19,7 +19,7 @@ const (
 	maxBatch   = 256 << 10 // octets that a source is asked for at once
 	shortBatch = 15 * time.Second
 	longBatch  = time.Minute
-	maxBad     = 3 // times that a part may come with wrong octets
+	maxBad     = 3                // times that a part may come with wrong octets
 	firstPause = 10 * time.Second // a pause is at least half of it
 	lastPause  = time.Hour
 )
