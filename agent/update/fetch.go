@@ -19,8 +19,8 @@ const (
 	maxBatch   = 256 << 10 // octets that a source is asked for at once
 	shortBatch = 15 * time.Second
 	longBatch  = time.Minute
-	maxBad     = 3 // times that a part may come with wrong octets
-	firstPause = 5 * time.Second
+	maxBad     = 3                // times that a part may come with wrong octets
+	firstPause = 10 * time.Second // a pause is at least half of it
 	lastPause  = time.Hour
 )
 
@@ -224,11 +224,17 @@ func (f *fetcher) take(ctx context.Context, w Want, data []byte) (is bool, err e
 	for _, o := range f.objects {
 		switch {
 		case o.file.Index == w.Sum && w.Object == w.Sum && o.index == nil:
+			if err := f.store.forget(o.file.Index, w.Size); err != nil {
+				return false, err
+			}
 			if err := f.put(w.Sum, 0, data); err != nil {
 				return false, err
 			}
 			if err := f.store.load(ctx, o); err != nil {
 				return false, err
+			}
+			if o.index == nil {
+				return false, fmt.Errorf("%s: what is written does not read as it was: %w", w.Name, ErrDamaged)
 			}
 			f.have.Add(o.have())
 		case o.file.Object == w.Object && o.index != nil:

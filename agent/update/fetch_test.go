@@ -182,6 +182,35 @@ func TestDamage(t *testing.T) {
 	checkStaged(t, staged, contents)
 }
 
+// TestLongFiles: files that have more than belongs there are no trouble.
+func TestLongFiles(t *testing.T) {
+	t.Parallel()
+	p := newPile()
+	files, contents, running := release(t, p)
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	for sum, data := range map[[32]byte][]byte{
+		files[0].Index: noise(70_000, 1), files[1].Index: append(bytes.Clone(p.things[files[1].Index]), 0),
+		files[0].Object: append(bytes.Clone(p.things[files[0].Object]), "more"...), files[1].Object: noise(60_000, 2),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "objects", fmt.Sprintf("%x", sum)), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := begin(t, s, files, running)
+	if err := j.Fetch(t.Context(), p, update.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.asked) != 2+files[1].Parts() { // all parts of the first are there
+		t.Errorf("%v", p.asked)
+	}
+	staged, err := j.Stage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkStaged(t, staged, contents)
+}
+
 // TestWrongPart: a part that comes wrong is asked for again, three times.
 func TestWrongPart(t *testing.T) {
 	t.Parallel()
@@ -296,7 +325,7 @@ func TestBackOff(t *testing.T) {
 		if err != nil || again != 1 {
 			t.Errorf("%d, %v", again, err)
 		}
-		if n := len(pauses); n < 72 || n > 170 || pauses[0] > 5*time.Second || slices.Max(pauses) > time.Hour || pauses[20] < 30*time.Minute {
+		if n := len(pauses); n < 72 || n > 170 || slices.Min(pauses) < 5*time.Second || pauses[0] > 10*time.Second || slices.Max(pauses) > time.Hour || pauses[20] < 30*time.Minute {
 			t.Errorf("%v", pauses)
 		}
 		if time.Since(until) > time.Hour {

@@ -273,8 +273,11 @@ func TestIdleConnection(t *testing.T) {
 		files, _, _ := release(t, p)
 		link := linktest.New(linktest.Config{Delay: 50 * time.Millisecond})
 		server := &http.Server{Handler: http.FileServer(http.Dir(p.lay(t))), IdleTimeout: 5 * time.Second}
-		done := make(chan error, 1)
-		go func() { done <- server.Serve(link.Listener()) }()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = server.Serve(link.Listener()) // until it is closed
+		}()
 		h, err := update.NewHTTP("http://host", nil, link.Dial)
 		if err != nil {
 			t.Fatal(err)
@@ -291,7 +294,7 @@ func TestIdleConnection(t *testing.T) {
 		}
 		h.Close()
 		_ = server.Close()
-		_ = <-done // that it was closed
+		<-done
 	})
 }
 

@@ -38,8 +38,11 @@ func simulate(t *testing.T, p *pile, config linktest.Config, f func(t *testing.T
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{link: linktest.New(config)}
 		server := &http.Server{Handler: http.FileServer(http.Dir(p.lay(t)))}
-		done := make(chan error, 1)
-		go func() { done <- server.Serve(w.link.Listener()) }()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = server.Serve(w.link.Listener()) // until it is closed
+		}()
 		h, err := update.NewHTTP("http://host", nil, w.link.Dial)
 		if err != nil {
 			t.Fatal(err)
@@ -49,7 +52,7 @@ func simulate(t *testing.T, p *pile, config linktest.Config, f func(t *testing.T
 		h.Close()
 		w.link.Set(linktest.Cut)
 		_ = server.Close()
-		_ = <-done // that it was closed
+		<-done
 	})
 }
 

@@ -134,6 +134,18 @@ func write(path string, fill func(w io.Writer) error) error {
 	return sys.SyncDir(filepath.Dir(path))
 }
 
+// forget cuts off what of an object's or index's file is beyond its size.
+func (s *Store) forget(sum [32]byte, size int64) error {
+	info, err := os.Stat(s.object(sum))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.Size() > size {
+		err = os.Truncate(s.object(sum), size)
+	}
+	return err
+}
+
 // object is what has to be fetched.
 type object struct {
 	file  File // the first that is unpacked from it
@@ -172,6 +184,9 @@ func (s *Store) load(ctx context.Context, o *object) error {
 	if len(o.index) != len(o.there)*32 {
 		o.index = nil // changed under our hands
 		return nil
+	}
+	if err := s.forget(o.file.Object, o.file.Packed); err != nil {
+		return err
 	}
 	f, err := os.Open(s.object(o.file.Object))
 	if errors.Is(err, fs.ErrNotExist) {
