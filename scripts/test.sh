@@ -44,7 +44,7 @@ step "fleets on mosquitto, RabbitMQ and a NATS cluster"
 # Of their own too, and for the same reason.
 step "packages, installed in a root of Debian's; images, booted in QEMU"
 (cd scripts/packages && go vet ./... && tests -timeout 15m -- ./...)
-(cd scripts/image && go vet ./... && tests -timeout 15m -- ./...)
+(cd scripts/image && go vet ./... && tests -timeout 30m -- ./...)
 
 step "tests with the race detector, where goroutines meet"
 # Left out is what measures memory, and one process with one goroutine that fills a disk.

@@ -40,10 +40,10 @@ func (u *updater) stage() []file {
 	u.generation++
 	files := u.staged(u.faulty(fmt.Sprint("generation ", u.generation)))
 	more := filler(u.generation)
-	if err := u.put("/data/staged/filler", more); err != nil {
+	if err := u.put("/data/gridgate/staged/filler", more); err != nil {
 		u.t.Fatal(err)
 	}
-	return append(files, fileOf("filler", "/data/staged/filler", more))
+	return append(files, fileOf("filler", "/data/gridgate/staged/filler", more))
 }
 
 // step does one thing, and with cut pulls the plug while it is done. It says

@@ -131,7 +131,10 @@ func (r *rig) start(more ...string) {
 }
 
 // self is what imagetest says of where it runs.
-type self struct{ Boot, Fault, Slot, Board, Init string }
+type self struct {
+	Boot, Fault, Slot, Board, Init string
+	User                           int
+}
 
 // await waits until imagetest answers in another boot than the one named.
 func (r *rig) await(boot string) self {
@@ -274,13 +277,33 @@ func (r *rig) faulty(word string) []byte {
 // the rest is as in the slot that runs.
 func (r *rig) staged(program []byte) []file {
 	r.t.Helper()
-	if err := r.put("/data/staged/gridgate", program); err != nil {
+	if err := r.put("/data/gridgate/staged/gridgate", program); err != nil {
 		r.t.Fatal(err)
 	}
 	dir := r.ask(`{"do":"state"}`).Dir
-	files := []file{fileOf("gridgate", "/data/staged/gridgate", program)}
+	files := []file{fileOf("gridgate", "/data/gridgate/staged/gridgate", program)}
 	for _, name := range []string{"vmlinuz", "initrd.zst"} {
 		files = append(files, fileOf(name, dir+"/"+name, r.get(dir+"/"+name)))
+	}
+	return files
+}
+
+// withStaged is staged with another first process in the initrd.
+func (r *rig) withStaged(program []byte, init string) []file {
+	r.t.Helper()
+	files := r.staged(program)
+	path := filepath.Join(r.t.TempDir(), "initrd.zst")
+	if err := os.WriteFile(path, r.get(files[2].Path), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	appendInit(r.t, path, init)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	files[2] = fileOf("initrd.zst", "/data/gridgate/staged/initrd.zst", text)
+	if err := r.put(files[2].Path, text); err != nil {
+		r.t.Fatal(err)
 	}
 	return files
 }
@@ -288,7 +311,13 @@ func (r *rig) staged(program []byte) []file {
 // update installs a program and lets it be tried.
 func (r *rig) update(program []byte) {
 	r.t.Helper()
-	r.must(install(r.staged(program)...))
+	r.try(r.staged(program))
+}
+
+// try installs files and lets them be tried.
+func (r *rig) try(files []file) {
+	r.t.Helper()
+	r.must(install(files...))
 	r.must(`{"do":"switch"}`)
 	r.must(`{"do":"restart"}`)
 }

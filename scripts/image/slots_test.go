@@ -15,18 +15,18 @@ func TestUpdateAndBack(t *testing.T) {
 	r := newRig(t, armv7())
 	garble(t, r.card, (gap+bootSize+slotSize)*mib, mib) // as a cut while it is written may leave it: without its name
 	a := r.boot()
-	if a.Slot != "a" || a.Board != "virt-armv7" || a.Init != "/run/init.sock" {
+	if a.Slot != "a" || a.Board != "virt-armv7" || a.Init != "/run/init.sock" || a.User == 0 {
 		t.Errorf("environment: %+v", a)
 	}
 	r.state(answer{Running: "a", First: "a", Tries: map[string]int{"a": 5, "b": 0}})
-	if err := r.put("/data/kept", []byte("kept")); err != nil {
+	if err := r.put("/data/gridgate/kept", []byte("kept")); err != nil {
 		t.Fatal(err)
 	}
 	r.refused(`{"do":"switch"}`, "nothing was installed")
 	r.update(r.faulty("second"))
 
 	b := r.await(a.Boot)
-	if b.Slot != "b" || b.Fault != "second" || string(r.get("/data/kept")) != "kept" {
+	if b.Slot != "b" || b.Fault != "second" || string(r.get("/data/gridgate/kept")) != "kept" {
 		t.Errorf("after the update: %+v", b)
 	}
 	r.state(answer{Running: "b", First: "b", Trial: "b", Tries: map[string]int{"a": 6, "b": 2}})
@@ -35,7 +35,7 @@ func TestUpdateAndBack(t *testing.T) {
 	r.must(`{"do":"confirm"}`) // again is no error
 	r.state(answer{Running: "b", First: "b", Tries: map[string]int{"a": 6, "b": 6}})
 
-	r.update(r.faulty("panic"))
+	r.try(r.withStaged(r.faulty("panic"), faultyInit(t, armv7(), "panic")))
 	if b2 := r.await(b.Boot); b2.Slot != "b" || strings.Count(r.q.Output(), "sysrq triggered crash") != trialTries {
 		t.Errorf("after a slot that panics: %+v", b2)
 	}

@@ -1,7 +1,6 @@
 // Command imagetest stands in for gridgate in tests of images: it says to the
 // first process that it runs, and does over HTTP what a test wants to be done
-// there. What stands behind the program, "\nimagetest: WORD", makes it one that
-// exits at once, panics the kernel, or hangs.
+// there. With "\nimagetest: hang" behind the program it hangs.
 package main
 
 import (
@@ -39,12 +38,6 @@ func run() error {
 	end := self[max(0, len(self)-64):] // and not where the program has its strings
 	if i := bytes.LastIndex(end, []byte(word)); i >= 0 {
 		fault = string(end[i+len(word):])
-	}
-	switch fault {
-	case "exit":
-		return errors.New("exits, as it was made to")
-	case "panic":
-		return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
 	}
 	if err := notify("READY=1"); err != nil {
 		return err
@@ -92,7 +85,7 @@ func about(fault string) http.HandlerFunc {
 		boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // is there
 		_ = json.NewEncoder(w).Encode(map[string]any{             // who asks sees that it is missing
 			"boot": string(bytes.TrimSpace(boot)), "fault": fault, "slot": os.Getenv("GRIDGATE_SLOT"),
-			"board": os.Getenv("GRIDGATE_BOARD"), "init": os.Getenv("GRIDGATE_INIT"),
+			"board": os.Getenv("GRIDGATE_BOARD"), "init": os.Getenv("GRIDGATE_INIT"), "user": os.Getuid(),
 		})
 	}
 }

@@ -253,6 +253,7 @@ func (d *disk) show(ctx context.Context, tty io.Writer, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(limit, filepath.Join(d.slotDir, "gridgate"), args...) //nolint:gosec // a verb of the list
 	cmd.Dir, cmd.Env = "/data/gridgate", gridgateEnv()
+	asGridgate(cmd)
 	cmd.Stdout, cmd.Stderr = tty, tty
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintf(tty, "%s: %v\n", args[0], err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/pbkdf2"
 	"crypto/sha256"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +56,25 @@ func TestTechnicianFile(t *testing.T) {
 	}
 }
 
+// screen is what the console shows.
+type screen struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text = append(s.text, b...)
+	return len(b), nil
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.text)
+}
+
 // Wrong passphrases take longer and longer; the right one opens a prompt that runs
 // what is on the list, and nothing else.
 func TestConsole(t *testing.T) {
@@ -69,7 +88,7 @@ func TestConsole(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var out bytes.Buffer
+		var out screen
 		lines := make(chan string, 1)
 		var ran []string
 		hidden := false
@@ -85,8 +104,9 @@ func TestConsole(t *testing.T) {
 		go func() { defer close(ended); c.serve(ctx) }()
 		say := func(line, want string) time.Duration {
 			t.Helper()
+			synctest.Wait()
 			began := time.Now()
-			before := out.Len()
+			before := len(out.String())
 			lines <- line
 			for synctest.Wait(); !strings.HasSuffix(out.String(), ": ") && !strings.HasSuffix(out.String(), "> "); synctest.Wait() {
 				time.Sleep(100 * time.Millisecond)
@@ -124,7 +144,7 @@ func TestConsole(t *testing.T) {
 		time.Sleep(away + time.Second)
 		synctest.Wait()
 		if !strings.HasSuffix(out.String(), "passphrase: ") {
-			t.Errorf("nobody is there, and it says %q", out.String()[out.Len()-40:])
+			t.Errorf("nobody is there, and it says %q", out.String()[len(out.String())-40:])
 		}
 		cancel()
 		<-ended

@@ -4,6 +4,7 @@ package main
 
 import (
 	"log"
+	"os"
 	"time"
 )
 
@@ -14,11 +15,15 @@ const (
 	trialLimit = 2 * time.Minute
 )
 
-// fault is a fault on purpose: blocked hangs as soon as it has the watchdog, and
-// early lets a slot be tried before it is written, and waits for the cut there.
+// fault is a fault on purpose: blocked hangs as soon as it has the watchdog, panic
+// has the kernel panic there, and early lets a slot be tried before it is written,
+// and waits for the cut there.
 var fault string //nolint:gochecknoglobals // set by the linker
 
 func atWatchdog() {
+	if fault == "panic" {
+		log.Print(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
+	}
 	if fault == "blocked" {
 		log.Print("blocked, for a test")
 		select {}

@@ -67,6 +67,8 @@ func run() error {
 		return err
 	}
 	defer func() { _ = control.Close() }() // the machine starts again
+	give("/data/gridgate", "/run/gridgate", controlSocket)
+	giveDevices()
 	go firmware.serve(control)
 	openConsole(ctx, "/boot", where, firmware)
 	s := supervisor{dir: where.slotDir, where: where, dog: dog, slots: firmware}

@@ -149,6 +149,9 @@ func (m *modules) follow(ctx context.Context) {
 			if a, ok := bytes.CutPrefix(field, []byte("MODALIAS=")); ok {
 				m.find(string(a))
 			}
+			if name, ok := bytes.CutPrefix(field, []byte("DEVNAME=")); ok && bytes.HasPrefix(buf[:n], []byte("add@")) {
+				giveDevice("/dev/"+string(name), activeConsoles())
+			}
 		}
 	}
 }

@@ -186,6 +186,8 @@ func (d *disk) runGridgate(args ...string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(d.slotDir, "gridgate"), args...) //nolint:gosec // the slot's
 	cmd.Dir, cmd.Env = "/data/gridgate", gridgateEnv()
+	asGridgate(cmd)
+	give("/data/gridgate")
 	out, err := cmd.CombinedOutput()
 	if text := strings.TrimSpace(string(out)); err != nil {
 		err = fmt.Errorf("gridgate %s: %w: %s", strings.Join(args, " "), err, text)

@@ -46,6 +46,7 @@ func (s *supervisor) run(ctx context.Context, stop <-chan os.Signal) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+	give("/run/notify")
 	said := make(chan string, 16)
 	go listen(conn, said)
 	wait := time.Second
@@ -96,6 +97,7 @@ func (s *supervisor) once(ctx context.Context, stop <-chan os.Signal, said <-cha
 	cmd := exec.Command(filepath.Join(s.dir, "gridgate"), "run", "-config", "/etc/gridgate/gridgate.yaml") //nolint:gosec // the slot's
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Dir = "/data/gridgate"
+	asGridgate(cmd)
 	cmd.Env = append(gridgateEnv(),
 		"NOTIFY_SOCKET=/run/notify", fmt.Sprintf("WATCHDOG_USEC=%d", silent.Microseconds()),
 		"GRIDGATE_INIT="+controlSocket, "GRIDGATE_BOARD="+s.slots.board, "GRIDGATE_SLOT="+s.slots.running, "GOTRACEBACK=single",
