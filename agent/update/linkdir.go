@@ -27,8 +27,6 @@ const (
 	packagedSlot = "f"
 	freshLink    = ".new-" // what the names of things begin with that are being made
 	maxList      = 16 << 10
-	maxSlotFile  = 64 << 20
-	maxSlotFiles = 16
 )
 
 // errNoSlot says that a link leads elsewhere than to a slot.
@@ -42,6 +40,11 @@ type slotFile struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+}
+
+// slotList is what slot.json holds.
+type slotList struct {
+	Files []slotFile `json:"files"`
 }
 
 func (d linkDir) path(names ...string) string {
@@ -137,43 +140,45 @@ func (d linkDir) write(name string, data []byte, mode os.FileMode) error {
 	return sys.SyncDir(filepath.Dir(path))
 }
 
-// list gives what a slot has to hold; fs.ErrNotExist where it holds nothing.
-func (d linkDir) list(slot string) ([]slotFile, error) {
-	data, err := readAtMost(d.path(slot, listFile), maxList)
+// list gives what the program of a slot has to be; fs.ErrNotExist where the slot
+// holds nothing that may start.
+func (d linkDir) list(slot string) (slotFile, error) {
+	path := d.path(slot, listFile)
+	data, err := readAtMost(path, maxList)
 	if err != nil {
-		return nil, err
+		return slotFile{}, err
 	}
-	var list struct {
-		Files []slotFile `json:"files"`
-	}
+	var list slotList
 	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("%s: %w", d.path(slot, listFile), err)
+		return slotFile{}, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, f := range list.Files {
 		if f.Name == programName {
-			return list.Files, nil
+			return f, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: names no %s", d.path(slot, listFile), programName)
+	return slotFile{}, errors.New(path + ": names no " + programName)
 }
 
 // check says whether the program of a slot is what its list says, and gives its path.
 func (d linkDir) check(ctx context.Context, slot string) (path string, err error) {
-	if info, err := os.Lstat(d.path(slot)); err != nil {
+	if err := d.isDir(slot); err != nil {
 		return "", err
-	} else if !info.IsDir() {
-		return "", fmt.Errorf("%s: no directory", d.path(slot))
 	}
-	files, err := d.list(slot)
+	f, err := d.list(slot)
 	if err != nil {
 		return "", err
 	}
-	for _, f := range files {
-		if f.Name == programName {
-			return d.path(slot, programName), d.compare(ctx, slot, f)
-		}
+	return d.path(slot, programName), d.compare(ctx, slot, f)
+}
+
+// isDir says whether a slot is a directory, and no link.
+func (d linkDir) isDir(slot string) error {
+	info, err := os.Lstat(d.path(slot))
+	if err == nil && !info.IsDir() {
+		err = errors.New(d.path(slot) + ": no directory")
 	}
-	return "", fs.ErrNotExist // list has it
+	return err
 }
 
 // compare reads a file of a slot.
@@ -215,7 +220,7 @@ func (d linkDir) clear(slot string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -224,15 +229,15 @@ func (d linkDir) clear(slot string) error {
 
 // fill writes a slot: its list last.
 func (d linkDir) fill(ctx context.Context, slot string, files []Staged) error {
-	if info, err := os.Lstat(d.path(slot)); err != nil || !info.IsDir() {
-		return errors.Join(fmt.Errorf("%s: no directory", d.path(slot)), err)
+	if err := d.isDir(slot); err != nil {
+		return err
 	}
 	if err := d.clear(slot); err != nil {
 		return err
 	}
-	list := make([]slotFile, len(files))
+	list := slotList{make([]slotFile, len(files))}
 	for i, f := range files {
-		list[i] = slotFile{Name: f.Name, Size: f.Size, SHA256: hex.EncodeToString(f.SHA256[:])}
+		list.Files[i] = slotFile{Name: f.Name, Size: f.Size, SHA256: hex.EncodeToString(f.SHA256[:])}
 		if err := d.put(ctx, slot, f); err != nil {
 			return err
 		}
@@ -240,12 +245,12 @@ func (d linkDir) fill(ctx context.Context, slot string, files []Staged) error {
 	if err := sys.SyncDir(d.path(slot)); err != nil {
 		return err
 	}
-	for _, f := range list {
+	for _, f := range list.Files {
 		if err := d.compare(ctx, slot, f); err != nil {
 			return err
 		}
 	}
-	data, err := json.MarshalIndent(map[string][]slotFile{"files": list}, "", " ")
+	data, err := json.MarshalIndent(list, "", " ")
 	if err != nil {
 		return err
 	}
@@ -301,25 +306,18 @@ func readAtMost(path string, most int64) ([]byte, error) {
 	return data, err
 }
 
-// checkStaged says what is wrong with the files for a slot.
+// checkStaged says what is wrong with the files for a slot. That one is named twice
+// shows when it is written, and another size when it is read again.
 func checkStaged(files []Staged) error {
-	if len(files) == 0 || len(files) > maxSlotFiles {
-		return fmt.Errorf("%d files for a slot: not 1 to %d", len(files), maxSlotFiles)
-	}
-	names := map[string]bool{}
+	program := false
 	for _, f := range files {
-		switch {
-		case !slotFileName(f.Name):
+		if !slotFileName(f.Name) {
 			return fmt.Errorf("file %q: no name of a slot's file", f.Name)
-		case names[f.Name]:
-			return fmt.Errorf("file %s: named twice", f.Name)
-		case f.Size < 0 || f.Size > maxSlotFile:
-			return fmt.Errorf("file %s: %d octets: not 0 to %d", f.Name, f.Size, maxSlotFile)
 		}
-		names[f.Name] = true
+		program = program || f.Name == programName
 	}
-	if !names[programName] {
-		return fmt.Errorf("no file %s: nothing could start", programName)
+	if !program {
+		return errors.New("no file " + programName + ": nothing could start")
 	}
 	return nil
 }
