@@ -19,7 +19,8 @@ cmd/metersim:        configs dlms/... drivers/drivertest drivers/line drivers/mo
 scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/meter internal/mqtt
 scripts/packages:
 scripts/image:
-scripts/image/init:
+scripts/image/init:  scripts/image/ppp
+scripts/image/ppp:   agent/modem
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/secret internal/sys internal/sortby
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter internal/sys/zone internal/sortby
@@ -141,8 +142,8 @@ func owners() map[string][]string {
 		"golang.org/x/sync":                   {"agent", "cmd/gridgate", "cmd/gridfog", "cmd/metersim", "scripts/cluster"},
 		"github.com/goreleaser/nfpm/v2":       {"scripts/packages"},
 		"github.com/insomniacslk/dhcp":        {"scripts/image/init"},
-		"github.com/vishvananda/netlink":      {"scripts/image/init"},
-		"golang.org/x/sys":                    {"scripts/image/init", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
+		"github.com/vishvananda/netlink":      {"scripts/image/init", "scripts/image/ppp"},
+		"golang.org/x/sys":                    {"scripts/image/init", "scripts/image/ppp", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/hanwen/go-fuse/v2":        {},
