@@ -21,7 +21,8 @@ scripts/packages:
 scripts/small/binary:
 scripts/small/regexp:
 scripts/image:
-scripts/image/init:
+scripts/image/init:  scripts/image/ppp
+scripts/image/ppp:   agent/modem
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/secret internal/sys internal/sortby
 configs:             dlms dlms/obis drivers/address drivers/cosem drivers/modbus internal/meter internal/sys/zone internal/sortby
@@ -146,8 +147,8 @@ func owners() map[string][]string {
 		"github.com/goreleaser/nfpm/v2":       {"scripts/packages"},
 		"github.com/insomniacslk/dhcp":        {"scripts/image/init"},
 		"github.com/xi2/xz":                   {"agent/update"},
-		"github.com/vishvananda/netlink":      {"scripts/image/init"},
-		"golang.org/x/sys":                    {"scripts/image/init", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
+		"github.com/vishvananda/netlink":      {"scripts/image/init", "scripts/image/ppp"},
+		"golang.org/x/sys":                    {"scripts/image/init", "scripts/image/ppp", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/hanwen/go-fuse/v2":        {},
