@@ -32,6 +32,10 @@ func (a *Agent) Metrics(b []byte) []byte {
 	e := &exposition{b: b}
 	r, cfg := a.Report(), a.config()
 	e.family("gridgate_build_info", gauge, "The version that runs; always 1.").sample(1, "version", r.Version)
+	if f := r.Firmware; f != nil {
+		e.family("gridgate_firmware_info", gauge, "The update that was kept last, and the slot that runs; always 1.").sample2(1, "version", f.Version, "slot", f.Slot)
+		e.family("gridgate_firmware_on_trial", gauge, "Whether new firmware has not proven itself yet.").sample(flag(f.OnTrial != ""), "", "")
+	}
 	e.family("gridgate_config_info", gauge, "The configuration that runs; always 1.").sample(1, "sha256", cfg.Hash()[:min(len(cfg.Hash()), 16)])
 	meterMetrics(e, &r, cfg)
 	a.lineMetrics(e, &r, cfg)

@@ -211,7 +211,6 @@ func TestOrdersAreRefused(t *testing.T) {
 		"another group":     {string(u.config("here/_group/south", 6, "{}")), "for another gateway"},
 		"a newer agent":     {string(u.sign(order.Config, strings.Replace(body, "version: 6", "version: 6\nmin_agent: 1.3.0", 1))), "it wants 1.3.0, this is 1.2.3"},
 		"an unknown kind":   {string(u.sign(order.Config, strings.Replace(body, "kind: config", "kind: recipe", 1))), "unknown kind"},
-		"firmware":          {string(u.sign(order.Firmware, strings.Replace(body, "kind: config", "kind: firmware", 1))), "carries out no firmware"},
 		"trust, no root":    {string(u.sign(order.Config, strings.Replace(body, "kind: config", "kind: trust", 1))), "wants the role root"},
 		"trust, a stranger": {string(stranger.trust(2)), "is not trusted here"},
 	} {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -166,7 +167,7 @@ func (w *updates) Apply(ctx context.Context, document []byte, objects string) er
 	if err == nil && d.Kind != order.KindFirmware {
 		return fmt.Errorf("this is a document of the kind %s; want firmware", d.Kind)
 	}
-	sum := order.Sum(document)
+	sum := sha256.Sum256(document) // of all of it, as the shelf calls it
 	w.mu.Lock()
 	w.local, w.objects = hex.EncodeToString(sum[:]), objects
 	w.mu.Unlock()

@@ -202,6 +202,9 @@ func (w *updates) ends(c *candidate, end trial.Outcome) {
 		doc.Firmware = c.m.Firmware
 	}
 	w.mu.Lock()
+	if end.Step == trial.Refused && w.state.OnTrial != "" && w.state.OnTrial == w.state.Running {
+		end.Step = trial.Reverted // it ran
+	}
 	w.last.Outcome, w.last.Sum = &update.Outcome{Document: doc, Outcome: string(end.Step), Reason: end.Reason}, c.sum
 	if end.Step == trial.Kept {
 		w.last.Kept, w.last.Slot = doc.Firmware, w.state.Running

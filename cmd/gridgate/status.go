@@ -110,6 +110,7 @@ func printStatus(out io.Writer, r status.Report, now time.Time) error {
 	}
 	printMachine(w, r, now)
 	printOrders(w, r.Orders)
+	printSlots(w, r.Firmware)
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note\t%s\n", n)
 	}

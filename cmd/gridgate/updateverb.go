@@ -149,3 +149,27 @@ func printFirmware(w io.Writer, r update.Report) {
 		fmt.Fprintln(w)
 	}
 }
+
+// printSlots shows in the status what firmware runs.
+func printSlots(w io.Writer, f *status.Firmware) {
+	if f == nil {
+		return
+	}
+	text := "slot " + f.Slot
+	switch {
+	case f.Error != "":
+		text = f.Error
+	case f.OnTrial != "":
+		text += ", slot " + f.OnTrial + " is on trial"
+	}
+	if f.Version != "" {
+		text += ": firmware " + f.Version
+	}
+	fmt.Fprintf(w, "firmware\t%s\n", text)
+	if f.Update != "" {
+		fmt.Fprintf(w, "update\t%s\n", f.Update)
+	}
+	if f.Last != "" {
+		fmt.Fprintf(w, "last update\t%s\n", f.Last)
+	}
+}

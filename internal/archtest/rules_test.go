@@ -148,7 +148,7 @@ func owners() map[string][]string {
 		"github.com/insomniacslk/dhcp":        {"scripts/image/init"},
 		"github.com/xi2/xz":                   {"agent/update"},
 		"github.com/vishvananda/netlink":      {"scripts/image/init", "scripts/image/ppp"},
-		"golang.org/x/sys":                    {"scripts/image/init", "scripts/image/ppp", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
+		"golang.org/x/sys":                    {"scripts/image/fat", "scripts/image/init", "scripts/image/ppp", "cmd/gridfog", "cmd/metersim", "drivers/line", "drivers/drivertest", "internal/sys", "buffer", "buffer/state"},
 		"google.golang.org/protobuf":          {},
 		"github.com/google/go-cmp":            {},
 		"github.com/hanwen/go-fuse/v2":        {},
