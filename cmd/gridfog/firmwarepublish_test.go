@@ -427,7 +427,7 @@ func TestFirmwareIsTakenBack(t *testing.T) {
 	if text := withdraw(old); !strings.Contains(text, "another one is retained") || !strings.Contains(text, "canary v2 (1.4.0)") || len(topics(1, 1)) != 2 {
 		t.Error(text)
 	}
-	if text := withdraw(mine, "-objects", d.file("objects")); !strings.Contains(text, "6 parts taken from the site north, 4 stay") {
+	if text := withdraw(mine, "-objects", d.file("objects")); !strings.Contains(text, "6 parts taken from the site north\n") || !strings.Contains(text, "4 parts stay") {
 		t.Error(text)
 	}
 	if left := topics(1, 0); !slices.Equal(left, []string{"gridgate/1/north/gw-7/down/firmware"}) {
@@ -473,6 +473,27 @@ func TestFirmwareOverABrokerThatGoes(t *testing.T) {
 	newBox(t, address, "gw-1", []string{"west"}, all("kept"))
 	if code := roll.Wait(); code != 0 || !strings.Contains(roll.Output(), "north/gw-1") {
 		t.Errorf("exit %d\n%s", code, roll.Output())
+	}
+}
+
+// TestFirmwareThatMayNotBePublished: a broker that ends connections instead of
+// taking firmware is not asked for ever.
+func TestFirmwareThatMayNotBePublished(t *testing.T) {
+	t.Parallel()
+	d, p := newDesk(t), newPKI(t)
+	p.sign("gw-1", "/CN=north\\/gw-1", "")
+	_, port := p.broker(proctest.Build(t, "gridfog"))
+	fw := d.pack("fw", "north/gw-1", 1, d.slotFolder("slot", map[string][]byte{"gridgate": noise(9000, 1)}))
+	_, stderr, code := d.run("firmware", "publish", "-broker", "mqtts://127.0.0.1:"+port, "-ca", p.file("ca.pem"), "-cert", p.file("gw-1.pem"), "-key", p.file("gw-1.key"),
+		"-objects", d.file("objects"), "-wait", "90s", fw)
+	if code != 1 || !strings.Contains(stderr, "not allow") && !strings.Contains(stderr, "may this client publish firmware there?") {
+		t.Errorf("exit %d\n%s", code, stderr)
+	}
+	p.sign("ops", "/OU=fog/CN=ops", "")
+	_, stderr, code = d.run("firmware", "publish", "-broker", "mqtts://127.0.0.1:"+port, "-ca", p.file("ca.pem"), "-cert", p.file("ops.pem"), "-key", p.file("ops.key"),
+		"-objects", d.file("objects"), "-wait", "0", fw)
+	if code != 0 || !strings.Contains(stderr, "published on gridgate/1/north/gw-1/down/firmware") {
+		t.Errorf("exit %d\n%s", code, stderr)
 	}
 }
 

@@ -54,6 +54,7 @@ func (r *rollout) take(m mqtt.Message) {
 	}
 	if !m.Retained {
 		g.word = time.Now()
+		r.steps++
 	}
 	var report update.Report
 	g.fault = json.Unmarshal(m.Payload, &report)
