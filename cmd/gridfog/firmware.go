@@ -31,7 +31,7 @@ func firmwareVerb() cli.Verb {
 			p.flags(fs)
 			fs.StringVar(&r.objects, "objects", "", "the `DIR` of what gateways fetch: pack writes there, publish and withdraw read it")
 			fs.Func("wave", "publish: signed `DOCUMENTS`, with commas between, whose gateways have to end well before the next wave; may be repeated,\ndocuments without it are the last wave", r.addWave)
-			fs.IntVar(&r.maxFailures, "max-failures", 0, "publish: stop when more than `N` gateways of a wave have refused or reverted it, or could not fetch it")
+			fs.IntVar(&r.maxFailures, "max-failures", 0, "publish: stop when more than `N` gateways of a wave have refused it, gone back, or are broken")
 			fs.Func("max-pending", "publish: go on to the next wave when no more than `N` gateways of one, or N% of them, have been silent for -wait (0)", r.setPending)
 			fs.DurationVar(&r.wait, "wait", 24*time.Hour, "publish: wait so long for the next word of a gateway; 0 waits for nobody, and then there is one wave")
 			fs.Int64Var(&r.rate, "rate", 0, "publish: send at most so many `OCTETS` a second to the broker")

@@ -62,8 +62,8 @@ func (d *desk) slotFolder(name string, files map[string][]byte) string {
 // pack packs a slot and signs the document; it gives the document's path.
 func (d *desk) pack(name, target string, version int, slot string, more ...string) string {
 	d.t.Helper()
-	body := d.must(append([]string{"firmware", "pack", "-board", "virt-armv7=" + slot, "-firmware", "1.4.0", "-target", target,
-		"-version", fmt.Sprint(version), "-part", "4096", "-objects", d.file("objects")}, more...)...)
+	args := []string{"firmware", "pack", "-board", "virt-armv7=" + slot, "-firmware", "1.4.0", "-target", target, "-version", fmt.Sprint(version)}
+	body := d.must(append(append(args, "-part", "4096", "-objects", d.file("objects")), more...)...)
 	d.write(name+".yaml", body)
 	d.must("sign", "-key", d.file("firmware.key"), "-out", d.file(name+".doc"), d.file(name+".yaml"))
 	return d.file(name + ".doc")

@@ -34,16 +34,16 @@ type rollout struct {
 	members *accessList          // that were named; nil: none
 	packed  map[string][]*object // by document's path
 
-	confirmed int // messages that the broker has taken
-
 	mu       sync.Mutex
+	steps    int               // things done for the first time, and words of gateways
+	sent     map[string]bool   // objects, by the topics of their indexes
 	gateways map[string]*heard // by SITE/GATEWAY
 	retained map[string][]byte // what the broker had, by topic
 	changed  chan struct{}
 }
 
 func newRollout() *rollout {
-	return &rollout{client: client{verb: "firmware"}, packed: map[string][]*object{}, gateways: map[string]*heard{}, retained: map[string][]byte{}, changed: make(chan struct{}, 1)}
+	return &rollout{client: client{verb: "firmware"}, packed: map[string][]*object{}, sent: map[string]bool{}, gateways: map[string]*heard{}, retained: map[string][]byte{}, changed: make(chan struct{}, 1)}
 }
 
 func (r *rollout) addWave(s string) error {
@@ -157,27 +157,36 @@ func (r *rollout) readMembers() error {
 	return nil
 }
 
-// maxLost is how often a connection may be lost before the broker has taken a
-// single message: some brokers refuse by ending it.
-const maxLost = 4
+// maxLost is how often in a row a connection may be lost within briefTime of its
+// beginning with nothing done: some brokers refuse by ending it.
+const (
+	maxLost   = 5
+	briefTime = time.Minute
+)
 
 // keepOn has use do its work, over as many connections as it takes. That the
 // first one cannot be made is an error.
 func (r *rollout) keepOn(ctx context.Context, use func(context.Context, *mqtt.Conn) error) error {
-	err := r.once(ctx, use)
+	lost, steps := 0, 0
+	attempt := func(ctx context.Context, conn *mqtt.Conn) error {
+		begun := time.Now()
+		err := use(ctx, conn)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if lost++; r.steps != steps || time.Since(begun) > briefTime {
+			lost, steps = 0, r.steps
+		}
+		if errors.Is(err, mqtt.ErrLost) && lost >= maxLost {
+			return &errStopped{err.Error() + ", again and again; may this client publish firmware there?"}
+		}
+		return err
+	}
+	err := r.once(ctx, attempt)
 	if errors.Is(err, mqtt.ErrLost) {
 		fmt.Fprintln(r.env.Stderr, err.Error()+"; trying again")
-		lost, before := 1, r.confirmed
 		r.follow(ctx, func(text string) { fmt.Fprintln(r.env.Stderr, text) }, func(ctx context.Context, conn *mqtt.Conn, connected func()) error {
 			connected()
-			if err = use(ctx, conn); !errors.Is(err, mqtt.ErrLost) {
-				return errEnough
-			}
-			if lost++; r.confirmed != before {
-				lost, before = 1, r.confirmed
-			}
-			if lost >= maxLost {
-				err = fmt.Errorf("%w, %d times; may this client publish there?", err, lost)
+			if err = attempt(ctx, conn); !errors.Is(err, mqtt.ErrLost) {
 				return errEnough
 			}
 			return err
@@ -266,7 +275,7 @@ func (r *rollout) roll(ctx context.Context, conn *mqtt.Conn) error {
 
 // send publishes what a wave lacks, and its documents when all of that is there.
 func (r *rollout) send(ctx context.Context, conn *mqtt.Conn, w *wave) error {
-	out := &sender{ctx: ctx, conn: conn, rate: r.rate, confirmed: &r.confirmed}
+	out := &sender{ctx: ctx, conn: conn, rate: r.rate}
 	for _, one := range w.releases {
 		if one.manifest.URL == "" {
 			if err := r.sendObjects(out, one); err != nil {
@@ -288,7 +297,10 @@ func (r *rollout) send(ctx context.Context, conn *mqtt.Conn, w *wave) error {
 			fmt.Fprintf(r.env.Stderr, "wave %d: %s: published on %s\n", w.number, one.path, one.topic())
 		}
 	}
-	w.published = true
+	if !w.published {
+		w.published = true
+		r.step("")
+	}
 	return nil
 }
 
@@ -331,11 +343,25 @@ func (r *rollout) sendObjects(out *sender, one *release) error {
 			}
 			return nil
 		})
-		if err = errors.Join(err, out.flush()); err != nil {
+		if err == nil {
+			err = out.flush()
+		}
+		if err != nil {
 			return err
 		}
+		r.step(o.indexTopic(one.site()))
 	}
 	return nil
+}
+
+// step counts what was done; what has a name, once.
+func (r *rollout) step(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.sent[name] {
+		r.steps++
+	}
+	r.sent[name] = name != ""
 }
 
 // look gives what is retained on topics.
@@ -400,13 +426,12 @@ const inFlight = 16
 
 // sender publishes retained messages, at a bounded rate.
 type sender struct {
-	ctx       context.Context //nolint:containedctx // it lives as long as one connection's work
-	conn      *mqtt.Conn
-	rate      int64 // octets a second; 0: no bound
-	octets    int64
-	waiting   []mqtt.Token
-	confirmed *int // counts what the broker has taken
-	free      time.Time
+	ctx     context.Context //nolint:containedctx // it lives as long as one connection's work
+	conn    *mqtt.Conn
+	rate    int64 // octets a second; 0: no bound
+	octets  int64
+	waiting []mqtt.Token
+	free    time.Time
 }
 
 func (s *sender) publish(topic string, payload []byte) error {
@@ -448,11 +473,7 @@ func (s *sender) flush() error {
 func (s *sender) await(token mqtt.Token) error {
 	select {
 	case <-token.Done():
-		err := token.Err()
-		if err == nil {
-			*s.confirmed++
-		}
-		return err
+		return token.Err()
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}

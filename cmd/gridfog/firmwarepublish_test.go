@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,151 +11,10 @@ import (
 	"time"
 
 	"gridgate/agent/order"
-	"gridgate/agent/update"
-	"gridgate/internal/meter"
 	"gridgate/internal/mqtt"
 	"gridgate/internal/mqtt/mqtttest"
 	"gridgate/internal/proctest"
 )
-
-// box is a gateway that says what came of firmware as its test wants.
-type box struct {
-	t    *testing.T
-	conn *mqtt.Conn
-	site meter.ID
-	name meter.ID
-
-	mu     sync.Mutex
-	report update.Report
-	took   int    // documents
-	said   string // the last outcome or step that the broker has
-}
-
-// outcomes say what comes of a document at a gateway: a word of update.Outcome,
-// "fetching" that goes no further, or "" for silence.
-type outcomes func(d *order.Document) (outcome, reason string)
-
-func all(outcome string) outcomes {
-	return func(*order.Document) (string, string) { return outcome, "because" }
-}
-
-// newBox connects a gateway NAME of the site north, member of groups.
-func newBox(t *testing.T, address, name string, groups []string, come outcomes) *box {
-	t.Helper()
-	conn, err := mqtt.Dial(t.Context(), mqtt.Options{Address: address, ClientID: name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	b := &box{t: t, conn: conn, site: "north", name: meter.ID(name)}
-	b.report = update.Report{Agent: "v1.3.0", Board: "virt-armv7", Slot: "a", Firmware: "1.3.0", Groups: groups}
-	b.say(t.Context())
-	topics := []string{mqtt.OrderTopic(b.site, b.name, "", "firmware")}
-	for _, g := range groups {
-		topics = append(topics, mqtt.OrderTopic(b.site, "", meter.ID(g), "firmware"))
-	}
-	// What it says must not be said from the connection's own goroutine.
-	came := make(chan []byte, 16)
-	ctx, cancel := context.WithCancel(t.Context())
-	var answering sync.WaitGroup
-	answering.Go(func() {
-		for {
-			select {
-			case payload := <-came:
-				b.answer(ctx, payload, come)
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		answering.Wait()
-	})
-	if err := conn.SubscribeAll(t.Context(), topics, func(m mqtt.Message) {
-		if len(m.Payload) > 0 {
-			came <- bytes.Clone(m.Payload)
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func (b *box) answer(ctx context.Context, payload []byte, come outcomes) {
-	d, err := order.Read(payload)
-	if err != nil {
-		b.t.Error(err)
-		return
-	}
-	outcome, reason := come(d)
-	b.mu.Lock()
-	b.took++
-	if l := b.report.Last; l != nil && l.Hash == hexOf(d.Hash) {
-		b.mu.Unlock()
-		return // the same again
-	}
-	doc := update.Document{Kind: "firmware", Target: d.Target.String(), Version: d.Version, Hash: hexOf(d.Hash), Firmware: "1.4.0"}
-	b.report.Document = &update.Progress{Document: doc, Step: update.Fetching, Have: 50, Need: 200, Waits: "traffic budget"}
-	b.mu.Unlock()
-	if outcome == "" {
-		return
-	}
-	b.say(ctx)
-	if outcome == "fetching" {
-		return
-	}
-	b.mu.Lock()
-	b.report.Document, b.report.Last = nil, &update.Outcome{Document: doc, Outcome: outcome, Reason: reason}
-	b.mu.Unlock()
-	b.say(ctx)
-}
-
-// say publishes the report.
-func (b *box) say(ctx context.Context) {
-	b.mu.Lock()
-	text, err := json.Marshal(b.report)
-	said := ""
-	if d := b.report.Document; d != nil {
-		said = string(d.Step)
-	} else if l := b.report.Last; l != nil {
-		said = l.Outcome
-	}
-	b.mu.Unlock()
-	if err != nil {
-		b.t.Error(err)
-	}
-	token, err := b.conn.Publish(ctx, mqtt.FirmwareTopic(b.site, b.name), true, text)
-	if err != nil {
-		if ctx.Err() == nil {
-			b.t.Error(err)
-		}
-		return
-	}
-	select {
-	case <-token.Done():
-		b.mu.Lock()
-		b.said = said
-		b.mu.Unlock()
-	case <-ctx.Done():
-	}
-}
-
-// has waits until the broker has an outcome or a step from b.
-func (b *box) has(what string) {
-	b.t.Helper()
-	proctest.Until(b.t, string(b.name)+" has said "+what, func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.said == what
-	})
-}
-
-func (b *box) documents() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.took
-}
 
 // retainedAt gives what a broker has retained below a filter: at least so many
 // messages, and then what comes within a second.
@@ -296,8 +153,10 @@ func TestFirmwareStopsOnFailures(t *testing.T) {
 	newBox(t, address, "gw-2", []string{"canary"}, func(*order.Document) (string, string) { return "reverted", "reads no meters" })
 	last := newBox(t, address, "gw-3", []string{"rest"}, all("kept"))
 	out, stderr, code := d.publish(address, "-wave", canary, rest)
-	for _, text := range []string{"stopped at wave 1 of 2: 1 of 2 gateways failed, 0 may", "north/gw-2: north/_group/canary v1 (1.4.0): reverted: reads no meters",
-		"gridfog firmware withdraw -broker mqtt://" + address} {
+	for _, text := range []string{
+		"stopped at wave 1 of 2: 1 of 2 gateways failed, 0 may", "north/gw-2: north/_group/canary v1 (1.4.0): reverted: reads no meters",
+		"gridfog firmware withdraw -broker mqtt://" + address,
+	} {
 		if !strings.Contains(stderr, text) {
 			t.Errorf("it does not say %q:\n%s", text, stderr)
 		}
@@ -324,6 +183,7 @@ func TestFirmwareIsNotWaitedForWithoutEnd(t *testing.T) {
 	good := newBox(t, address, "gw-1", []string{"canary"}, all("kept"))
 	newBox(t, address, "gw-2", []string{"canary"}, all(""))
 	fetches := newBox(t, address, "gw-3", []string{"canary"}, all("fetching"))
+	waits := newBox(t, address, "gw-7", []string{"canary"}, all("waiting"))
 	newBox(t, address, "gw-4", []string{"rest"}, all("kept"))
 	away, err := mqtt.Dial(t.Context(), mqtt.Options{Address: address, ClientID: "gw-2-state"})
 	if err != nil {
@@ -344,21 +204,27 @@ func TestFirmwareIsNotWaitedForWithoutEnd(t *testing.T) {
 	}
 	good.has("kept")
 	fetches.has("fetching")
+	waits.has("waiting")
 
 	out, stderr, code := run("-members", members, "-wave", canary, rest)
-	for _, text := range []string{"3 of 4 gateways have not ended", "gw-2: north/_group/canary v1 (1.4.0): pending: offline; it has not said that it has the document",
-		"fetching 25%; waits: traffic budget", "north/gw-5: north/_group/canary v1 (1.4.0): pending: it has not said a word of firmware"} {
+	for _, text := range []string{
+		"4 of 5 gateways have not ended",
+		"gw-7: north/_group/canary v1 (1.4.0): pending: waiting: because",
+		"gw-2: north/_group/canary v1 (1.4.0): pending: offline; it has not said that it has the document",
+		"fetching 25%; waits: traffic budget",
+		"north/gw-5: north/_group/canary v1 (1.4.0): pending: it has not said a word of firmware",
+	} {
 		if !strings.Contains(stderr, text) {
 			t.Errorf("it does not say %q:\n%s", text, stderr)
 		}
 	}
-	if code != 1 || strings.Count(out, "pending") != 3 || strings.Contains(out, "gw-4") {
+	if code != 1 || strings.Count(out, "pending") != 4 || strings.Contains(out, "gw-4") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if out, stderr, code = run("-max-pending", "66%", "-wave", canary, rest); code != 1 || strings.Contains(out, "gw-4") { // 1 of 3 may
+	if out, stderr, code = run("-max-pending", "74%", "-wave", canary, rest); code != 1 || strings.Contains(out, "gw-4") { // 2 of 4 may
 		t.Errorf("exit %d\n%s\n%s", code, out, stderr)
 	}
-	if out, stderr, code = run("-max-pending", "2", "-wave", canary, rest); code != 0 || !strings.Contains(out, "gw-4") {
+	if out, stderr, code = run("-max-pending", "3", "-wave", canary, rest); code != 0 || !strings.Contains(out, "gw-4") {
 		t.Errorf("exit %d\n%s\n%s", code, out, stderr)
 	}
 	if _, stderr, code = run(nobody); code != 1 || !strings.Contains(stderr, "no gateway has said that it is a member of north/_group/nobody") {
@@ -427,7 +293,7 @@ func TestFirmwareIsTakenBack(t *testing.T) {
 	if text := withdraw(old); !strings.Contains(text, "another one is retained") || !strings.Contains(text, "canary v2 (1.4.0)") || len(topics(1, 1)) != 2 {
 		t.Error(text)
 	}
-	if text := withdraw(mine, "-objects", d.file("objects")); !strings.Contains(text, "6 parts taken from the site north, 4 stay") {
+	if text := withdraw(mine, "-objects", d.file("objects")); !strings.Contains(text, "6 parts taken from the site north\n") || !strings.Contains(text, "4 parts stay") {
 		t.Error(text)
 	}
 	if left := topics(1, 0); !slices.Equal(left, []string{"gridgate/1/north/gw-7/down/firmware"}) {
@@ -473,6 +339,27 @@ func TestFirmwareOverABrokerThatGoes(t *testing.T) {
 	newBox(t, address, "gw-1", []string{"west"}, all("kept"))
 	if code := roll.Wait(); code != 0 || !strings.Contains(roll.Output(), "north/gw-1") {
 		t.Errorf("exit %d\n%s", code, roll.Output())
+	}
+}
+
+// TestFirmwareThatMayNotBePublished: a broker that ends connections instead of
+// taking firmware is not asked for ever.
+func TestFirmwareThatMayNotBePublished(t *testing.T) {
+	t.Parallel()
+	d, p := newDesk(t), newPKI(t)
+	p.sign("gw-1", "/CN=north\\/gw-1", "")
+	_, port := p.broker(proctest.Build(t, "gridfog"))
+	fw := d.pack("fw", "north/gw-1", 1, d.slotFolder("slot", map[string][]byte{"gridgate": noise(9000, 1)}))
+	_, stderr, code := d.run("firmware", "publish", "-broker", "mqtts://127.0.0.1:"+port, "-ca", p.file("ca.pem"), "-cert", p.file("gw-1.pem"), "-key", p.file("gw-1.key"),
+		"-objects", d.file("objects"), "-wait", "90s", fw)
+	if code != 1 || !strings.Contains(stderr, "not allow") && !strings.Contains(stderr, "may this client publish firmware there?") {
+		t.Errorf("exit %d\n%s", code, stderr)
+	}
+	p.sign("ops", "/OU=fog/CN=ops", "")
+	_, stderr, code = d.run("firmware", "publish", "-broker", "mqtts://127.0.0.1:"+port, "-ca", p.file("ca.pem"), "-cert", p.file("ops.pem"), "-key", p.file("ops.key"),
+		"-objects", d.file("objects"), "-wait", "0", fw)
+	if code != 0 || !strings.Contains(stderr, "published on gridgate/1/north/gw-1/down/firmware") {
+		t.Errorf("exit %d\n%s", code, stderr)
 	}
 }
 

@@ -171,7 +171,7 @@ func (r *rollout) takeBack(ctx context.Context, conn *mqtt.Conn, all []*release)
 	if err != nil {
 		return err
 	}
-	out := &sender{ctx: ctx, conn: conn, confirmed: &r.confirmed}
+	out := &sender{ctx: ctx, conn: conn}
 	for _, one := range all {
 		switch now, err := parseRelease(there[one.topic()]); {
 		case there[one.topic()] == nil:
@@ -224,7 +224,10 @@ func (r *rollout) clear(out *sender, all []*release) error {
 		if err := out.flush(); err != nil {
 			return err
 		}
-		fmt.Fprintf(r.env.Stderr, "%s: %d parts taken from the site %s, %d stay: other documents at the broker name them\n", one.path, n, one.site(), stay)
+		fmt.Fprintf(r.env.Stderr, "%s: %d parts taken from the site %s\n", one.path, n, one.site())
+		if stay > 0 {
+			fmt.Fprintf(r.env.Stderr, "%s: %d parts stay: other documents at the broker name them\n", one.path, stay)
+		}
 	}
 	return nil
 }

@@ -54,6 +54,7 @@ func (r *rollout) take(m mqtt.Message) {
 	}
 	if !m.Retained {
 		g.word = time.Now()
+		r.steps++
 	}
 	var report update.Report
 	g.fault = json.Unmarshal(m.Payload, &report)
@@ -61,13 +62,17 @@ func (r *rollout) take(m mqtt.Message) {
 		return
 	}
 	g.Report = report
-	if l := report.Last; l != nil {
+	if l := report.Last; l != nil && l.Outcome != waitingOutcome {
 		if g.ended == nil {
 			g.ended = map[string]update.Outcome{}
 		}
 		g.ended[l.Hash] = *l
 	}
 }
+
+// waitingOutcome is told of a document that a gateway does not take yet: it does
+// not know the time, or its disk takes no writes. That is no end.
+const waitingOutcome = "waiting"
 
 // wave is a part of a roll-out.
 type wave struct {
@@ -143,6 +148,8 @@ func (g *heard) stage(hash string) string {
 		text = "it has not said a word of firmware"
 	case g.fault != nil:
 		text = "it says what cannot be read: " + g.fault.Error()
+	case g.Last != nil && g.Last.Hash == hash && g.Last.Outcome == waitingOutcome:
+		text = "waiting: " + g.Last.Reason
 	case d == nil || d.Hash != hash:
 		text = "it has not said that it has the document"
 	default:

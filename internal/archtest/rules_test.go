@@ -8,7 +8,7 @@ package archtest
 // A path that ends in /... means everything below it, and itself.
 const drawing = `
 cmd/gridgate:        agent agent/audit agent/bundle agent/command agent/doctor agent/order agent/status agent/update agent/validate agent/vault buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc drivers/scan drivers/sniff internal/cli internal/meter internal/qrcode internal/secret internal/sys internal/sys/zone
-cmd/gridfog:         agent/batch agent/command agent/order agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
+cmd/gridfog:         agent/batch agent/command agent/order agent/update agent/vault buffer cmd/gridfog/bridge cmd/gridfog/fleet cmd/gridfog/ingest cmd/gridfog/track configs internal/backoff internal/cli internal/meter internal/mqtt internal/secret internal/sys
 cmd/gridfog/bridge:  agent/batch cmd/gridfog/track internal/backoff internal/meter internal/mqtt internal/wire
 cmd/gridfog/fleet:   agent/batch internal/meter internal/mqtt
 cmd/gridfog/track:   agent/batch internal/meter internal/mqtt
