@@ -20,8 +20,10 @@ scripts/cluster:     agent/intake agent/uplink agent/validate buffer internal/me
 scripts/packages:
 scripts/small/binary:
 scripts/small/regexp:
-scripts/image:
-scripts/image/init:  scripts/image/ppp
+scripts/image:       scripts/image/fat
+scripts/image/init:  scripts/image/fat scripts/image/ppp
+scripts/image/fat:
+scripts/image/imagetest:
 scripts/image/ppp:   agent/modem
 
 agent:               agent/... buffer buffer/state configs dlms/security drivers drivers/address drivers/cosem drivers/line drivers/modbus drivers/plc internal/backoff internal/meter internal/mqtt internal/secret internal/sys internal/sortby
