@@ -211,7 +211,8 @@ func TestUpdate(t *testing.T) {
 	if t.Logf("%d octets came down, with the manifest and all acknowledgements", moved); moved > 4_000_000 {
 		t.Error("more than 4 MB")
 	}
-	u.send(u.slot("panics", map[string]string{"gridgate": u.bad("bad-panics", panics)}), "2.0.1")
+	u.write("no-initrd", []byte("the kernel finds no first process here, and panics"))
+	u.send(u.slot("panics", map[string]string{"initrd.zst": u.file("no-initrd")}), "2.0.1")
 	u.ends(q, "reverted", "", "b")
 	u.send(u.slot("deaf", map[string]string{"gridgate": u.bad("bad-deaf", u.without(strconv.Itoa(u.port))), "real": u.gridgate("2.0.2")}), "2.0.2")
 	u.ends(q, "reverted", "the fog was reached before and is not now", "b")
@@ -243,23 +244,12 @@ func main() {
 `, text)
 }
 
-const (
-	panics = `package main
-
-import "os"
-
-func main() {
-	_ = os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
-	select {}
-}
-`
-	exits = `package main
+const exits = `package main
 
 import "os"
 
 func main() { os.Exit(1) }
 `
-)
 
 // whole wants every row that was numbered to have arrived.
 func (u *utility) whole() {
