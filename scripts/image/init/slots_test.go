@@ -131,6 +131,7 @@ func TestProven(t *testing.T) {
 	if r.onTrial() {
 		t.Error("it is given up while something is done with it")
 	}
+	r.ask("state") // is answered all the same
 	r.mu.Unlock()
 
 	for _, do := range []string{"factory", "back"} {
