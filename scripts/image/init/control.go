@@ -99,12 +99,13 @@ func (s *slots) answer(line []byte) (answer response, restart bool) {
 	if err != nil {
 		return response{Error: fmt.Sprintf("no request: %v", err)}, false
 	}
+	if r.Do == "state" { // at any time: what is being written fails its checksum, and the other file counts
+		state := s.state()
+		return response{OK: true, slotState: &state}, false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch r.Do {
-	case "state":
-		state := s.state()
-		return response{OK: true, slotState: &state}, false
 	case "install":
 		err = s.install(r.Files)
 	case "switch":

@@ -12,7 +12,7 @@ import (
 const (
 	silent     = 15 * time.Second
 	starting   = 15 * time.Minute
-	trialLimit = 2 * time.Minute
+	trialLimit = 90 * time.Second
 )
 
 // fault is a fault on purpose: blocked hangs as soon as it has the watchdog, panic

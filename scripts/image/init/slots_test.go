@@ -131,6 +131,7 @@ func TestProven(t *testing.T) {
 	if r.onTrial() {
 		t.Error("it is given up while something is done with it")
 	}
+	r.ask("state") // is answered all the same
 	r.mu.Unlock()
 
 	for _, do := range []string{"factory", "back"} {
@@ -219,29 +220,35 @@ func TestInstallRefuses(t *testing.T) {
 	}
 }
 
-// The socket answers a line at a time, and says what is wrong with one.
-func TestControlSocket(t *testing.T) {
-	r := newRig(t, "a")
+// served gives connections to a rig's socket.
+func served(t *testing.T, r *rig) (dial func() (net.Conn, *bufio.Reader)) {
+	t.Helper()
 	l, err := listenControl(filepath.Join(t.TempDir(), "init.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); r.serve(l) }()
-	defer func() { _ = l.Close(); <-ended }()
+	t.Cleanup(func() { _ = l.Close(); <-ended })
 	if s, err := os.Stat(l.Addr().String()); err != nil || s.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", s.Mode(), err)
 	}
-	dial := func() (net.Conn, *bufio.Reader) {
+	return func() (net.Conn, *bufio.Reader) {
 		t.Helper()
 		c, err := net.Dial("unix", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = c.Close() })
 		return c, bufio.NewReader(c)
 	}
+}
+
+// The socket answers a line at a time, and says what is wrong with one.
+func TestControlSocket(t *testing.T) {
+	r := newRig(t, "a")
+	dial := served(t, r)
 	c, answers := dial()
-	defer func() { _ = c.Close() }()
 	for _, step := range [][2]string{
 		{`{"do":"state"}`, `{"ok":true,"board":"virt-armv7","running":"a","first":"a","trial":"","tries":{"a":6,"b":0},"dir":"` + r.dir + `"}`},
 		{`{"do":"nothing"}`, `{"error":"do \"nothing\"; want state, install, switch, confirm, back, factory or restart"}`},
@@ -260,23 +267,25 @@ func TestControlSocket(t *testing.T) {
 		}
 	}
 	long, answers := dial()
-	defer func() { _ = long.Close() }()
-	go func() { _, _ = long.Write([]byte(strings.Repeat(" ", 2*controlLine))) }()
+	go func() { _, _ = long.Write([]byte(strings.Repeat(" ", 2*controlLine))) }() // it is closed on the way
 	if got, err := answers.ReadString('\n'); err != nil || !strings.Contains(got, "at most 65536") {
 		t.Errorf("a long line: %s %v", got, err)
 	}
-	// More than it serves at once: the last is told so.
-	for range controlClients - 1 {
+}
+
+// One connection more than are served at once is told so.
+func TestControlSocketIsFull(t *testing.T) {
+	dial := served(t, newRig(t, "a"))
+	for range controlClients {
 		c, answers := dial()
-		defer func() { _ = c.Close() }()
 		if _, err := c.Write([]byte("{\"do\":\"state\"}\n")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := answers.ReadString('\n'); err != nil {
-			t.Fatal(err)
+		if got, err := answers.ReadString('\n'); err != nil || !strings.Contains(got, `"ok":true`) {
+			t.Fatal(got, err)
 		}
 	}
-	_, answers = dial()
+	_, answers := dial()
 	if got, err := answers.ReadString('\n'); err != nil || !strings.Contains(got, "too many") {
 		t.Errorf("one too many: %s %v", got, err)
 	}
