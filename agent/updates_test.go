@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,8 @@ import (
 	"gridgate/agent/update"
 	"gridgate/agent/uplink"
 	"gridgate/configs"
+	"gridgate/internal/mqtt"
+	"gridgate/internal/mqtt/mqtttest"
 	"gridgate/internal/proctest"
 )
 
@@ -462,5 +465,63 @@ func TestFirmwareWithoutSlots(t *testing.T) {
 	}
 	if err := s.agent.updates.Factory(); !errors.Is(err, errNoSlots) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestFirmwareThatCannotReachTheFog is reverted: the one before could.
+func TestFirmwareThatCannotReachTheFog(t *testing.T) {
+	t.Parallel()
+	s, u := newSite(t), newUtility(t)
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	s.broker = broker.Address
+	m := startZeroMeter(t)
+	s.trusting(u, modbusMeter("m", m.address, "fast"))
+	c, objects := newCards(program("A")), t.TempDir()
+	b := u.firmware(t, objects, "here/gw1", 5, "1.3.0", "test-board", program("B"))
+	end := s.beginOn(c)
+	s.visited(1, "m")
+	proctest.Until(t, "the uplink is up", func() bool { return s.agent.Report().Uplink.Connected })
+	if err := s.apply(b, objects); err != nil {
+		t.Fatal(err)
+	}
+	proctest.Until(t, "it restarts", c.isRestarted)
+	end()
+	c.boot()
+	s.broker = "127.0.0.1:1"
+	s.trusting(u, modbusMeter("m", m.address, "fast"))
+	end = s.beginOn(c)
+	if got := s.updated(5, "reverted"); !strings.Contains(got.Reason, "the fog was reached before and is not now") {
+		t.Errorf("%+v", got)
+	}
+	proctest.Until(t, "it restarts", c.isRestarted)
+	end()
+	c.boot()
+	s.broker = broker.Address
+	s.trusting(u, modbusMeter("m", m.address, "fast"))
+	reports := make(chan update.Report, 100)
+	fog, err := mqtt.Dial(t.Context(), mqtt.Options{Address: broker.Address, ClientID: "fog"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fog.Close()
+	if err := fog.Subscribe(t.Context(), mqtt.FirmwareTopic("here", "gw1"), func(m mqtt.Message) {
+		var r update.Report
+		if err := json.Unmarshal(m.Payload, &r); err != nil {
+			t.Errorf("%v in %s", err, m.Payload)
+		}
+		reports <- r
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.beginOn(c)()
+	for {
+		select {
+		case r := <-reports:
+			if r.Last != nil && r.Last.Outcome == "reverted" && r.Slot == "a" && r.Document == nil {
+				return
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("nobody says that it was reverted")
+		}
 	}
 }
