@@ -5,16 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,112 +20,10 @@ import (
 	"gridgate/agent/update"
 	"gridgate/agent/uplink"
 	"gridgate/configs"
+	"gridgate/internal/mqtt"
+	"gridgate/internal/mqtt/mqtttest"
 	"gridgate/internal/proctest"
 )
-
-// cards are slots in memory, with the boot loader before them.
-type cards struct {
-	mu        sync.Mutex
-	files     map[string]map[string][]byte
-	running   string
-	first     string
-	trial     string
-	tries     int
-	restarted bool
-	fails     map[string]error
-	calls     []string
-}
-
-func newCards(files map[string][]byte) *cards {
-	return &cards{files: map[string]map[string][]byte{"a": files, "b": {}}, running: "a", first: "a", fails: map[string]error{}}
-}
-
-// boot is the next start.
-func (c *cards) boot() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.restarted = false
-	if c.running = c.first; c.trial != "" && c.tries > 0 {
-		c.tries--
-		c.running = c.trial
-	}
-}
-
-func (c *cards) other() string {
-	if c.running == "a" {
-		return "b"
-	}
-	return "a"
-}
-
-// do notes a call.
-func (c *cards) do(what string, change func()) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls = append(c.calls, what)
-	if err := c.fails[what]; err != nil {
-		return err
-	}
-	change()
-	return nil
-}
-
-func (c *cards) State() (update.SlotState, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := update.SlotState{Board: "test-board", Running: c.running, First: c.first, OnTrial: c.trial}
-	if c.trial != "" {
-		s.Tries = c.tries
-	}
-	return s, nil
-}
-
-func (c *cards) Open(name string) (io.ReadCloser, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	data, ok := c.files[c.running][name]
-	if !ok {
-		return nil, fs.ErrNotExist
-	}
-	return io.NopCloser(bytes.NewReader(data)), nil
-}
-
-func (c *cards) Install(_ context.Context, files []update.Staged) error {
-	got := map[string][]byte{}
-	for _, f := range files {
-		data, err := os.ReadFile(f.Path)
-		if err != nil {
-			return err
-		}
-		if sha256.Sum256(data) != f.SHA256 {
-			return fmt.Errorf("%s is another", f.Name)
-		}
-		got[f.Name] = data
-	}
-	return c.do("install", func() { c.files[c.other()] = got })
-}
-
-func (c *cards) Switch() error {
-	return c.do("switch", func() { c.trial, c.tries = c.other(), 3 })
-}
-
-func (c *cards) Confirm() error {
-	return c.do("confirm", func() { c.first, c.trial, c.tries = c.running, "", 0 })
-}
-
-func (c *cards) Back() error {
-	return c.do("back", func() { c.trial, c.tries = "", 0 })
-}
-
-func (c *cards) Factory() error { return c.do("factory", func() { c.first, c.trial = "f", "" }) }
-
-func (c *cards) Restart() error { return c.do("restart", func() { c.restarted = true }) }
-
-func (c *cards) isRestarted() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.restarted
-}
 
 // firmware makes a signed manifest, with its objects in a folder.
 func (u utility) firmware(t *testing.T, dir, target string, version int, firmware, board string, files map[string][]byte) []byte {
@@ -462,5 +358,63 @@ func TestFirmwareWithoutSlots(t *testing.T) {
 	}
 	if err := s.agent.updates.Factory(); !errors.Is(err, errNoSlots) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestFirmwareThatCannotReachTheFog is reverted: the one before could.
+func TestFirmwareThatCannotReachTheFog(t *testing.T) {
+	t.Parallel()
+	s, u := newSite(t), newUtility(t)
+	broker := mqtttest.Mosquitto(t, mqtttest.Config{})
+	s.broker = broker.Address
+	m := startZeroMeter(t)
+	s.trusting(u, modbusMeter("m", m.address, "fast"))
+	c, objects := newCards(program("A")), t.TempDir()
+	b := u.firmware(t, objects, "here/gw1", 5, "1.3.0", "test-board", program("B"))
+	end := s.beginOn(c)
+	s.visited(1, "m")
+	proctest.Until(t, "the uplink is up", func() bool { return s.agent.Report().Uplink.Connected })
+	if err := s.apply(b, objects); err != nil {
+		t.Fatal(err)
+	}
+	proctest.Until(t, "it restarts", c.isRestarted)
+	end()
+	c.boot()
+	s.broker = "127.0.0.1:1"
+	s.trusting(u, modbusMeter("m", m.address, "fast"))
+	end = s.beginOn(c)
+	if got := s.updated(5, "reverted"); !strings.Contains(got.Reason, "the fog was reached before and is not now") {
+		t.Errorf("%+v", got)
+	}
+	proctest.Until(t, "it restarts", c.isRestarted)
+	end()
+	c.boot()
+	s.broker = broker.Address
+	s.trusting(u, modbusMeter("m", m.address, "fast"))
+	reports := make(chan update.Report, 100)
+	fog, err := mqtt.Dial(t.Context(), mqtt.Options{Address: broker.Address, ClientID: "fog"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fog.Close()
+	if err := fog.Subscribe(t.Context(), mqtt.FirmwareTopic("here", "gw1"), func(m mqtt.Message) {
+		var r update.Report
+		if err := json.Unmarshal(m.Payload, &r); err != nil {
+			t.Errorf("%v in %s", err, m.Payload)
+		}
+		reports <- r
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.beginOn(c)()
+	for {
+		select {
+		case r := <-reports:
+			if r.Last != nil && r.Last.Outcome == "reverted" && r.Slot == "a" && r.Document == nil {
+				return
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("nobody says that it was reverted")
+		}
 	}
 }

@@ -247,8 +247,8 @@ func (w *updates) hand(ctx context.Context, c *candidate) error {
 			if w.o.in.withdraw(in) {
 				return ctx.Err()
 			}
-			<-in.verdict // it is dealt with, or the agent stops and it is answered
-			return ctx.Err()
+			// It is dealt with, and answered when that ends.
+			return errors.Join(<-in.verdict, ctx.Err())
 		case err := <-in.verdict:
 			if err == nil {
 				return nil

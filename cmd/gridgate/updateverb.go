@@ -103,6 +103,9 @@ func (u updating) do(ctx context.Context, what string, document []byte, objects 
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return fmt.Errorf("update %s: %w", what, err)
 	}
+	if what == "factory" || what == "back" {
+		fmt.Fprintln(u.env.Stderr, "it starts anew; see gridgate update status in a moment")
+	}
 	if u.json {
 		fmt.Fprintf(u.env.Stdout, "%s\n", raw)
 		return nil
