@@ -49,7 +49,7 @@ func image(t *testing.T, m machine) string {
 	return path
 }
 
-const testData = 32 // MiB of the data partition
+const testData = 64 // MiB of the data partition: an update takes twice the firmware
 
 func makeImage(m machine) (string, error) {
 	dir, err := os.MkdirTemp("", "gridgate-image-test-")

@@ -165,8 +165,10 @@ type fakeModem struct {
 	mu    sync.Mutex
 	pppd  *exec.Cmd
 	dials int
-	log   bytes.Buffer // of pppd
-	asked []string
+	// replies counts pppd's answers to echo requests, but for those that were read in two.
+	replies int
+	log     bytes.Buffer // of pppd
+	asked   []string
 }
 
 const modemPath = "/dev/modem"
@@ -279,14 +281,20 @@ func (m *fakeModem) connect(gateway *os.File) {
 	m.pppd = cmd
 	m.dials++
 	m.mu.Unlock()
-	go wire("to the gateway", gateway, far)
+	go wire("to the gateway", gateway, far, func(b []byte) {
+		if bytes.Contains(b, []byte("\xc0\x21\x0a")) { // Echo-Reply: we want nothing escaped
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.replies++
+		}
+	})
 	done := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
 		_ = gateway.SetReadDeadline(time.Now())
 		close(done)
 	}()
-	wire("to pppd", far, gateway)
+	wire("to pppd", far, gateway, func([]byte) {})
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	<-done
 	_ = far.Close()
@@ -294,7 +302,7 @@ func (m *fakeModem) connect(gateway *os.File) {
 }
 
 // wire copies until either end is gone.
-func wire(what string, to, from *os.File) {
+func wire(what string, to, from *os.File, seen func([]byte)) {
 	b := make([]byte, 4096)
 	for {
 		n, err := from.Read(b)
@@ -302,6 +310,7 @@ func wire(what string, to, from *os.File) {
 			fmt.Println("wire", what, err)
 			return
 		}
+		seen(b[:n])
 		if _, err := to.Write(b[:n]); err != nil {
 			fmt.Println("wire", what, err)
 			return

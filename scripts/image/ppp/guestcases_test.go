@@ -122,7 +122,11 @@ func TestLongDead(t *testing.T) {
 	m := newFakeModem(t, addresses, "noauth")
 	g := newGateway(t, "")
 	g.awaitUp(1)
-	g.until("an answer to an echo request", func() bool { return strings.Contains(m.said(), "rcvd [LCP EchoReq") })
+	g.until("an answer to an echo request", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.replies > 0
+	})
 	pid := pppdOf(t, m.process())
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
