@@ -4,7 +4,12 @@ go 1.26.0
 
 require github.com/goreleaser/nfpm/v2 v2.44.0
 
-require github.com/eclipse/paho.mqtt.golang v1.5.1 // indirect
+require (
+	aead.dev/minisign v0.3.0 // indirect
+	github.com/eclipse/paho.mqtt.golang v1.5.1 // indirect
+	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8 // indirect
+	go.yaml.in/yaml/v4 v4.0.0 // indirect
+)
 
 require (
 	dario.cat/mergo v1.0.2 // indirect
