@@ -61,7 +61,10 @@ func (w *updates) try(ctx context.Context, c *candidate) {
 func (w *updates) resume(ctx context.Context) {
 	c, err := w.candidate()
 	switch {
-	case c == nil || c.d == nil: // nothing, or the task that fetches gives it up
+	case c == nil: // nothing, or the task that fetches gives it up
+		return
+	case errors.Is(err, errSilent):
+		w.a.log.Error("what is on trial is not proved", "error", err)
 		return
 	case w.hasEnded(c): // a cut came amid the end
 		w.finish(c)
