@@ -281,6 +281,7 @@ func (w *updates) later(ctx context.Context) {
 type candidate struct {
 	trial.Entry
 	attempts int
+	turn     bool // it is dealt with by the task of orders
 	d        *order.Document
 	m        *update.Manifest
 	files    []update.File
