@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -121,6 +122,7 @@ func (o *orders) firmware(d *order.Document, data []byte) error {
 	if old, _, ok, err := w.shelf.OnTrial(); err == nil && ok {
 		o.note("firmware.replaced", "", fmt.Sprintf("%s version %d, by version %d", old.Target, old.Version, d.Version))
 	}
+	w.anew(data)
 	// First what is to be fetched, then that it was seen: see configuration.
 	if err := w.shelf.Put(d.Target.String(), d.Version, data); err != nil {
 		return fmt.Errorf("it cannot be stored: %w", err)
@@ -134,6 +136,21 @@ func (o *orders) firmware(d *order.Document, data []byte) error {
 	w.begins(d, m, update.Waiting)
 	w.wake()
 	return nil
+}
+
+// anew forgets that a document was dealt with before: it is taken again where the
+// state that knew of it is lost.
+func (w *updates) anew(data []byte) {
+	sum := sha256.Sum256(data)
+	w.mu.Lock()
+	again := w.last.Sum == hexHash(sum)
+	if again {
+		w.last.Sum = ""
+	}
+	w.mu.Unlock()
+	if again {
+		w.keepLast()
+	}
 }
 
 // check says whether a document is firmware for this gateway.
@@ -227,6 +244,9 @@ func (w *updates) fetchNext(ctx context.Context) {
 	w.stop = cancel
 	w.mu.Unlock()
 	c, err := w.candidate()
+	if c != nil && c.attempts > 0 { // the task of orders goes on with it: see resume
+		return
+	}
 	if c != nil && err == nil {
 		err = w.bring(ctx, c)
 	}
@@ -235,6 +255,8 @@ func (w *updates) fetchNext(ctx context.Context) {
 	w.mu.Unlock()
 	switch {
 	case ctx.Err() != nil || err == nil: // another one is there, or it was tried, or the agent stops
+	case errors.Is(err, errSilent):
+		w.later(ctx)
 	case c == nil:
 		w.a.log.Error("what firmware is to be fetched cannot be read, and is given up", "error", err)
 		w.o.note("firmware.lost", "", err.Error())
@@ -259,6 +281,7 @@ func (w *updates) later(ctx context.Context) {
 type candidate struct {
 	trial.Entry
 	attempts int
+	turn     bool // it is dealt with by the task of orders
 	d        *order.Document
 	m        *update.Manifest
 	files    []update.File
@@ -297,9 +320,18 @@ func (w *updates) candidate() (c *candidate, err error) {
 		return c, errNoSlots
 	}
 	w.look()
-	c.files, err = c.m.For(w.running().Board)
+	w.mu.Lock()
+	board, broken := w.state.Board, w.broken
+	w.mu.Unlock()
+	if broken != nil {
+		return c, fmt.Errorf("%w: %w", errSilent, broken)
+	}
+	c.files, err = c.m.For(board)
 	return c, err
 }
+
+// errSilent says that what holds the slots does not answer; it may later.
+var errSilent = errors.New("the slots of firmware say nothing")
 
 func (w *updates) running() update.SlotState {
 	w.mu.Lock()

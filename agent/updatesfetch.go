@@ -26,7 +26,7 @@ const (
 
 // bring fetches a candidate, verifies it, and has it tried.
 func (w *updates) bring(ctx context.Context, c *candidate) error {
-	if w.hasEnded(c) || c.attempts > 0 { // the task of orders goes on with it, see updates.resume
+	if w.hasEnded(c) { // resume takes it from the shelf
 		return nil
 	}
 	w.begins(c.d, c.m, update.Waiting)

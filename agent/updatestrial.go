@@ -23,6 +23,7 @@ const (
 // try puts a candidate on trial, or goes on with its trial after a restart. It runs
 // in the task of orders, whose turn is held.
 func (w *updates) try(ctx context.Context, c *candidate) {
+	c.turn = true
 	w.look()
 	s := &firmwareTrial{w: w, c: c, before: w.running()}
 	same := c.job.Same()
@@ -61,7 +62,10 @@ func (w *updates) try(ctx context.Context, c *candidate) {
 func (w *updates) resume(ctx context.Context) {
 	c, err := w.candidate()
 	switch {
-	case c == nil || c.d == nil: // nothing, or the task that fetches gives it up
+	case c == nil: // nothing, or the task that fetches gives it up
+		return
+	case errors.Is(err, errSilent):
+		w.a.log.Error("what is on trial is not proved", "error", err)
 		return
 	case w.hasEnded(c): // a cut came amid the end
 		w.finish(c)
@@ -69,6 +73,7 @@ func (w *updates) resume(ctx context.Context) {
 	case c.attempts == 0: // it is fetched
 		return
 	}
+	c.turn = true
 	w.o.trying(c.name())
 	defer w.o.trying("")
 	if err == nil {
@@ -260,6 +265,9 @@ func (w *updates) finish(c *candidate) {
 		}
 	}
 	w.look()
+	if c.turn { // who hears of the end may submit the next
+		w.o.trying("")
+	}
 	w.mu.Lock()
 	w.doc = nil
 	w.mu.Unlock()
