@@ -165,7 +165,7 @@ func Compare(from, to *Config) Diff {
 		{"poll", from.Poll != to.Poll},
 		{"control.socket", from.Control != to.Control},
 		{"trust.file", from.Trust.File != to.Trust.File},
-		{"update.path", from.Update.Path != to.Update.Path},
+		{"update.path", from.Update.Path != to.Update.Path && from.Buffer.Path == to.Buffer.Path}, // its default lies beside that
 		{"outputs", !slices.Equal(from.Outputs, to.Outputs)},
 	} {
 		if c.changed {

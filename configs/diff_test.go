@@ -56,7 +56,8 @@ func TestCompare(t *testing.T) {
 		{"what is done about clocks", []string{"site: s", "site: s\nmeter_clocks: {policy: set}"}, Diff{LinesChanged: []string{"h1:4059", "h2:4059", "h3:4059"}}},
 		{"a default of the time written out", []string{"site: s", "site: s\ntime: {discipline: observe, min_poll: 64s}"}, Diff{}},
 		{"the buffer's size", []string{"site: s", "site: s\nbuffer: {max_size: 8MiB, max_age: 3d, lanes: {alarm: {max_age: 4d}}}"}, Diff{Restart: []string{"buffer.max_size", "buffer.max_age", "buffer.lanes"}}},
-		{"the buffer", []string{"site: s", "site: s\nbuffer: {path: x}"}, Diff{Restart: []string{"buffer.path", "update.path"}}},
+		{"the buffer", []string{"site: s", "site: s\nbuffer: {path: x}"}, Diff{Restart: []string{"buffer.path"}}},
+		{"where firmware lies", []string{"site: s", "site: s\nupdate: {path: x}"}, Diff{Restart: []string{"update.path"}}},
 		{"the socket", []string{"site: s", "site: s\ncontrol: {socket: x}"}, Diff{Restart: []string{"control.socket"}}},
 		{"who it is", []string{"site: s", "site: z", "gateway: g", "gateway: y"}, Diff{Uplink: true, Restart: []string{"site", "gateway"}}},
 	}
