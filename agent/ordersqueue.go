@@ -161,7 +161,11 @@ func (o *orders) run(ctx context.Context) error {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
-		for in := o.in.next(); in != nil && ctx.Err() == nil; in = o.in.next() {
+		for ctx.Err() == nil { // what is taken out is dealt with: somebody may wait for that
+			in := o.in.next()
+			if in == nil {
+				break
+			}
 			o.deal(ctx, in)
 		}
 		select {

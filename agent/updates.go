@@ -116,6 +116,7 @@ func (o *orders) firmware(d *order.Document, data []byte) error {
 		return err
 	}
 	w.withdraw()
+	defer w.wake() // also where it cannot be stored: the one before goes on
 	if err := sys.MakeDir(w.dir, 0o700); err != nil {
 		return fmt.Errorf("it cannot be stored: %w", err)
 	}
@@ -132,9 +133,9 @@ func (o *orders) firmware(d *order.Document, data []byte) error {
 		return errors.Join(err, w.shelf.End(trial.Outcome{Step: trial.Refused}))
 	}
 	o.at("firmware-seen")
+	w.withdraw() // the one before may have begun anew meanwhile
 	o.note("firmware.accepted", signers(d), fmt.Sprintf("%s version %d: firmware %s, %d files", d.Target, d.Version, m.Firmware, len(files)))
 	w.begins(d, m, update.Waiting)
-	w.wake()
 	return nil
 }
 
@@ -257,12 +258,26 @@ func (w *updates) fetchNext(ctx context.Context) {
 	case ctx.Err() != nil || err == nil: // another one is there, or it was tried, or the agent stops
 	case errors.Is(err, errSilent):
 		w.later(ctx)
-	case c == nil:
-		w.a.log.Error("what firmware is to be fetched cannot be read, and is given up", "error", err)
-		w.o.note("firmware.lost", "", err.Error())
-		_ = w.shelf.End(trial.Outcome{Step: trial.Refused}) // it is tried again with the next
 	default:
-		w.ends(c, trial.Outcome{Step: trial.Refused, Reason: err.Error()})
+		w.givesUp(ctx, c, err)
+	}
+}
+
+// givesUp ends what cannot be brought, unless another one has taken its place.
+func (w *updates) givesUp(ctx context.Context, c *candidate, why error) {
+	for w.o.lockTurn(ctx) != nil { // who accepts another one holds it
+		if pause(ctx, lookAgain) != nil {
+			return
+		}
+	}
+	defer w.o.turn.Unlock()
+	switch e, _, ok, err := w.shelf.OnTrial(); {
+	case c == nil && err != nil:
+		w.a.log.Error("what firmware is to be fetched cannot be read, and is given up", "error", why)
+		w.o.note("firmware.lost", "", why.Error())
+		_ = w.shelf.End(trial.Outcome{Step: trial.Refused}) // it is tried again with the next
+	case c != nil && (err != nil || ok && e.Sum == c.sum):
+		w.ends(c, trial.Outcome{Step: trial.Refused, Reason: why.Error()})
 	}
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -75,8 +76,11 @@ func pause(ctx context.Context, d time.Duration) error {
 // fetch fetches all of a candidate and unpacks it.
 func (w *updates) fetch(ctx context.Context, c *candidate) error {
 	source, closes, err := w.source(c)
-	if err != nil {
-		return err
+	for ; err != nil; source, closes, err = w.source(c) { // certificates that cannot be read just now
+		w.waits(err.Error())
+		if err := pause(ctx, roomPause); err != nil {
+			return err
+		}
 	}
 	defer closes()
 	o := update.Options{
@@ -193,10 +197,13 @@ type nearest struct{ near, far update.Source }
 func (n nearest) Fetch(ctx context.Context, wants []update.Want, take func(update.Want, []byte)) error {
 	got := map[update.Want]bool{}
 	err := n.near.Fetch(ctx, wants, func(w update.Want, data []byte) {
+		if sha256.Sum256(data) != w.Sum { // a stick that is damaged, or was filled by halves
+			return
+		}
 		got[w] = true
 		take(w, data)
 	})
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return err
 	}
 	var rest []update.Want
@@ -204,6 +211,9 @@ func (n nearest) Fetch(ctx context.Context, wants []update.Want, take func(updat
 		if !got[w] {
 			rest = append(rest, w)
 		}
+	}
+	if len(rest) == 0 {
+		return nil
 	}
 	return n.far.Fetch(ctx, rest, take)
 }

@@ -23,6 +23,10 @@ const (
 // try puts a candidate on trial, or goes on with its trial after a restart. It runs
 // in the task of orders, whose turn is held.
 func (w *updates) try(ctx context.Context, c *candidate) {
+	if e, _, ok, err := w.shelf.OnTrial(); err != nil || !ok || e.Sum != c.sum { // another one has taken its place
+		w.wake()
+		return
+	}
 	c.turn = true
 	w.look()
 	s := &firmwareTrial{w: w, c: c, before: w.running()}
@@ -63,6 +67,9 @@ func (w *updates) resume(ctx context.Context) {
 	c, err := w.candidate()
 	switch {
 	case c == nil: // nothing, or the task that fetches gives it up
+		if s := w.running(); err == nil && w.wasReverted() && s.OnTrial == "" && s.First != s.Running {
+			w.finishRestart(s) // this program ended between going back and the restart
+		}
 		return
 	case errors.Is(err, errSilent):
 		w.a.log.Error("what is on trial is not proved", "error", err)
@@ -144,6 +151,9 @@ func (s *firmwareTrial) Apply(ctx context.Context) error {
 	w.step(update.Restarting)
 	w.o.note("firmware.restart", "", s.c.name())
 	w.said(ctx)
+	if err := s.givenUp(); err != nil {
+		return err
+	}
 	if err := w.slots.Restart(); err != nil {
 		return err
 	}
@@ -171,6 +181,9 @@ func (s *firmwareTrial) install(ctx context.Context) (err error) {
 		return err
 	}
 	w.o.at("firmware-installed")
+	if err := s.givenUp(); err != nil {
+		return err
+	}
 	if err := w.slots.Switch(); err != nil {
 		return err
 	}
@@ -184,8 +197,27 @@ func (s *firmwareTrial) Keep() error {
 		return errors.New("the slot that runs is not the one on trial")
 	}
 	err := s.w.slots.Confirm()
+	for n := 0; err != nil && n < confirmTries; n++ { // it may have been done all the same: a card that is slow
+		err = s.w.slots.Confirm()
+	}
+	if state, serr := s.w.slots.State(); err != nil && serr == nil && state.OnTrial == "" && state.First == state.Running {
+		err = nil
+	}
 	s.w.o.at("firmware-confirmed")
 	return err
+}
+
+// confirmTries is how often confirming is tried again.
+const confirmTries = 3
+
+// givenUp says whether somebody gave the firmware up while it was installed.
+func (s *firmwareTrial) givenUp() error {
+	select {
+	case why := <-s.w.o.giveUp:
+		return errors.New(why)
+	default:
+		return nil
+	}
 }
 
 // Revert does nothing: it is in End, after it is written down how the trial ended.
@@ -272,13 +304,24 @@ func (w *updates) finish(c *candidate) {
 	w.doc = nil
 	w.mu.Unlock()
 	w.publish()
-	if back == nil && !kept && state.OnTrial != "" && state.OnTrial == state.Running {
-		w.a.log.Info("the firmware before is started again", "slot", state.Running)
-		if err := w.slots.Restart(); err != nil {
-			w.isBroken(err)
-			w.publish()
-		}
+	if now := w.running(); back == nil && !kept && now.First != now.Running {
+		w.finishRestart(now)
 	}
+}
+
+// finishRestart starts the firmware before again.
+func (w *updates) finishRestart(state update.SlotState) {
+	w.a.log.Info("the firmware before is started again", "slot", state.First)
+	if err := w.slots.Restart(); err != nil {
+		w.isBroken(err)
+		w.publish()
+	}
+}
+
+func (w *updates) wasReverted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last.Outcome != nil && w.last.Outcome.Outcome == string(trial.Reverted)
 }
 
 // isBroken notes that what was before cannot be started again.

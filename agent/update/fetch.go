@@ -165,10 +165,7 @@ func (f *fetcher) turn(ctx context.Context, n int64) error {
 		if d <= 0 {
 			break
 		}
-		if err := f.sync(); err != nil {
-			return err
-		}
-		if err := f.pause(ctx, ErrBudget, d); err != nil {
+		if err := f.pause(ctx, errors.Join(ErrBudget, f.sync()), d); err != nil {
 			return err
 		}
 	}

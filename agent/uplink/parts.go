@@ -291,6 +291,9 @@ func (s *session) askedFor(r partRound) {
 	f.round, f.news = nil, time.Now()
 	switch {
 	case r.err == nil:
+		for _, sum := range r.dropped { // the broker may have dropped it too
+			delete(f.underWay, sum)
+		}
 		s.u.cfg.Parts.takenBack(r.dropped)
 	case errors.Is(r.err, mqtt.ErrRefused):
 		for _, sum := range r.asked {

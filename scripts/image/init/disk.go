@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -116,12 +117,8 @@ func (d *disk) mount(slot string) {
 		}
 		d.slotDir = "/slot"
 	}
-	if err := d.mountData(); err != nil {
-		d.memory = true
-		log.Printf("DATA IS IN MEMORY ONLY and will not survive a restart: %v", err)
-		if err := unix.Mount("tmpfs", "/data", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=25%,mode=0755"); err != nil {
-			log.Printf("/data: %v", err)
-		}
+	if err := within(checkMost, d.mountData); err != nil {
+		d.inMemory(err)
 	}
 	for _, dir := range []string{"/data/gridgate", "/run/gridgate"} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -140,17 +137,57 @@ func (d *disk) mount(slot string) {
 		p.write = func(do func() error) error { return writable("/boot", do) }
 	}
 	p.run()
+	if _, err := os.ReadFile(p.config()); err != nil && !d.memory { // it went read only amid it, say
+		if err := unix.Unmount("/data", unix.MNT_DETACH); err != nil {
+			log.Printf("/data: %v", err)
+		}
+		d.inMemory(err)
+		if err := os.MkdirAll("/data/gridgate", 0o750); err != nil {
+			log.Print(err)
+		}
+		p.write = nil
+		p.run()
+	}
+}
+
+// inMemory is what is left where /data cannot be used.
+func (d *disk) inMemory(why error) {
+	d.memory = true
+	log.Printf("DATA IS IN MEMORY ONLY and will not survive a restart: %v", why)
+	if err := unix.Mount("tmpfs", "/data", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=25%,mode=0755"); err != nil {
+		log.Printf("/data: %v", err)
+	}
+}
+
+// checkMost is how long checking /data may take: a card that dies takes for ever.
+const checkMost = 4 * time.Minute
+
+// within does something for a time. What the kernel does not let go of by then is
+// left behind.
+func within(limit time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }()
+	last := time.NewTimer(limit + 10*time.Second)
+	defer last.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-last.C:
+		return fmt.Errorf("not done within %s", limit)
+	}
 }
 
 // mountData checks /data first. What the checker does not dare to mend by itself
 // is mended all the same: nobody comes by to answer.
-func (d *disk) mountData() error {
+func (d *disk) mountData(ctx context.Context) error {
 	dev := d.parts[labelData]
 	if dev == "" {
 		return errors.New("there is no data partition")
 	}
 	for _, how := range []string{"-p", "-y"} {
-		out, err := exec.Command("/sbin/e2fsck", how, dev).CombinedOutput() //nolint:gosec // our own partition
+		out, err := exec.CommandContext(ctx, "/sbin/e2fsck", how, dev).CombinedOutput() //nolint:gosec // our own partition
 		var exit *exec.ExitError
 		if err == nil {
 			break
@@ -160,6 +197,9 @@ func (d *disk) mountData() error {
 			break
 		}
 		log.Printf("e2fsck %s %s: %v: %s", how, dev, err, bytes.TrimSpace(out))
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("the check of %s: %w", dev, err)
 	}
 	return unix.Mount(dev, "/data", "ext4", unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID, "errors=remount-ro")
 }

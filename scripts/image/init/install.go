@@ -136,6 +136,10 @@ func (s *slots) open(f slotFile) (*os.File, error) {
 	case stat.Size() != f.Size:
 		return nil, errors.Join(fmt.Errorf("%s: has %d octets; want %d", f.Path, stat.Size(), f.Size), file.Close())
 	}
+	// A folder on the way may have become a link since.
+	if now, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd())); err != nil || now != path {
+		return nil, errors.Join(fmt.Errorf("%s: has moved", f.Path), err, file.Close())
+	}
 	return file, nil
 }
 
@@ -226,6 +230,9 @@ func forget(dev string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // it was only read
+	if err := f.Sync(); err != nil { // the card's own memory too
+		return err
+	}
 	if _, _, no := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKFLSBUF, 0); no != 0 {
 		return fmt.Errorf("%s: %w", dev, no)
 	}
@@ -237,7 +244,7 @@ func mounted(dev string, flags uintptr, do func(dir string) error) error {
 	if err := os.MkdirAll(otherFolder, 0o700); err != nil {
 		return err
 	}
-	if err := unix.Mount(dev, otherFolder, "vfat", flags|unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, fatOptions); err != nil {
+	if err := unix.Mount(dev, otherFolder, "vfat", flags|unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, fatOptions+",umask=0077"); err != nil {
 		return fmt.Errorf("mount %s: %w", dev, err)
 	}
 	err := do(otherFolder)

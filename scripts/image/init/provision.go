@@ -37,6 +37,14 @@ const (
 
 // run leaves a configuration, whatever happens.
 func (p *provisioning) run() {
+	for _, path := range []string{p.to, p.config()} { // the user may have put anything there
+		if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() && !(path == p.to && st.IsDir()) {
+			log.Printf("%s is no plain file and is removed", path)
+			if err := os.RemoveAll(path); err != nil {
+				log.Print(err)
+			}
+		}
+	}
 	if err := os.MkdirAll(p.to, 0o750); err != nil {
 		log.Print(err)
 	}
@@ -165,7 +173,11 @@ func take(from, to string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	// The folder belongs to gridgate's user: no link of his is followed.
+	if err := os.Remove(to + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(to+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,9 @@ func (s *supervisor) run(ctx context.Context, stop <-chan os.Signal) error {
 	wait := time.Second
 	for {
 		began := time.Now()
+		for len(said) > 0 { // of the one before
+			<-said
+		}
 		err := s.once(ctx, stop, said)
 		switch {
 		case err == nil: // it was told to stop

@@ -29,12 +29,15 @@ func asGridgate(cmd *exec.Cmd) {
 func give(paths ...string) {
 	for _, root := range paths {
 		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil {
-				return err
+			if err == nil {
+				err = os.Lchown(path, gridgateUser, gridgateUser)
 			}
-			return os.Lchown(path, gridgateUser, gridgateUser)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // the others are given all the same
+				log.Print(err)
+			}
+			return nil
 		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			log.Print(err)
 		}
 	}

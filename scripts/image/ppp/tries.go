@@ -37,7 +37,11 @@ func (t *pinTries) has(pin string) bool { return slices.Contains(t.pins, pin) }
 // add is durable when it returns.
 func (t *pinTries) add(pin string) error {
 	t.pins = append(t.pins, pin)
-	f, err := os.OpenFile(t.path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	// The folder belongs to gridgate's user: no link of his is followed.
+	if err := os.Remove(t.path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(t.path+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
