@@ -19,19 +19,20 @@ type machine struct {
 	board string
 	env   []string // for Go's compiler
 	qemu  []string
+	data  int // MiB of the data partition
 }
 
 func armv7() machine {
 	return machine{
 		board: "virt-armv7", env: []string{"GOARCH=arm", "GOARM=7"},
-		qemu: []string{"qemu-system-arm", "-M", "virt", "-cpu", "cortex-a7", "-bios", "/usr/lib/u-boot/qemu_arm/u-boot.bin"},
+		qemu: []string{"qemu-system-arm", "-M", "virt", "-cpu", "cortex-a7", "-bios", "/usr/lib/u-boot/qemu_arm/u-boot.bin"}, data: testData,
 	}
 }
 
 func arm64() machine {
 	return machine{
 		board: "virt-arm64", env: []string{"GOARCH=arm64"},
-		qemu: []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"},
+		qemu: []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"}, data: 128,
 	}
 }
 
@@ -56,7 +57,7 @@ func makeImage(m machine) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b := build{top: "../..", cache: "../../bin/image", out: filepath.Join(dir, "image"), data: testData}
+	b := build{top: "../..", cache: "../../bin/image", out: filepath.Join(dir, "image"), data: m.data}
 	if b.board, err = boardOf(m.board); err != nil {
 		return "", err
 	}
