@@ -197,7 +197,7 @@ func (d linkDir) compare(ctx context.Context, slot string, want slotFile) error 
 		return fmt.Errorf("%s: has %d octets, not %d", path, info.Size(), want.Size)
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, interruptible{ctx, f}); err != nil {
+	if _, err := io.Copy(h, reader{ctx, f}); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want.SHA256 {
@@ -268,7 +268,7 @@ func (d linkDir) put(ctx context.Context, slot string, staged Staged) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(to, io.LimitReader(interruptible{ctx, from}, staged.Size+1))
+	_, err = io.Copy(to, io.LimitReader(reader{ctx, from}, staged.Size+1))
 	if err == nil {
 		err = to.Chmod(0o755)
 	}
@@ -277,19 +277,6 @@ func (d linkDir) put(ctx context.Context, slot string, staged Staged) error {
 	}
 	sys.Uncache(to) // what is compared is what the flash has
 	return errors.Join(err, to.Close())
-}
-
-// interruptible reads until its context ends.
-type interruptible struct {
-	ctx context.Context //nolint:containedctx // for the time of a copy
-	r   io.Reader
-}
-
-func (i interruptible) Read(b []byte) (int, error) {
-	if err := i.ctx.Err(); err != nil {
-		return 0, context.Cause(i.ctx)
-	}
-	return i.r.Read(b)
 }
 
 // readAtMost reads a small file that is no link.
